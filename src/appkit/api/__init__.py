@@ -1,0 +1,1 @@
+"""Requests come in: the FastAPI app, its routes, dependencies and errors."""

@@ -1,0 +1,1 @@
+"""Optional features, each a plugin built on the public hooks only."""

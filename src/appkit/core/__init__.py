@@ -1,0 +1,1 @@
+"""Settings, logging, monitoring and mail: what every layer leans on."""

@@ -1,0 +1,214 @@
+"""Settings: every environment variable an app reads, typed and checked at the start."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from appkit.core.secrets import development_secret
+
+PositiveSeconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsGroup(BaseModel):
+    """Settings whose variables start with the same word: the field `url` of the group `mail` is `MAIL_URL`.
+
+    Unknown names inside a group are ignored, for an environment is full of other programs' variables.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, populate_by_name=True)
+
+
+class DatabaseSettings(SettingsGroup):
+    """Where data is kept."""
+
+    url: str = "sqlite+aiosqlite:///./app.db"
+    """SQLAlchemy URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite."""
+    replica_urls: tuple[str, ...] = ()
+    """JSON list of read replicas' URLs."""
+    pool_size: int = Field(default=10, ge=1)
+    """Connections kept open; on SQLite, the readers beside the one writer."""
+    pool_timeout: PositiveSeconds = 10.0
+    """Seconds to wait for a free connection before answering 503."""
+    migrate: Literal["upgrade", "check", "off"] = "upgrade"
+    """At the start: apply pending migrations, refuse to start when there are some, or do nothing."""
+    migrations: Path = Path("migrations")
+    """The directory with the app's migrations; relative to the working directory."""
+
+
+class AuthSettings(SettingsGroup):
+    """How people sign in, and for how long."""
+
+    secret_keys: tuple[SecretStr, ...] = ()
+    """JSON list of secrets of at least 32 bytes each; the first signs, all verify."""
+    access_ttl: int = Field(default=300, gt=0)
+    """Seconds that an access token is good for."""
+    refresh_grace: int = Field(default=30, ge=0)
+    """Seconds in which a rotated refresh token may be sent again, for answers that got lost."""
+    session_idle_ttl: int = Field(default=12 * 3600, gt=0)
+    """Seconds without use after which a session ends."""
+    session_ttl: int = Field(default=24 * 3600, gt=0)
+    """Seconds after which a session ends, however much it is used."""
+    remember_idle_ttl: int = Field(default=14 * 86400, gt=0)
+    """As `session_idle_ttl`, for people who asked to be remembered."""
+    remember_ttl: int = Field(default=60 * 86400, gt=0)
+    """As `session_ttl`, for people who asked to be remembered."""
+    max_sessions: int = Field(default=20, ge=1)
+    """Live sessions a user may have; the oldest is revoked for a new one."""
+    cookie_secure: bool | None = None
+    """Whether cookies are sent over HTTPS only; unset, they are in production."""
+    password_min_length: int = Field(default=8, ge=1)
+    """Characters a password needs."""
+    hash_concurrency: int = Field(default=0, ge=0)
+    """Passwords hashed at once, 64 MiB each; 0 means one for each CPU, four at the most."""
+
+
+class FrontendSettings(SettingsGroup):
+    """The pages that talk to this API."""
+
+    url: str | None = None
+    """Where people open the app; links in mails start with it, and CSRF accepts its origin."""
+    dist: Path | None = None
+    """A built frontend's directory, served from the same origin."""
+
+
+class HTTPSettings(SettingsGroup):
+    """What a request may be."""
+
+    max_body_size: int = Field(default=2 * 1024 * 1024, gt=0)
+    """Bytes of a request's body; a larger one is answered 413."""
+
+
+class TasksSettings(SettingsGroup):
+    """How background tasks run."""
+
+    broker_url: str = "db://"
+    """`db://` (the app's own database), `redis://`, or `memory://` (tests)."""
+    embedded: bool = True
+    """Whether the app's own process runs tasks; without it, `appkit worker` does."""
+    concurrency: int = Field(default=10, ge=1)
+    """Tasks that one process runs at once."""
+    lease: PositiveSeconds = 60.0
+    """Seconds after which the task of a process that died is given to another."""
+    poll_interval: PositiveSeconds = 1.0
+    """Seconds between looks for work that nobody announced."""
+    max_attempts: int = Field(default=5, ge=1)
+    """Times a task is tried, crashes included, before it is dead."""
+    retry_delay: float = Field(default=5.0, ge=0)
+    """Seconds before a failed task is tried again."""
+    shutdown_grace: float = Field(default=20.0, ge=0)
+    """Seconds that running tasks have to finish when the process stops."""
+
+
+class RedisSettings(SettingsGroup):
+    """A Redis server shared by all instances."""
+
+    url: str | None = None
+    """`redis://…`; `kit.redis` is its client."""
+
+
+class MailSettings(SettingsGroup):
+    """How mail leaves."""
+
+    url: str = "console://"
+    """`console://` prints, `smtp://user:password@host:port` sends (`smtps://` with TLS from the first byte),
+    `memory://` keeps."""
+    sender: str = Field(default="appkit <no-reply@localhost>", alias="from")
+    """The `From` of every mail."""
+
+
+class SentrySettings(SettingsGroup):
+    """Error reports to Sentry."""
+
+    enabled: bool = False
+    """Whether unhandled exceptions are reported."""
+    dsn: SecretStr | None = None
+    """The project's DSN."""
+
+
+class LoggingSettings(SettingsGroup):
+    """Log lines."""
+
+    level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """The least level that is written."""
+    format: Literal["json", "console"] | None = None
+    """Unset, it is `json` in production and `console` elsewhere."""
+
+
+class CorsSettings(SettingsGroup):
+    """Other origins whose pages may call this API with cookies."""
+
+    origins: tuple[str, ...] = ()
+    """JSON list of origins, as in `["https://app.example.com"]`; CSRF accepts them too."""
+
+
+class PluginsSettings(SettingsGroup):
+    """Installed plugins."""
+
+    disabled: tuple[str, ...] = ()
+    """JSON list of plugins that are not loaded."""
+    strict: bool = False
+    """Whether a plugin that fails stops the start."""
+
+
+class Settings(BaseSettings):
+    """What an app reads from its environment, its `.env` file and its secrets directory.
+
+    Subclass it for settings of your own, a group for each concern:
+
+        class ShopSettings(SettingsGroup):
+            currency: str = "EUR"  # SHOP_CURRENCY
+
+        class MySettings(Settings):
+            shop: ShopSettings = ShopSettings()
+
+    Raises:
+        pydantic.ValidationError: When a variable's value is not acceptable; it names the variable, never the value.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        env_nested_delimiter="_",
+        env_nested_max_split=1,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    environment: Literal["development", "production", "test"] = "development"
+    """`production` refuses settings that are only good for trying things out."""
+    app_name: str = "appkit"
+    """The app's name, in its API's title, its mails and its cookies."""
+    api_prefix: str = "/api"
+    """Where the routes are mounted."""
+    database: DatabaseSettings = DatabaseSettings()
+    auth: AuthSettings = AuthSettings()
+    frontend: FrontendSettings = FrontendSettings()
+    http: HTTPSettings = HTTPSettings()
+    tasks: TasksSettings = TasksSettings()
+    redis: RedisSettings = RedisSettings()
+    mail: MailSettings = MailSettings()
+    sentry: SentrySettings = SentrySettings()
+    logging: LoggingSettings = LoggingSettings()
+    cors: CorsSettings = CorsSettings()
+    plugins: PluginsSettings = PluginsSettings()
+
+    @property
+    def production(self) -> bool:
+        """Whether this is the real thing."""
+        return self.environment == "production"
+
+    @property
+    def secure_cookies(self) -> bool:
+        """Whether cookies go over HTTPS only."""
+        return self.production if self.auth.cookie_secure is None else self.auth.cookie_secure

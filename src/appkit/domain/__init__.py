@@ -1,0 +1,1 @@
+"""Pure rules: what things mean, with no database and no network."""

@@ -1,0 +1,1 @@
+"""Jobs come in: the broker, the relay and the tasks that run on them."""
