@@ -1,0 +1,1 @@
+"""For the tests of apps: fixtures, and the plain helpers beneath them."""
