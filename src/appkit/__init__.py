@@ -1,0 +1,95 @@
+"""appkit: the FastAPI template everybody copies, as a library nobody has to.
+
+The names that an app needs. They are imported when they are first used, so that `import appkit` costs nothing.
+"""
+
+from typing import TYPE_CHECKING
+
+from appkit.__about__ import __version__ as __version__
+
+if TYPE_CHECKING:
+    from appkit.api.dependencies import (
+        CurrentPrincipal as CurrentPrincipal,
+        CurrentSuperuser as CurrentSuperuser,
+        CurrentUser as CurrentUser,
+        DbSession as DbSession,
+        OptionalUser as OptionalUser,
+        ReadSession as ReadSession,
+    )
+    from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
+    from appkit.api.routes.auth import auth_router as auth_router
+    from appkit.api.routes.health import health_router as health_router
+    from appkit.api.routes.users import users_router as users_router
+    from appkit.api.schemas import Schema as Schema
+    from appkit.core.mail import Mail as Mail
+    from appkit.core.settings import Settings as Settings, SettingsGroup as SettingsGroup
+    from appkit.domain.events import Event as Event
+    from appkit.exceptions import (
+        APIException as APIException,
+        AppKitError as AppKitError,
+        BadRequestException as BadRequestException,
+        ConflictException as ConflictException,
+        ForbiddenException as ForbiddenException,
+        NotFoundException as NotFoundException,
+        PayloadTooLargeException as PayloadTooLargeException,
+        ServerException as ServerException,
+        ServiceUnavailableException as ServiceUnavailableException,
+        TooManyRequestsException as TooManyRequestsException,
+        UnauthorizedException as UnauthorizedException,
+        UnprocessableException as UnprocessableException,
+    )
+    from appkit.kit import AppKit as AppKit
+    from appkit.plugins.hookspecs import hookimpl as hookimpl
+    from appkit.repository.base import BaseTableModel as BaseTableModel
+    from appkit.repository.database import Database as Database
+    from appkit.repository.pagination import CursorPage as CursorPage
+    from appkit.repository.user import BaseUser as BaseUser
+    from appkit.service.auth import AuthService as AuthService
+    from appkit.service.base import BaseService as BaseService
+    from appkit.service.users import UserService as UserService
+    from appkit.tasks.broker import create_broker as create_broker
+    from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
+    from appkit.tasks.router import TaskRouter as TaskRouter, enqueue as enqueue
+else:
+    # Only where no type checker looks: a `__getattr__` in sight would let it accept any name.
+    _HOMES = {
+        "api.dependencies": "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession",
+        "api.errors": "errors install_error_handlers",
+        "api.routes.auth": "auth_router",
+        "api.routes.health": "health_router",
+        "api.routes.users": "users_router",
+        "api.schemas": "Schema",
+        "core.mail": "Mail",
+        "core.settings": "Settings SettingsGroup",
+        "domain.events": "Event",
+        "exceptions": (
+            "APIException AppKitError BadRequestException ConflictException ForbiddenException NotFoundException "
+            "PayloadTooLargeException ServerException ServiceUnavailableException TooManyRequestsException "
+            "UnauthorizedException UnprocessableException"
+        ),
+        "kit": "AppKit",
+        "plugins.hookspecs": "hookimpl",
+        "repository.base": "BaseTableModel",
+        "repository.database": "Database",
+        "repository.pagination": "CursorPage",
+        "repository.user": "BaseUser",
+        "service.auth": "AuthService",
+        "service.base": "BaseService",
+        "service.users": "UserService",
+        "tasks.broker": "create_broker",
+        "tasks.context": "TaskContext TaskSession",
+        "tasks.router": "TaskRouter enqueue",
+    }
+    _MODULES = {name: f"appkit.{module}" for module, names in _HOMES.items() for name in names.split()}
+    __all__ = sorted([*_MODULES, "__version__"], key=str.casefold)
+
+    def __getattr__(name):
+        if name not in _MODULES:
+            raise AttributeError(f"module 'appkit' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = globals()[name] = getattr(import_module(_MODULES[name]), name)
+        return value
+
+    def __dir__():
+        return __all__

@@ -1,0 +1,62 @@
+"""BaseService: a session, the moves that every rule needs, and the events it emits."""
+
+from typing import TypeVar
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from appkit.core.settings import Settings
+from appkit.domain.events import Event
+from appkit.plugins.manager import PluginManager
+from appkit.repository.context import app_context
+from appkit.repository.outbox import add_task
+
+ModelT = TypeVar("ModelT")
+
+
+class BaseService:
+    """Rules that share one session, and with it one transaction.
+
+    A service needs nothing but its session, so a route, a task and a test all write `PostService(db)`.
+    It flushes and never commits: whoever opened the session ends its transaction.
+    """
+
+    def __init__(self, db: AsyncSession) -> None:
+        self.db = db
+
+    @property
+    def settings(self) -> Settings:
+        """The app's settings.
+
+        Raises:
+            AppKitError: When the session belongs to no app.
+        """
+        return app_context(self.db).settings
+
+    @property
+    def plugins(self) -> PluginManager:
+        """The app's plugins.
+
+        Raises:
+            AppKitError: When the session belongs to no app.
+        """
+        return app_context(self.db).plugins
+
+    async def save(self, obj: ModelT) -> ModelT:
+        """Write a new or changed object, so that what the database fills in can be read."""
+        self.db.add(obj)
+        await self.db.flush()
+        return obj
+
+    async def delete(self, obj: object) -> None:
+        """Delete an object that the session holds."""
+        await self.db.delete(obj)
+        await self.db.flush()
+
+    def emit(self, event: Event) -> None:
+        """Say what happened: each subscriber of exactly this class runs once the transaction has committed.
+
+        Raises:
+            AppKitError: When the session belongs to no app.
+        """
+        for policy in app_context(self.db).subscribers.get(type(event), ()):
+            add_task(self.db, policy, [event])
