@@ -1,20 +1,22 @@
 """Settings: every environment variable an app reads, typed and checked at the start."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    DotEnvSettingsSource,
-    EnvSettingsSource,
-    NestedSecretsSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    model_validator,
 )
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from appkit.core.secrets import development_secret
+from appkit.core.environment import EnvironmentSource, name_variables
+from appkit.core.secrets import development_secret, secret_problems
+from appkit.exceptions import AppKitError
 
 PositiveSeconds = Annotated[float, Field(gt=0)]
 
@@ -23,6 +25,7 @@ class SettingsGroup(BaseModel):
     """Settings whose variables start with the same word: the field `url` of the group `mail` is `MAIL_URL`.
 
     Unknown names inside a group are ignored, for an environment is full of other programs' variables.
+    URLs may hold passwords, so they are left out of a group's `repr`.
     """
 
     model_config = ConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True, populate_by_name=True)
@@ -31,9 +34,9 @@ class SettingsGroup(BaseModel):
 class DatabaseSettings(SettingsGroup):
     """Where data is kept."""
 
-    url: str = "sqlite+aiosqlite:///./app.db"
+    url: str = Field(default="sqlite+aiosqlite:///./app.db", repr=False)
     """SQLAlchemy URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite."""
-    replica_urls: tuple[str, ...] = ()
+    replica_urls: tuple[str, ...] = Field(default=(), repr=False)
     """JSON list of read replicas' URLs."""
     pool_size: int = Field(default=10, ge=1)
     """Connections kept open; on SQLite, the readers beside the one writer."""
@@ -91,7 +94,7 @@ class HTTPSettings(SettingsGroup):
 class TasksSettings(SettingsGroup):
     """How background tasks run."""
 
-    broker_url: str = "db://"
+    broker_url: str = Field(default="db://", repr=False)
     """`db://` (the app's own database), `redis://`, or `memory://` (tests)."""
     embedded: bool = True
     """Whether the app's own process runs tasks; without it, `appkit worker` does."""
@@ -112,14 +115,14 @@ class TasksSettings(SettingsGroup):
 class RedisSettings(SettingsGroup):
     """A Redis server shared by all instances."""
 
-    url: str | None = None
+    url: str | None = Field(default=None, repr=False)
     """`redis://…`; `kit.redis` is its client."""
 
 
 class MailSettings(SettingsGroup):
     """How mail leaves."""
 
-    url: str = "console://"
+    url: str = Field(default="console://", repr=False)
     """`console://` prints, `smtp://user:password@host:port` sends (`smtps://` with TLS from the first byte),
     `memory://` keeps."""
     sender: str = Field(default="appkit <no-reply@localhost>", alias="from")
@@ -171,18 +174,21 @@ class Settings(BaseSettings):
         class MySettings(Settings):
             shop: ShopSettings = ShopSettings()
 
+    Environment variables win over `.env`, which wins over files in the secrets directory, named as the variables.
+
     Raises:
         pydantic.ValidationError: When a variable's value is not acceptable; it names the variable, never the value.
+        AppKitError: In production, when a setting is only good for trying things out.
     """
 
     model_config = SettingsConfigDict(
         env_file=".env",
         env_ignore_empty=True,
-        env_nested_delimiter="_",
-        env_nested_max_split=1,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
+        nested_model_default_partial_update=True,
+        secrets_dir="/run/secrets",
     )
 
     environment: Literal["development", "production", "test"] = "development"
@@ -212,3 +218,49 @@ class Settings(BaseSettings):
     def secure_cookies(self) -> bool:
         """Whether cookies go over HTTPS only."""
         return self.production if self.auth.cookie_secure is None else self.auth.cookie_secure
+
+    @property
+    def signing_keys(self) -> tuple[bytes, ...]:
+        """The secrets that tokens are verified with; the first signs.
+
+        They are `AUTH_SECRET_KEYS`, or, outside production, the one kept in `.appkit/secret`.
+
+        Raises:
+            AppKitError: When there is none, and none can be kept.
+        """
+        if self.auth.secret_keys or self.production:
+            return tuple(key.get_secret_value().encode() for key in self.auth.secret_keys)
+        return (development_secret(),)
+
+    def production_problems(self) -> list[str]:
+        """What production would refuse, in sentences that name the variable."""
+        problems = secret_problems([key.get_secret_value() for key in self.auth.secret_keys])
+        if self.auth.cookie_secure is False:
+            problems.append("AUTH_COOKIE_SECURE is false, which sends cookies over plain HTTP. Unset it.")
+        if any("*" in origin for origin in self.cors.origins):
+            problems.append("CORS_ORIGINS has a wildcard, which lets every website act for the people signed in.")
+        return problems
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, data: Any, handler: ModelWrapValidatorHandler["Settings"]) -> "Settings":
+        try:
+            settings = handler(data)
+        except ValidationError as exc:
+            raise name_variables(cls, exc) from None
+        if settings.production and (problems := settings.production_problems()):
+            raise AppKitError(" ".join(["ENVIRONMENT is production, but:", *problems]))
+        return settings
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from, the strongest first."""
+        sources = (env_settings, dotenv_settings, file_secret_settings)
+        return init_settings, *(EnvironmentSource(settings_cls, source) for source in sources)

@@ -1,0 +1,12 @@
+"""The ids of the work in hand: which request, which person, which task. Every log line carries them."""
+
+from contextvars import ContextVar
+
+request_id: ContextVar[str | None] = ContextVar("appkit_request_id", default=None)
+"""The id of the request that is answered, or that a running task was enqueued by."""
+
+user_id: ContextVar[str | None] = ContextVar("appkit_user_id", default=None)
+"""The id of the person who made the request."""
+
+task_id: ContextVar[str | None] = ContextVar("appkit_task_id", default=None)
+"""The id of the background task that runs."""

@@ -1,0 +1,152 @@
+"""Which variable fills which field, so that an environment full of other programs' variables is no surprise."""
+
+import json
+import os
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_args, get_origin
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import InitErrorDetails, PydanticCustomError
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SecretsSettingsSource
+
+_LIST_ERRORS = {"tuple_type", "list_type", "set_type", "frozen_set_type"}
+
+
+class Variable(NamedTuple):
+    """An environment variable, and the field that it fills."""
+
+    name: str
+    path: tuple[str, ...]
+    """The attributes that lead to the value, as in `("database", "pool_size")`."""
+    field: FieldInfo
+    keys: tuple[str, ...]
+    """As `path`, by the names that validation takes."""
+
+    @property
+    def places(self) -> set[tuple[str | int, ...]]:
+        """Where validation may say that an error is."""
+        return {self.path, self.keys, (*self.keys[:-1], str(self.field.validation_alias))}
+
+
+def variables(settings_cls: type[BaseSettings]) -> list[Variable]:
+    """Every variable that these settings read, in the order of the fields."""
+    prefix = settings_cls.model_config.get("env_prefix") or ""
+    return [found._replace(name=f"{prefix}{found.name}".upper()) for found in _variables(settings_cls)]
+
+
+def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
+    """Variables of the environment and of `.env` that look like a group's and are read by nobody, sorted.
+
+    Some are misspelt; others, as the `REDIS_PORT` that Kubernetes sets, just happen to be there.
+    """
+    known = {variable.name for variable in variables(settings_cls)}
+    prefix = settings_cls.model_config.get("env_prefix") or ""
+    groups = [f"{prefix}{name}".upper() for name, field in settings_cls.model_fields.items() if _group(field)]
+    present = {name.upper() for name in (*os.environ, *_dotenv(settings_cls))}
+    return sorted(
+        name for name in present - known if any(name == group or name.startswith(f"{group}_") for group in groups)
+    )
+
+
+def describe_errors(exc: ValidationError) -> list[str]:
+    """A line for each wrong setting, which names its variable and what is expected, and never the value."""
+    return [
+        f"{'.'.join(map(str, error['loc'])) or exc.title}: {error['msg']}"
+        for error in exc.errors(include_url=False, include_context=False, include_input=False)
+    ]
+
+
+def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> ValidationError:
+    """The same errors, each at its variable instead of its field."""
+    names = {path: found.name for found in variables(settings_cls) for path in found.places}
+    details: list[InitErrorDetails] = []
+    for error in exc.errors(include_url=False, include_input=False):
+        loc = error["loc"]
+        size = next((size for size in (2, 1) if loc[:size] in names), 0)
+        expected = 'Input should be a JSON list, as in ["a", "b"]' if error["type"] in _LIST_ERRORS else error["msg"]
+        problem = PydanticCustomError(error["type"], expected)
+        where = (names[loc[:size]], *loc[size:]) if size else loc
+        details.append(InitErrorDetails(type=problem, loc=where, input=None))
+    return ValidationError.from_exception_data(exc.title, details, hide_input=True)
+
+
+class EnvironmentSource(PydanticBaseSettingsSource):
+    """Reads exactly the variables that fields have, out of what a source of pydantic-settings has found.
+
+    The stock sources take a variable with a group's bare name for the group's JSON, fail on one that isn't JSON
+    without saying which, and decode every file of a secrets directory.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> None:
+        super().__init__(settings_cls)
+        self.variables = variables(settings_cls)
+        self.values: Mapping[str, str | None] = {}
+        if isinstance(source, EnvSettingsSource):
+            self.values = {name.upper(): value for name, value in source.env_vars.items()}
+        elif isinstance(source, SecretsSettingsSource):
+            self.values = dict(_secret_files(source.secrets_dir, {variable.name for variable in self.variables}))
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # abstract
+        """Not used: a group's fields are read one by one."""
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        """The values found, nested as the fields are."""
+        data: dict[str, Any] = {}
+        for variable in self.variables:
+            if value := self.values.get(variable.name):
+                *groups, key = variable.keys
+                target = data.setdefault(groups[0], {}) if groups else data
+                target[key] = _decode(variable.field.annotation, value)
+        return data
+
+
+def _variables(model: type[BaseModel]) -> Iterator[Variable]:
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias if isinstance(field.validation_alias, str) else name
+        key = name if model.model_config.get("populate_by_name") else alias
+        if issubclass(model, BaseSettings) and (group := _group(field)):
+            for inner in _variables(group):
+                yield Variable(f"{alias}_{inner.name}", (name, *inner.path), inner.field, (key, *inner.keys))
+        else:
+            yield Variable(alias, (name,), field, (key,))
+
+
+def _group(field: FieldInfo) -> type[BaseModel] | None:
+    options = (field.annotation, *get_args(field.annotation))
+    return next((option for option in options if isinstance(option, type) and issubclass(option, BaseModel)), None)
+
+
+def _decode(annotation: Any, value: str) -> Any:
+    if not _takes_json(annotation):
+        return value
+    try:
+        decoded = json.loads(value)
+    except ValueError:
+        return value  # Validation then says what belongs there.
+    return decoded if isinstance(decoded, list | dict) else value
+
+
+def _takes_json(annotation: Any) -> bool:
+    kind = get_origin(annotation) or annotation
+    if isinstance(kind, type) and issubclass(kind, Collection | BaseModel):
+        return not issubclass(kind, str | bytes)
+    return any(map(_takes_json, get_args(annotation)))
+
+
+def _dotenv(settings_cls: type[BaseSettings]) -> Iterator[str]:
+    files = settings_cls.model_config.get("env_file") or ()
+    for file in [files] if isinstance(files, str | os.PathLike) else files:
+        yield from dotenv_values(file)
+
+
+def _secret_files(directories: Any, names: set[str]) -> Iterator[tuple[str, str]]:
+    """The variables kept as files; others' files beside them, which may be binary or unreadable, are left alone."""
+    for directory in [directories] if isinstance(directories, str | os.PathLike) else directories or ():
+        path = Path(directory).expanduser()
+        for file in path.iterdir() if path.is_dir() else ():
+            if file.name.upper() in names and file.is_file():
+                yield file.name.upper(), file.read_text(encoding="utf-8").strip()
