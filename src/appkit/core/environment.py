@@ -51,14 +51,6 @@ def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
     )
 
 
-def describe_errors(exc: ValidationError) -> list[str]:
-    """A line for each wrong setting, which names its variable and what is expected, and never the value."""
-    return [
-        f"{'.'.join(map(str, error['loc'])) or exc.title}: {error['msg']}"
-        for error in exc.errors(include_url=False, include_context=False, include_input=False)
-    ]
-
-
 def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> ValidationError:
     """The same errors, each at its variable instead of its field."""
     names = {path: found.name for found in variables(settings_cls) for path in found.places}

@@ -264,3 +264,11 @@ class Settings(BaseSettings):
         """Where values come from, the strongest first."""
         sources = (env_settings, dotenv_settings, file_secret_settings)
         return init_settings, *(EnvironmentSource(settings_cls, source) for source in sources)
+
+
+def describe_errors(exc: ValidationError) -> list[str]:
+    """A line for each wrong setting, which names its variable and what is expected, and never the value."""
+    return [
+        f"{'.'.join(map(str, error['loc'])) or exc.title}: {error['msg']}"
+        for error in exc.errors(include_url=False, include_context=False, include_input=False)
+    ]
