@@ -1,0 +1,181 @@
+"""Every hook: what a plugin may contribute, observe or answer, when it is asked, and an example.
+
+A plugin is a module or an object with functions marked `hookimpl`. It takes any subset of a hook's arguments, by name.
+Where a hook below is an `async def`, an implementation may be one too; elsewhere it can't.
+A hook that gathers takes a list, one item, or nothing from each plugin.
+"""
+
+# mypy: disable-error-code="empty-body"
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pluggy
+
+if TYPE_CHECKING:
+    from contextlib import AbstractAsyncContextManager
+
+    from fastapi import APIRouter
+    from starlette.middleware import Middleware
+    from typer import Typer
+
+    from appkit.core.settings import Settings
+    from appkit.repository.context import AppContext
+    from appkit.repository.user import BaseUser
+    from appkit.tasks.router import TaskRouter
+
+hookspec = pluggy.HookspecMarker("appkit")
+hookimpl = pluggy.HookimplMarker("appkit")
+"""Marks a function as the implementation of the hook with its name."""
+
+
+class HealthCheck(NamedTuple):
+    """Something that must work before this instance takes requests."""
+
+    name: str
+    check: Callable[[AppContext], Awaitable[None]]
+    """Raises when it does not work; what it raises is logged, and not shown to the caller."""
+
+
+@hookspec
+def register_routers(settings: Settings) -> list[APIRouter]:
+    """Add routes, which are mounted under `settings.api_prefix` before the app's own. Called when the app is built.
+
+    Example:
+        ```python
+        @hookimpl
+        def register_routers():
+            return [router]
+        ```
+    """
+
+
+@hookspec
+def register_middleware(settings: Settings) -> list[Middleware]:
+    """Add ASGI middleware, inside appkit's own. Called when the app is built.
+
+    Example:
+        ```python
+        @hookimpl
+        def register_middleware():
+            return [Middleware(GZipMiddleware, minimum_size=1000)]
+        ```
+    """
+
+
+@hookspec
+def register_exception_handlers() -> Mapping[type[Exception], Callable[..., Any]]:
+    """Answer exceptions that appkit doesn't know, by their class. Called when the app is built.
+
+    Example:
+        ```python
+        @hookimpl
+        def register_exception_handlers():
+            return {stripe.CardError: answer_card_error}
+        ```
+    """
+
+
+@hookspec
+def register_tasks() -> list[TaskRouter]:
+    """Add background tasks and subscriptions to events. Called when the broker is built.
+
+    Example:
+        ```python
+        @hookimpl
+        def register_tasks():
+            return [tasks]
+        ```
+    """
+
+
+@hookspec
+def register_commands(cli: Typer) -> None:
+    """Add commands to `appkit`. Called when the first word on the command line is none of appkit's own.
+
+    Example:
+        ```python
+        @hookimpl
+        def register_commands(cli):
+            cli.add_typer(billing_commands, name="billing")
+        ```
+    """
+
+
+@hookspec
+def register_health_checks() -> list[HealthCheck]:
+    """Add checks to `/api/health/ready`, which answers 503 while one of them raises. Called when the app is built.
+
+    Example:
+        ```python
+        async def check_search(app):
+            await search.ping()
+
+
+        @hookimpl
+        def register_health_checks():
+            return [HealthCheck("search", check_search)]
+        ```
+    """
+
+
+@hookspec
+def lifespan(app: AppContext) -> AbstractAsyncContextManager[None]:
+    """Open what lives as long as the process, and close it at the end. Entered by the app and by each worker.
+
+    The latest registered is entered first and left last; the database is migrated by then.
+
+    Example:
+        ```python
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(app):
+            async with SearchClient(app.settings.search.url):
+                yield
+        ```
+    """
+
+
+@hookspec
+def token_claims(user: BaseUser) -> list[tuple[str, Any]]:
+    """Add claims to a user's access tokens, as pairs of a name and a JSON value. Called for each token that is issued.
+
+    Example:
+        ```python
+        @hookimpl
+        def token_claims(user):
+            return [("plan", user.plan)]
+        ```
+    """
+
+
+@hookspec
+def check_password(password: str, user: BaseUser | None) -> list[str]:
+    """Refuse a new password, in sentences for the person who chose it. Called at sign-up and when one is changed.
+
+    Args:
+        password: The password as it was typed.
+        user: Whose it will be; None at sign-up.
+
+    Example:
+        ```python
+        @hookimpl
+        def check_password(password):
+            return ["The company's name is not a good password."] if "acme" in password.lower() else []
+        ```
+    """
+
+
+@hookspec
+async def on_exception(exception: Exception) -> None:
+    """Observe an exception that nobody handled, in a route or a task. The ids of `appkit.core.context` are set.
+
+    Example:
+        ```python
+        @hookimpl
+        async def on_exception(exception):
+            await pager.alert(repr(exception))
+        ```
+    """
