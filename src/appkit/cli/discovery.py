@@ -1,0 +1,133 @@
+"""Finds the kit that a command is about."""
+
+import importlib
+import os
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from traceback import extract_tb
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from appkit.exceptions import AppKitError
+
+if TYPE_CHECKING:
+    from appkit.kit import AppKit
+
+USUAL_PLACES = ("main.py", "app.py", "app/main.py")
+HINT = "Name the kit's file, as in `appkit dev bookmarks.py`, or set APPKIT_KIT=bookmarks:kit."
+
+
+@dataclass(frozen=True)
+class FoundKit:
+    """A kit, and where it is."""
+
+    kit: "AppKit"
+    module: ModuleType
+    name: str
+
+    @property
+    def app_path(self) -> str:
+        """Where an ASGI server finds the app: the module's own `app` where it has one, else the kit's."""
+        own = callable(getattr(self.module, "app", None))
+        return f"{self.module.__name__}:{'app' if own else f'{self.name}.app'}"
+
+
+def find_kit(target: str | None = None) -> FoundKit:
+    """The kit at `target`: a file or a module, with or without `:name`; else the one that this folder is about.
+
+    Raises:
+        AppKitError: When there is none, or more than one.
+    """
+    target = target or os.environ.get("APPKIT_KIT") or _configured()
+    if target is not None:
+        return _load(target)
+    for place in filter(os.path.isfile, USUAL_PLACES):
+        module = _import(*_locate(place))
+        if kits := _kits(module):
+            return _pick(module, kits)
+    candidates = list(_candidates())
+    if len(candidates) > 1:
+        raise AppKitError(f"More than one file here makes a kit: {', '.join(candidates)}. {HINT}")
+    if not candidates:
+        raise AppKitError(f"There is no AppKit in this folder. {HINT}")
+    return _load(candidates[0])
+
+
+def _configured() -> str | None:
+    """What `[tool.appkit] kit` in pyproject.toml says."""
+    path = Path("pyproject.toml")
+    if not path.is_file():
+        return None
+    configured: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    return configured.get("tool", {}).get("appkit", {}).get("kit")
+
+
+def _candidates() -> Iterator[str]:
+    """Files of this folder that make a kit."""
+    for path in sorted(Path().glob("*.py")):
+        if re.search(r"\bAppKit\(", path.read_text(encoding="utf-8", errors="replace")):
+            yield path.name
+
+
+def _load(target: str) -> FoundKit:
+    place, _, name = target.partition(":")
+    module = _import(*_locate(place))
+    kits = _kits(module)
+    if name and name not in kits:
+        raise AppKitError(f"{module.__name__} has no AppKit named {name!r}. {HINT}")
+    return FoundKit(kits[name], module, name) if name else _pick(module, kits)
+
+
+def _locate(place: str) -> tuple[str, Path]:
+    """A module's dotted name, and the directory from which that name is importable."""
+    if not place.endswith(".py"):
+        return place, Path.cwd()
+    path = Path(place).resolve()
+    if not path.is_file():
+        raise AppKitError(f"There is no file {place}. {HINT}")
+    parts, root = [path.stem], path.parent
+    while (root / "__init__.py").is_file():
+        parts.insert(0, root.name)
+        root = root.parent
+    return ".".join(parts), root
+
+
+def _import(name: str, root: Path) -> ModuleType:
+    if str(root) not in sys.path:
+        sys.path.insert(0, str(root))
+    try:
+        return importlib.import_module(name)
+    except AppKitError:
+        raise
+    except Exception as exc:
+        if isinstance(exc, ModuleNotFoundError) and name.partition(".")[0] == exc.name:
+            raise AppKitError(f"There is no module {name!r} here. {HINT}") from exc
+        raise AppKitError(f"{name} could not be imported: {_describe(exc)}") from exc
+
+
+def _describe(exc: Exception) -> str:
+    """What went wrong in somebody's module, and in which line."""
+    if isinstance(exc, SyntaxError):
+        return f"{exc.msg} ({exc.filename}, line {exc.lineno})."
+    last = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith("<")][-1]
+    return f"{type(exc).__name__}: {exc} ({last.filename}, line {last.lineno})."
+
+
+def _kits(module: ModuleType) -> dict[str, "AppKit"]:
+    from appkit.kit import AppKit
+
+    return {name: value for name, value in vars(module).items() if isinstance(value, AppKit)}
+
+
+def _pick(module: ModuleType, kits: dict[str, "AppKit"]) -> FoundKit:
+    distinct = {id(kit): name for name, kit in kits.items()}
+    if not kits:
+        raise AppKitError(f"{module.__name__} has no AppKit. {HINT}")
+    if len(distinct) > 1 and "kit" not in kits:
+        raise AppKitError(f"{module.__name__} has more than one AppKit: {', '.join(kits)}. Name one after a colon.")
+    name = "kit" if "kit" in kits else next(iter(kits))
+    return FoundKit(kits[name], module, name)

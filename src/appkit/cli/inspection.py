@@ -1,0 +1,116 @@
+"""What an app is made of: routes, errors, settings, plugins and its OpenAPI schema."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from appkit.cli.discovery import find_kit
+from appkit.cli.output import AsJson, Target, fail, show
+
+if TYPE_CHECKING:
+    from appkit.core.settings import Settings
+    from appkit.exceptions import APIException
+
+
+def routes(target: Target = None, *, as_json: AsJson = False) -> None:
+    """List the routes: method, path, and the function that answers."""
+    from fastapi.routing import iter_route_contexts
+
+    rows = [
+        {"methods": sorted(route.methods or ()), "path": route.path, "name": route.name}
+        for route in iter_route_contexts(find_kit(target).kit.app.routes)
+        if route.path and route.path_format and getattr(route.original_route, "include_in_schema", True)
+    ]
+    show(rows, as_json=as_json)
+
+
+def errors(
+    target: Target = None,
+    *,
+    as_json: AsJson = False,
+    ts: Annotated[Path | None, typer.Option(metavar="PATH", help="Write them to this TypeScript file.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="With --ts: fail when the file is out of date.")] = False,
+) -> None:
+    """List the errors that the app answers with: status, code, and when."""
+    from appkit.exceptions import APIException
+
+    find_kit(target)
+    classes = list(APIException.registry().values())
+    if ts is None:
+        rows = [
+            {"code": cls.internal_code, "status": cls.status_code, "name": cls.__name__, "detail": cls.detail}
+            for cls in classes
+        ]
+        show(rows, as_json=as_json)
+        return
+    text = typescript(classes)
+    if not check:
+        ts.write_text(text, encoding="utf-8")
+    elif not ts.is_file() or ts.read_text(encoding="utf-8") != text:
+        raise fail(f"{ts} is out of date. Run `appkit errors --ts {ts}`.")
+
+
+def settings(target: Target = None, *, as_json: AsJson = False) -> None:
+    """List every environment variable that the app reads, with its value; secrets are not shown."""
+    show(list(_settings(find_kit(target).kit.settings)), as_json=as_json)
+
+
+def plugins(target: Target = None, *, as_json: AsJson = False) -> None:
+    """List the plugins that take part, and those that failed to load."""
+    manager = find_kit(target).kit.plugins
+    rows = [{"name": name, "state": "loaded", "reason": None} for name in manager.names()]
+    rows += [{"name": name, "state": "failed", "reason": str(exc)} for name, exc in manager.failed.items()]
+    show(rows, as_json=as_json)
+
+
+def openapi(
+    target: Target = None,
+    *,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
+) -> None:
+    """Print the app's OpenAPI schema, without a server."""
+    schema = json.dumps(find_kit(target).kit.app.openapi(), indent=2)
+    if output is None:
+        typer.echo(schema)
+    else:
+        output.write_text(f"{schema}\n", encoding="utf-8")
+
+
+def secret() -> None:
+    """Print a fresh secret for AUTH_SECRET_KEYS."""
+    from appkit.core.secrets import new_secret
+
+    typer.echo(new_secret())
+
+
+def typescript(classes: "list[type[APIException]]") -> str:
+    """The error codes as a TypeScript module, named as their classes are."""
+    lines = ["// Made by `appkit errors --ts`: don't edit, run it again.", "", "export const ErrorCode = {"]
+    for cls in classes:
+        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Exception"))
+        when = (cls.__doc__ or cls.detail).strip().splitlines()[0]
+        lines += [f"  /** {cls.status_code}: {when} */", f"  {words.upper()}: {cls.internal_code},"]
+    lines += ["} as const", "", "export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode]"]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(values: "Settings") -> Iterator[dict[str, Any]]:
+    from appkit.core.environment import variables
+
+    for variable in variables(type(values)):
+        value: Any = values
+        for name in variable.path:
+            value = getattr(value, name)
+        default = variable.field.get_default(call_default_factory=True)
+        yield {"variable": variable.name, "value": _shown(value), "changed": value != default}
+
+
+def _shown(value: Any) -> Any:
+    """A value without the secrets that it holds or, in a URL, contains."""
+    if isinstance(value, tuple):
+        return [_shown(item) for item in value]
+    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else value

@@ -1,0 +1,56 @@
+"""How commands speak: tables for people, JSON for programs, and one sentence for what went wrong."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[KIT]",
+        help="The app: a file or a module, as in `bookmarks.py` or `bookmarks:kit`.  [default: the one in this folder]",
+        show_default=False,
+    ),
+]
+KitOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kit",
+        "-k",
+        metavar="KIT",
+        help="The app, as in `bookmarks.py` or `bookmarks:kit`.  [default: the one in this folder]",
+        show_default=False,
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
+    """Print rows as JSON, or as columns under their names."""
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2, default=str))
+    elif rows:
+        cells = [[key.upper() for key in rows[0]], *([_text(value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        for line in cells:
+            typer.echo(_line(line, widths))
+
+
+def fail(message: str, *, code: int = 1) -> "typer.Exit":
+    """Say what went wrong; raise what this returns."""
+    typer.secho(message, fg="red", err=True)
+    return typer.Exit(code)
+
+
+def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

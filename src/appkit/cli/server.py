@@ -1,0 +1,98 @@
+"""Processes that stay: the development server, the server, and the worker."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from appkit.cli.discovery import find_kit
+from appkit.cli.output import Target
+
+if TYPE_CHECKING:
+    from appkit.kit import AppKit
+
+Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Port = Annotated[int, typer.Option(help="The port to listen on.")]
+
+
+def dev(target: Target = None, *, host: Host = "127.0.0.1", port: Port = 8000) -> None:
+    """Serve while you write: a saved file restarts the app."""
+    import uvicorn
+
+    _default("ENVIRONMENT", "development")
+    _default("TASKS_SHUTDOWN_GRACE", "1")  # A task that a restart interrupts runs again.
+    found = find_kit(target)
+    uvicorn.run(
+        found.app_path,
+        host=host,
+        port=port,
+        reload=True,
+        reload_dirs=[str(Path.cwd())],
+        timeout_graceful_shutdown=1,
+        log_config=None,
+        access_log=False,
+    )
+
+
+def run(
+    target: Target = None,
+    *,
+    host: Host = "0.0.0.0",  # noqa: S104  # A server is there to be reached.
+    port: Port = 8000,
+    workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests.")] = 1,
+) -> None:
+    """Serve in production, unless ENVIRONMENT says otherwise."""
+    import anyio
+    import uvicorn
+
+    _default("ENVIRONMENT", "production")
+    found = find_kit(target)
+    anyio.run(_preflight, found.kit)
+    uvicorn.run(
+        found.app_path,
+        host=host,
+        port=port,
+        workers=workers,
+        timeout_graceful_shutdown=10,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+
+
+def worker(target: Target = None) -> None:
+    """Run background tasks, and nothing else, until told to stop."""
+    import anyio
+
+    _default("ENVIRONMENT", "production")
+    anyio.run(_work, find_kit(target).kit)
+
+
+def _default(name: str, value: str) -> None:
+    """Set a variable that neither the environment nor `.env` sets."""
+    from dotenv import dotenv_values
+
+    if not os.environ.get(name) and not dotenv_values(".env").get(name):
+        os.environ[name] = value
+
+
+async def _preflight(kit: "AppKit") -> None:
+    """Fail here and in a sentence, rather than in every process that a server starts."""
+    async with kit.lifespan(work=False):
+        pass
+
+
+async def _work(kit: "AppKit") -> None:
+    async with kit.lifespan(work=True):
+        await _told_to_stop()
+
+
+async def _told_to_stop() -> None:
+    import signal
+
+    import anyio
+
+    with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async for _ in signals:
+            return
