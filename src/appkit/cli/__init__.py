@@ -73,7 +73,7 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  # Typer calls it so.
 
 def _root(
     *,
-    version: Annotated[  # noqa: ARG001  # Its callback answers.
+    version: Annotated[
         bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
