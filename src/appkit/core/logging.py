@@ -1,0 +1,116 @@
+"""Logs: one form for every line of this process, whoever wrote it, with the ids of the work in hand and no secrets."""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping, MutableMapping
+from typing import Any, TextIO
+
+from appkit.core.context import current_ids
+from appkit.core.settings import Settings
+
+_SECRET_NAME = re.compile(
+    r"passw|passphrase|secret|token|authorization|cookie|api[-_]?key|private[-_]?key|credential|dsn", re.IGNORECASE
+)
+_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
+_HIDDEN = "***"
+
+
+def configure_logging(settings: Settings) -> None:
+    """Write every line of this process to stderr: JSON in production, for people elsewhere.
+
+    Lines of the standard library's loggers, as uvicorn's, SQLAlchemy's and Taskiq's, get the same form; the fields in
+    `extra=` become fields of the line. `structlog.get_logger()` writes there too. uvicorn's access lines are dropped,
+    for there are our own. May be called again.
+    """
+    import structlog
+
+    json = (settings.logging.format or ("json" if settings.production else "console")) == "json"
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        _add_ids,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+        *([structlog.processors.format_exc_info] if json else []),
+        _redact,
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
+    if not json:
+        colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+        # The other formatters show local variables, and with them whatever secret is at hand.
+        renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+    handler = _StderrHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    _install(handler, settings.logging.level)
+
+
+def redact(value: Any) -> Any:
+    """The same value without what its names call a secret, however deep, and without passwords in URLs."""
+    if isinstance(value, str):
+        return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value) if "@" in value else value
+    if isinstance(value, Mapping):
+        return {name: _HIDDEN if _is_secret(name) else redact(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        if len(value) == 2 and _is_secret(value[0]):  # noqa: PLR2004  # A header is a pair.
+            return (value[0], _HIDDEN)
+        return [redact(inner) for inner in value]
+    return value
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what `sys.stderr` is at the moment, which tests and reloaders replace."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def _install(handler: logging.Handler, level: str) -> None:
+    root = logging.getLogger()
+    for other in root.handlers[:]:
+        # A plain one is `basicConfig`'s, as in Taskiq's worker, and would write each line again; others stay.
+        if type(other) in (_StderrHandler, logging.StreamHandler):
+            root.removeHandler(other)
+    root.addHandler(handler)
+    root.setLevel(level)
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        logger = logging.getLogger(name)
+        logger.handlers.clear()
+        logger.propagate = name != "uvicorn.access"
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # Below that it writes the values of every statement.
+
+
+def _add_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    return {**current_ids(), **event}
+
+
+def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    event.pop("color_message", None)  # uvicorn's message once more, with colours in it.
+    for name, value in event.items():
+        if not name.startswith("_") and name != "exc_info":
+            event[name] = _HIDDEN if _is_secret(name) else redact(value)
+    return event
+
+
+def _is_secret(name: object) -> bool:
+    text = name.decode("latin-1") if isinstance(name, bytes) else name
+    return isinstance(text, str) and _SECRET_NAME.search(text) is not None
