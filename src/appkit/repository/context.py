@@ -1,0 +1,50 @@
+"""AppContext: what a running app consists of, carried by each of its sessions."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from appkit.exceptions import AppKitError
+
+if TYPE_CHECKING:
+    from appkit.core.mail import Mailer
+    from appkit.core.settings import Settings
+    from appkit.plugins.manager import PluginManager
+    from appkit.repository.database import Database
+    from appkit.repository.outbox import TaskPolicy
+    from appkit.repository.user import BaseUser
+
+
+def _nobody() -> None:
+    """Nobody waits for work in this process."""
+
+
+@dataclass(kw_only=True)
+class AppContext:
+    """The parts of one app, for code that has only its session. `AppKit` makes it."""
+
+    settings: "Settings"
+    plugins: "PluginManager"
+    database: "Database"
+    mailer: "Mailer"
+    user_model: "type[BaseUser]"
+    subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
+    """Which tasks run for an event of exactly this class; live, for tasks are declared at any time."""
+    wake: Callable[[], None] = _nobody
+    """Called after a commit that wrote work for tasks."""
+    resources: dict[type[Any], Any] = field(default_factory=dict, repr=False)
+    """What the layers above keep for this app, each under its own class and made when it is first needed."""
+
+
+def app_context(session: AsyncSession) -> AppContext:
+    """The app that a session belongs to.
+
+    Raises:
+        AppKitError: When the session belongs to none, as those of a bare `Database(url)` do.
+    """
+    context = session.info.get("appkit")
+    if not isinstance(context, AppContext):
+        raise AppKitError("This session belongs to no app. Open it with `kit.session()` rather than a Database's own.")
+    return context

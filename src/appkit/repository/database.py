@@ -1,0 +1,336 @@
+"""Database: engines and sessions. Every connection of an app is made here."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from inspect import isawaitable
+from itertools import cycle
+from typing import Any
+
+from sqlalchemy import URL, Connection, MetaData, event, make_url, text
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
+from sqlalchemy.sql.elements import TextClause
+
+from appkit.core.settings import DatabaseSettings
+from appkit.exceptions import AppKitError, ServiceUnavailableException
+from appkit.repository.base import Base
+from appkit.repository.context import AppContext
+from appkit.repository.errors import translate
+
+Hook = Callable[[], Awaitable[None] | None]
+
+_DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
+_EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
+_HOOKS = "appkit.on_commit"
+
+_logger = logging.getLogger(__name__)
+
+
+class Database:
+    """An app's database: `session()` to work with it, `dispose()` when done.
+
+    On SQLite, where a file has one writer at a time, sessions that write queue for one connection, so that they wait
+    for their turn rather than fail; sessions that read have connections of their own, and wait for nobody.
+
+    Args:
+        settings: The settings, or simply a URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite.
+        metadata: The tables, for an app that declares them on a base class of its own.
+
+    Raises:
+        AppKitError: When the URL makes no sense, its driver is not installed, or it names a database in memory.
+    """
+
+    context: AppContext | None = None
+    """The app that sessions belong to; the kit sets it."""
+
+    def __init__(self, settings: DatabaseSettings | str, *, metadata: MetaData = Base.metadata) -> None:
+        if isinstance(settings, str):
+            settings = DatabaseSettings(url=settings)
+        self.settings = settings
+        self.metadata = metadata
+        self.url = parse_url(settings.url)
+        self.engine = self._create_engine(self.url, writer=True)
+        self._readers = self._create_engine(self.url) if self.sqlite else self.engine
+        self._replicas = [self._create_engine(parse_url(url)) for url in settings.replica_urls]
+        self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self._readers]])
+        self._primary_reader = _read_only(self._readers)
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is a SQLite file."""
+        return self.url.get_backend_name() == "sqlite"
+
+    def session(self, *, reader: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+        """One unit of work: committed when the block ends, rolled back when it raises.
+
+        Objects can be read after the commit. What the database refuses is translated when the block ends, so that an
+        `IntegrityError` can be caught inside, around a savepoint (`begin_nested()`).
+
+        Args:
+            reader: Begin as a reader, for work that probably writes nothing: on SQLite it waits for no writer,
+                and is refused with a 503 if it does write after somebody else wrote what it may have read.
+
+        Raises:
+            ConstraintViolatedException: When a constraint refuses a row.
+            StaleVersionException: When a row with a version was changed in the meantime.
+            ServiceUnavailableException: When no connection is free in time, the database can't be reached, or it
+                asks to try again (a deadlock, a lock held too long).
+            AppKitError: When the same asyncio task holds SQLite's writer already, and would wait for itself.
+        """
+        return self._unit_of_work(self._readers if reader else self.engine)
+
+    def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
+        """A session that only reads, from the replicas in turn where there are some.
+
+        On PostgreSQL each statement sees what is committed by then, with no transaction around them.
+
+        Args:
+            primary: Read from the primary, for what must not be a moment old.
+
+        Raises:
+            AppKitError: When it is asked to write.
+        """
+        return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
+
+    async def ping(self, timeout: float = 2.0) -> None:
+        """Ask the database for a sign of life.
+
+        Args:
+            timeout: Seconds to wait for it.
+
+        Raises:
+            ServiceUnavailableException: When it doesn't answer.
+        """
+        try:
+            async with asyncio.timeout(timeout), self._readers.connect() as connection:
+                await connection.execute(text("SELECT 1"))
+        except (SQLAlchemyError, TimeoutError) as exc:
+            raise ServiceUnavailableException from exc
+
+    async def create_all(self) -> None:
+        """Create the tables that are missing, as tests and scripts do; apps migrate."""
+        async with self.engine.begin() as connection:
+            await connection.run_sync(self.metadata.create_all)
+
+    async def dispose(self) -> None:
+        """Close every connection. The database can be used again after, in another event loop too."""
+        for engine in {self.engine, self._readers, *self._replicas}:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def _unit_of_work(self, engine: AsyncEngine, *, read_only: bool = False) -> AsyncIterator[AsyncSession]:
+        session = UnitOfWork(
+            engine,
+            expire_on_commit=False,
+            info={} if self.context is None else {"appkit": self.context},
+            sync_session_class=_ReadingSession if read_only else _Session,
+        )
+        try:
+            async with session:  # Its end is shielded: a cancelled task leaves no connection behind.
+                yield session
+                if not read_only:
+                    await session.commit()
+        except SQLAlchemyError as exc:
+            translated = translate(exc, self.metadata)
+            if translated is None:
+                raise
+            raise translated from exc
+
+    def _create_engine(self, url: URL, *, writer: bool = False) -> AsyncEngine:
+        pool: dict[str, Any] = {
+            "poolclass": _WriterPool if writer and url.get_backend_name() == "sqlite" else AsyncAdaptedQueuePool,
+            "pool_size": self.settings.pool_size,
+            "max_overflow": self.settings.pool_size,
+            "pool_timeout": self.settings.pool_timeout,
+            "pool_use_lifo": True,
+        }
+        if url.get_backend_name() != "sqlite":
+            return create_engine(url, self.settings.pool_timeout, pool_pre_ping=True, pool_recycle=1800, **pool)
+        if writer:
+            pool |= {"pool_size": 1, "max_overflow": 0, "pool_use_lifo": False}
+        return create_engine(url, self.settings.pool_timeout, begin="BEGIN IMMEDIATE" if writer else "BEGIN", **pool)
+
+
+class UnitOfWork(AsyncSession):
+    """The session that `Database` opens: SQLAlchemy's own, which also runs the hooks of `on_commit`."""
+
+    async def commit(self) -> None:
+        """Commit, then run what waited for it; a hook that fails is logged, for the work itself is done."""
+        await super().commit()
+        hooks = self.info.pop(_HOOKS, [])
+        for _, hook in hooks:
+            try:
+                result = hook()
+                if isawaitable(result):
+                    await result
+            except Exception:
+                _logger.exception("A hook failed after the commit.")
+
+    async def close(self) -> None:
+        """Release the connection, and forget what waited for a commit."""
+        self.info.pop(_HOOKS, None)
+        await super().close()
+
+
+def on_commit(session: AsyncSession, hook: Hook) -> None:
+    """Call a function once the session's work is committed; never, if it or the savepoint it is in is rolled back.
+
+    Raises:
+        AppKitError: When the session was not opened by a `Database`.
+    """
+    if not isinstance(session, UnitOfWork):
+        raise AppKitError("on_commit() needs a session that a Database opened: `async with database.session() as db`.")
+    session.info.setdefault(_HOOKS, []).append((session.sync_session.get_nested_transaction(), hook))
+
+
+class _Session(Session):
+    """What is under every `UnitOfWork`."""
+
+
+class _ReadingSession(_Session):
+    """What is under those that only read."""
+
+
+@event.listens_for(_Session, "after_soft_rollback", propagate=True)
+def _forget_hooks(session: Session, rolled_back: SessionTransaction) -> None:
+    def kept(savepoint: SessionTransaction | None) -> bool:
+        while savepoint is not None and savepoint is not rolled_back:
+            savepoint = savepoint.parent
+        return rolled_back.nested and savepoint is None
+
+    session.info[_HOOKS] = [(savepoint, hook) for savepoint, hook in session.info.get(_HOOKS, ()) if kept(savepoint)]
+
+
+_READING = ("select", "with", "values", "table", "show", "explain", "pragma")
+
+
+@event.listens_for(_ReadingSession, "do_orm_execute")
+def _refuse_statement(state: ORMExecuteState) -> None:
+    writes = state.is_insert or state.is_update or state.is_delete
+    if isinstance(state.statement, TextClause):
+        writes = not state.statement.text.lstrip(" \t\n(").lower().startswith(_READING)
+    if writes:
+        _refuse_to_write()
+
+
+@event.listens_for(_ReadingSession, "before_flush")
+def _refuse_flush(session: Session, *_: Any) -> None:
+    if session.new or session.deleted or any(session.is_modified(row) for row in session.dirty):
+        _refuse_to_write()
+
+
+def _refuse_to_write() -> None:
+    raise AppKitError("A read session can't write. Use `DbSession` in a route, or `session()`.")
+
+
+class _WriterPool(AsyncAdaptedQueuePool):
+    """SQLite's one writing connection. Who asks for it twice would wait for themselves, so they are told."""
+
+    _holder: asyncio.Task[Any] | None = None
+
+    def connect(self) -> PoolProxiedConnection:
+        task = asyncio.current_task()
+        # Not a context variable: child tasks inherit those, and may well wait for their parent to finish.
+        if task is not None and task is self._holder:
+            raise AppKitError(
+                "This task holds SQLite's writer already, in a session that is still open. Use that session, "
+                "or end it before you open another one; to read beside it, use a read session."
+            )
+        connection = super().connect()
+        self._holder = task
+        return connection
+
+    def _do_return_conn(self, record: Any) -> None:
+        self._holder = None
+        super()._do_return_conn(record)
+
+
+def create_engine(
+    url: URL, timeout: float, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: bool = True, **options: Any
+) -> AsyncEngine:
+    """An engine with our defaults, for `Database` and for migrations.
+
+    Args:
+        url: A URL of `parse_url`.
+        timeout: Seconds to connect, or on SQLite to wait for another process's lock.
+        begin: How SQLite's transactions begin.
+        foreign_keys: Whether SQLite enforces them.
+        options: Passed on to SQLAlchemy.
+    """
+    driver = url.get_driver_name()
+    if "sqlite" in url.drivername:
+        connect_args: dict[str, Any] = {"timeout": timeout, "isolation_level": None}
+    else:
+        connect_args = {"timeout": timeout} if driver == "asyncpg" else {"connect_timeout": max(2, round(timeout))}
+    try:
+        engine = create_async_engine(url, hide_parameters=True, connect_args=connect_args, **options)
+    except (ImportError, NoSuchModuleError) as exc:
+        extra = f" Install it: pip install 'fastapi-appkit[{_EXTRAS[driver]}]'." if driver in _EXTRAS else ""
+        raise AppKitError(f"{url.drivername} needs {driver}, which is not installed.{extra}") from exc
+    except InvalidRequestError as exc:
+        raise AppKitError(
+            f"{url.drivername} is not an async driver. Use postgresql+asyncpg://, postgresql+psycopg:// "
+            "or sqlite+aiosqlite://."
+        ) from exc
+    if "sqlite" in url.drivername:
+        _configure_sqlite(engine, begin, foreign_keys=foreign_keys)
+    else:
+        _configure_postgresql(engine)
+    return engine
+
+
+def parse_url(value: str) -> URL:
+    """The URL with an async driver.
+
+    Raises:
+        AppKitError: When it is no URL, or names a database in memory.
+    """
+    try:
+        url = make_url(value)
+    except ArgumentError:
+        raise AppKitError("DATABASE_URL is not a URL like postgresql://user:password@host/name.") from None
+    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+    if url.get_backend_name() == "sqlite":
+        if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
+            raise AppKitError(
+                "A SQLite database in memory belongs to one connection, and sessions need several. "
+                "Use a file, as in sqlite:///./app.db; in tests, one in a temporary directory."
+            )
+    elif url.get_driver_name() == "asyncpg" and "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
+        url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
+    return url
+
+
+def _read_only(engine: AsyncEngine) -> AsyncEngine:
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(query_only=True)
+    return engine.execution_options(isolation_level="AUTOCOMMIT")  # Two round trips fewer for each session.
+
+
+def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
+    script = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys={int(foreign_keys)};"
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def on_connect(connection: Any, _: Any) -> None:
+        connection.run_async(lambda driver: driver.executescript(script))
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def on_begin(connection: Connection) -> None:
+        query_only = bool(connection.get_execution_options().get("query_only"))
+        if connection.info.get("query_only", False) is not query_only:
+            connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
+            connection.info["query_only"] = query_only
+        connection.exec_driver_sql(begin)
+
+
+def _configure_postgresql(engine: AsyncEngine) -> None:
+    @event.listens_for(engine.sync_engine, "do_connect")
+    def on_connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
+        try:
+            return dialect.connect(*args, **kwargs)
+        except OSError as exc:  # Told apart here from those of the code inside a session.
+            raise ServiceUnavailableException from exc

@@ -1,0 +1,99 @@
+"""BaseUser: the columns that signing in needs, and which class an app's users are."""
+
+from collections.abc import Iterator
+from datetime import datetime
+from importlib import import_module
+from typing import Any
+
+from sqlalchemy import String, inspect
+from sqlalchemy.orm import Mapped, mapped_column
+
+from appkit.exceptions import AppKitError
+from appkit.repository.base import BaseTableModel
+
+_PLAIN = "appkit.repository.plain_user"
+
+
+class BaseUser(BaseTableModel):
+    """Somebody who can sign in.
+
+    Subclass it, once, for columns of your own:
+
+        class User(BaseUser):
+            nickname: Mapped[str | None]
+
+    An app that doesn't gets a plain `User`.
+
+    Raises:
+        AppKitError: When a subclass is defined after the plain `User` came into use, or for a table that is taken.
+    """
+
+    __abstract__ = True
+    __tablename__ = "user"
+
+    email: Mapped[str] = mapped_column(String(320))
+    """As it was typed; mail goes here."""
+    email_key: Mapped[str] = mapped_column(String(320), unique=True)
+    """The form in which two spellings of one address are equal."""
+    hashed_password: Mapped[str | None] = mapped_column(String(255))
+    """Unset for people who sign in by other means."""
+    is_active: Mapped[bool] = mapped_column(default=True)
+    is_superuser: Mapped[bool] = mapped_column(default=False)
+    email_verified_at: Mapped[datetime | None]
+    security_version: Mapped[int] = mapped_column(default=1)
+    """Grows with every change after which older sessions and links are void."""
+    password_changed_at: Mapped[datetime | None]
+    last_signin_at: Mapped[datetime | None]
+    deleted_at: Mapped[datetime | None]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if not cls.__dict__.get("__abstract__", False):
+            _refuse_second_user(cls)
+        super().__init_subclass__(**kwargs)
+
+    @property
+    def email_verified(self) -> bool:
+        """Whether they proved that the address is theirs."""
+        return self.email_verified_at is not None
+
+
+def resolve_user_model(explicit: type[BaseUser] | None = None) -> type[BaseUser]:
+    """The class of an app's users: the one it names, else the one it defined, else a plain `User`.
+
+    Raises:
+        AppKitError: When there are several and none is named.
+    """
+    if explicit is not None:
+        return explicit
+    models = list(_user_models())
+    if len(models) > 1:
+        names = ", ".join(sorted(model.__qualname__ for model in models))
+        raise AppKitError(f"There are several user models: {names}. Name one: AppKit(user_model=…).")
+    if models:
+        return models[0]
+    model: type[BaseUser] = import_module(_PLAIN).User
+    return model
+
+
+def _user_models(base: type[BaseUser] = BaseUser) -> Iterator[type[BaseUser]]:
+    """Mapped subclasses, without those that extend another mapped one."""
+    for model in base.__subclasses__():
+        if inspect(model, raiseerr=False) is None:
+            yield from _user_models(model)
+        else:
+            yield model
+
+
+def _refuse_second_user(cls: type[BaseUser]) -> None:
+    others = [model for model in _user_models() if not issubclass(cls, model)]
+    for other in others:
+        if other.__module__ == _PLAIN:
+            raise AppKitError(
+                f"{cls.__qualname__} is defined too late: the plain User is in use already. "
+                "Import the module with your model before `kit.app`, `kit.broker` or `kit.session()` is first used."
+            )
+        if other.__tablename__ == cls.__tablename__:
+            raise AppKitError(
+                f"{cls.__qualname__} and {other.__qualname__} are both kept in the table {cls.__tablename__!r}. "
+                f"Keep one of them, or give {cls.__qualname__} a __tablename__ of its own."
+            )
