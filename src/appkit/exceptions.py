@@ -161,6 +161,16 @@ class UnauthorizedException(APIException):
     internal_code = 40100
     detail = "Sign in to go on."
 
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        # RFC 9110, 11.6.1: a 401 says how to authenticate.
+        super().__init__(detail, headers={"WWW-Authenticate": "Bearer", **(headers or {})}, extra=extra)
+
 
 class TokenExpiredException(UnauthorizedException):
     """The access token was good and is past its time: refresh it, and repeat the request."""

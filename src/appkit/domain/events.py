@@ -1,5 +1,7 @@
 """What happened: facts that services emit and tasks subscribe to."""
 
+from uuid import UUID
+
 from pydantic import BaseModel, ConfigDict
 
 
@@ -11,3 +13,30 @@ class Event(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class UserSignedUp(Event):
+    """Someone made an account for themselves, and is signed in with it."""
+
+    user_id: UUID
+
+
+class UserSignedIn(Event):
+    """Someone proved who they are, which began a session."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class UserSignedOut(Event):
+    """Someone ended a session of theirs."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class RefreshReplayed(Event):
+    """A refresh token was used a second time, so that it may be stolen; its session has been revoked."""
+
+    user_id: UUID
+    session_id: UUID

@@ -1,0 +1,146 @@
+"""Dependencies: a database session, and who asks. A route says what it needs, and nothing is checked elsewhere."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends
+from fastapi.requests import HTTPConnection
+from fastapi.security import APIKeyCookie, HTTPBearer
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from appkit.api.cookies import presented_tokens
+from appkit.core.context import user_id
+from appkit.exceptions import AppKitError, ForbiddenException, UnauthorizedException
+from appkit.repository.context import AppContext
+from appkit.repository.user import BaseUser
+from appkit.service.auth import AuthService
+from appkit.service.security import Security
+from appkit.service.tokens import Principal
+
+_SAFE_METHODS = {"GET", "HEAD"}
+
+# For the OpenAPI document: the token itself is read in one place, for both.
+_COOKIE = APIKeyCookie(
+    name="appkit_at",
+    scheme_name="Cookie",
+    description="Set by signing in. It is called after the app: `__Host-<app>_at` over HTTPS, else `<app>_at`.",
+    auto_error=False,
+)
+_BEARER = HTTPBearer(scheme_name="Bearer", bearerFormat="JWT", description="An access token.", auto_error=False)
+
+
+def app_of(connection: HTTPConnection) -> AppContext:
+    """The app that a request or a websocket came to.
+
+    Raises:
+        AppKitError: When it is a FastAPI app without a kit.
+    """
+    context = getattr(connection.app.state, "appkit", None)
+    if not isinstance(context, AppContext):
+        raise AppKitError("This FastAPI app has no kit. Call `kit.install(app)`, or serve `kit.app`.")
+    return context
+
+
+async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+    """One unit of work for a request: committed before the response is sent, so that the next request sees it.
+
+    Requests that only read, GET and HEAD, begin as readers: on SQLite they wait for no writer.
+    """
+    reader = connection.scope.get("method") in _SAFE_METHODS
+    async with app_of(connection).database.session(reader=reader) as session:
+        yield session
+
+
+async def get_read_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+    """A session that only reads, from a replica where there is one."""
+    async with app_of(connection).database.read_session() as session:
+        yield session
+
+
+async def get_optional_principal(
+    connection: HTTPConnection,
+    _cookie: Annotated[object, Depends(_COOKIE)],
+    _bearer: Annotated[object, Depends(_BEARER)],
+) -> Principal | None:
+    """Whom the access token speaks for, without asking the database; None without a token.
+
+    Raises:
+        TokenExpiredException: When it is past its time.
+        UnauthorizedException: When it proves nothing.
+    """
+    app = app_of(connection)
+    token = presented_tokens(connection, app.settings).access
+    if token is None:
+        return None
+    principal = Security.of(app).tokens.read_access(token)
+    user_id.set(str(principal.user_id))
+    connection.state.principal = principal
+    return principal
+
+
+OptionalPrincipal = Annotated[Principal | None, Depends(get_optional_principal)]
+
+
+async def get_principal(principal: OptionalPrincipal) -> Principal:
+    """As `get_optional_principal`, but there must be a token.
+
+    Raises:
+        UnauthorizedException: When there is none.
+    """
+    if principal is None:
+        raise UnauthorizedException
+    return principal
+
+
+async def get_optional_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
+    """The person who asks, as the primary database has them now; None without a token.
+
+    Raises:
+        UnauthorizedException: When there is a token, and it proves nothing.
+        SessionRevokedException: When its session has ended.
+    """
+    if principal is None:
+        return None
+    async with app_of(connection).database.read_session(primary=True) as session:
+        return await AuthService(session).user(principal)
+
+
+async def get_user(user: Annotated[BaseUser | None, Depends(get_optional_user)]) -> BaseUser:
+    """As `get_optional_user`, but there must be somebody.
+
+    Raises:
+        UnauthorizedException: When there is nobody.
+    """
+    if user is None:
+        raise UnauthorizedException
+    return user
+
+
+async def get_superuser(user: Annotated[BaseUser, Depends(get_user)]) -> BaseUser:
+    """As `get_user`, but they must be a superuser.
+
+    Raises:
+        ForbiddenException: When they aren't.
+    """
+    if not user.is_superuser:
+        raise ForbiddenException
+    return user
+
+
+DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
+"""A session that commits before the response is sent, and rolls back when the route raises."""
+
+ReadSession = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
+"""A session that only reads, and may be a moment behind."""
+
+CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
+"""What the access token says, with no look at the database: it is believed until it expires, signed out or not."""
+
+CurrentUser = Annotated[BaseUser, Depends(get_user)]
+"""The person who asks, whose session is live at this moment. To change them, load them through `DbSession`."""
+
+OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
+"""The person who asks, or None where nobody is signed in. A token that proves nothing is refused all the same."""
+
+CurrentSuperuser = Annotated[BaseUser, Depends(get_superuser)]
+"""The person who asks, who may do everything."""

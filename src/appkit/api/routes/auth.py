@@ -1,0 +1,86 @@
+"""Signing up, in and out. The tokens go into cookies, never into a body that a script could read."""
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
+from appkit.api.dependencies import CurrentUser, DbSession, app_of
+from appkit.api.errors import errors
+from appkit.api.problems import problem
+from appkit.api.schemas import AccessSchema, SigninSchema, SignupSchema, UserSchema
+from appkit.exceptions import (
+    EmailTakenException,
+    InvalidCredentialsException,
+    RefreshReplayedException,
+    ServiceUnavailableException,
+    SessionRevokedException,
+    TokenExpiredException,
+    UnauthorizedException,
+)
+from appkit.service.auth import AuthService, Device
+
+
+async def forbid_caching(response: Response) -> None:
+    """Keep what is personal out of every cache."""
+    response.headers["Cache-Control"] = "no-store"
+
+
+auth_router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
+
+
+@auth_router.post("/signup", status_code=201, responses=errors(EmailTakenException, ServiceUnavailableException))
+async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
+    """Make an account, and sign in with it."""
+    begun = await AuthService(db).signup(payload.email, payload.password.get_secret_value(), device=_device(request))
+    set_cookies(response, app_of(request).settings, begun.tokens)
+    return UserSchema.model_validate(begun.user)
+
+
+@auth_router.post("/signin", responses=errors(InvalidCredentialsException, ServiceUnavailableException))
+async def signin(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
+    """Sign in; the session that the browser had until now ends."""
+    settings = app_of(request).settings
+    begun = await AuthService(db).signin(
+        payload.email,
+        payload.password.get_secret_value(),
+        remember=payload.remember,
+        device=_device(request),
+        replaces=presented_tokens(request, settings),
+    )
+    set_cookies(response, settings, begun.tokens)
+    return UserSchema.model_validate(begun.user)
+
+
+@auth_router.post("/signout", status_code=204)
+async def signout(request: Request, response: Response, db: DbSession) -> None:
+    """Sign out: the session ends at once, and the answer is the same if there was none."""
+    settings = app_of(request).settings
+    await AuthService(db).signout(*presented_tokens(request, settings))
+    clear_cookies(response, settings)
+
+
+@auth_router.post(
+    "/refresh",
+    response_model=AccessSchema,
+    responses=errors(UnauthorizedException, SessionRevokedException, RefreshReplayedException),
+)
+async def refresh(request: Request, response: Response, db: DbSession) -> Response | AccessSchema:
+    """Exchange the refresh cookie for the next pair, when the access token has expired."""
+    settings = app_of(request).settings
+    try:
+        tokens = await AuthService(db).refresh(presented_tokens(request, settings).refresh or "")
+    except UnauthorizedException as exc:  # A raised one would lose the cookies' end on its way.
+        refusal = problem(request, exc)
+        clear_cookies(refusal, settings)
+        return refusal
+    set_cookies(response, settings, tokens)
+    return AccessSchema(expires_at=tokens.expires_at)
+
+
+@auth_router.get("/me", responses=errors(UnauthorizedException, TokenExpiredException, SessionRevokedException))
+async def me(user: CurrentUser) -> UserSchema:
+    """The person who is signed in."""
+    return UserSchema.model_validate(user)
+
+
+def _device(request: Request) -> Device:
+    return Device(request.client.host if request.client else None, request.headers.get("user-agent"))

@@ -1,0 +1,76 @@
+"""Schemas: what comes in and goes out as JSON."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
+
+from appkit.domain.emails import parse_email
+from appkit.domain.passwords import MAX_LENGTH, is_readable
+
+
+class Schema(BaseModel):
+    """A body that is sent or received; one that is sent can be made from a row: `PostSchema.model_validate(post)`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+
+class InputSchema(Schema):
+    """A body that is received: what it doesn't name is refused, so that nobody sets a column that wasn't offered."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+def _check_email(text: str) -> str:
+    return parse_email(text).address
+
+
+def _check_password(password: SecretStr) -> SecretStr:
+    if not is_readable(password.get_secret_value()):
+        raise ValueError(f"Use at most {MAX_LENGTH} characters, and none that can't be sent as text.")
+    return password
+
+
+Email = Annotated[str, AfterValidator(_check_email)]
+"""An address, normalised."""
+
+Password = Annotated[SecretStr, AfterValidator(_check_password)]
+"""A password, which no repr and no log line shows."""
+
+
+class SignupSchema(InputSchema):
+    """Someone makes an account."""
+
+    email: Email
+    password: Password
+
+
+class SigninSchema(SignupSchema):
+    """Someone signs in."""
+
+    remember: bool = False
+    """Whether to stay signed in when the browser is closed."""
+
+
+class UserSchema(Schema):
+    """Somebody, as they see themselves."""
+
+    id: UUID
+    email: str
+    is_superuser: bool
+    email_verified: bool
+    created_at: datetime
+
+
+class UserAdminSchema(UserSchema):
+    """Somebody, as superusers see them."""
+
+    is_active: bool
+    last_signin_at: datetime | None
+
+
+class AccessSchema(Schema):
+    """How long the access is good that was just refreshed."""
+
+    expires_at: datetime

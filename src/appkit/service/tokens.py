@@ -1,0 +1,183 @@
+"""Tokens: a short-lived JWT that says who asks, and an opaque one that renews it.
+
+Neither is stored. An access token is a JWT (RFC 9068's `at+jwt`). A refresh token is derived from its session's
+row: the same row gives the same token, so that an answer that got lost can be given again, and a leaked
+database gives none, for the key isn't in it.
+"""
+
+import struct
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import jwt
+from pydantic import BaseModel, ConfigDict, Field
+
+from appkit.core.settings import Settings
+from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedException
+from appkit.repository.auth import AuthSession
+from appkit.repository.base import utcnow
+from appkit.repository.user import BaseUser
+from appkit.service.keys import KeyRing, sign, verify
+
+ALGORITHM = "HS256"
+TYPE = "at+jwt"
+LEEWAY = 10  # Seconds: PyJWT refuses an `iat` ahead of now, and the clocks of two machines differ.
+MAX_SIZE = 4096  # Browsers keep no larger cookie, and parsing costs time.
+
+_REFRESH = struct.Struct(">4s16sI")  # The key's id, the session's id, how often it was refreshed.
+
+
+class Principal(BaseModel):
+    """Who a request comes from, as far as its access token says: what can be known without the database."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="allow", populate_by_name=True)
+
+    user_id: UUID = Field(alias="sub", strict=False)
+    session_id: UUID = Field(alias="sid", strict=False)
+    security_version: int = Field(alias="sv")
+    """Raised with every change that ends the user's sessions, such as a new password."""
+    authenticated_at: datetime = Field(alias="auth_time", strict=False)
+    """When the person last proved who they are."""
+    methods: list[str] = Field(alias="amr")
+    """How they did (RFC 8176): `pwd` for a password."""
+    expires_at: datetime = Field(alias="exp", strict=False)
+
+    @property
+    def claims(self) -> Mapping[str, Any]:
+        """What else the token says, plugins' claims among it."""
+        return self.model_extra or {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPair:
+    """What a person who signed in holds.
+
+    Args:
+        access: Sent with every request.
+        refresh: Exchanged for the next pair, once.
+        expires_at: When the access token does.
+        max_age: Seconds that a browser keeps the pair; None means until it is closed.
+    """
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    expires_at: datetime
+    max_age: int | None
+
+
+class Tokens:
+    """Writes and reads an app's tokens."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._keys = KeyRing(settings.signing_keys)
+        self._name = settings.app_name
+        self._ttl = timedelta(seconds=settings.auth.access_ttl)
+
+    def issue(self, user: BaseUser, session: AuthSession, claims: Mapping[str, Any]) -> TokenPair:
+        """The pair that goes with a session as its row stands.
+
+        Raises:
+            AppKitError: When an extra claim has the name of one of ours.
+        """
+        now = utcnow().replace(microsecond=0)
+        expires_at = now + self._ttl
+        own = {
+            "iss": self._name,
+            "aud": self._name,
+            "sub": str(user.id),
+            "sid": str(session.id),
+            "jti": uuid4().hex,
+            "iat": now,
+            "exp": expires_at,
+            "auth_time": int(session.authenticated_at.timestamp()),
+            "amr": session.amr,
+            "sv": session.security_version,
+        }
+        if taken := own.keys() & claims.keys():
+            raise AppKitError(f"A plugin's token_claims() may not set {', '.join(sorted(taken))}: we do.")
+        key = self._keys.current
+        return TokenPair(
+            access=jwt.encode({**claims, **own}, key.access, ALGORITHM, {"typ": TYPE, "kid": key.id.hex()}),
+            refresh=_encode(sign(key.refresh, _REFRESH.pack(key.id, session.id.bytes, session.refresh_seq))),
+            expires_at=expires_at,
+            max_age=_seconds_left(session, now) if session.remember else None,
+        )
+
+    def read_access(self, token: str, *, expired: bool = False) -> Principal:
+        """Whom an access token speaks for.
+
+        Args:
+            token: As it came.
+            expired: Whether one past its time will do, as it does for signing out.
+
+        Raises:
+            TokenExpiredException: When it was good once.
+            UnauthorizedException: When it proves nothing.
+        """
+        try:
+            return Principal.model_validate(self._claims(token, verify_exp=not expired))
+        except jwt.ExpiredSignatureError:
+            raise TokenExpiredException from None
+        except (jwt.PyJWTError, ValueError, RecursionError):  # ValueError: pydantic's, and a lone surrogate's.
+            raise UnauthorizedException from None
+
+    def _claims(self, token: str, *, verify_exp: bool) -> dict[str, Any]:
+        if len(token) > MAX_SIZE:
+            raise ValueError("too long")
+        header = jwt.get_unverified_header(token)
+        key = self._keys.get(bytes.fromhex(str(header.get("kid"))))
+        if key is None or header.get("typ") != TYPE:
+            raise ValueError("not one of ours")
+        return jwt.decode(
+            token,
+            key.access,
+            algorithms=[ALGORITHM],
+            audience=self._name,
+            issuer=self._name,
+            leeway=LEEWAY,
+            options={
+                "require": ["iss", "aud", "sub", "sid", "jti", "iat", "exp", "auth_time", "amr", "sv"],
+                "strict_aud": True,
+                "verify_exp": verify_exp,
+                "enforce_minimum_key_length": True,
+            },
+        )
+
+    def session_ids(self, *tokens: str | None) -> set[UUID]:
+        """The sessions that tokens of either kind belong to; one past its time will do, and what isn't ours won't."""
+        found = set()
+        for token in filter(None, tokens):
+            with suppress(UnauthorizedException):
+                found.add(self.read_access(token, expired=True).session_id)
+            with suppress(UnauthorizedException):
+                found.add(self.read_refresh(token)[0])
+        return found
+
+    def read_refresh(self, token: str) -> tuple[UUID, int]:
+        """The session that a refresh token belongs to, and how often it had been refreshed.
+
+        Raises:
+            UnauthorizedException: When we didn't write it.
+        """
+        try:
+            signed = urlsafe_b64decode(token.encode("ascii") + b"==")
+            key_id, session_id, seq = _REFRESH.unpack(signed[:-32])
+        except (ValueError, struct.error):
+            raise UnauthorizedException from None
+        key = self._keys.get(key_id)
+        if key is None or not verify(key.refresh, signed):
+            raise UnauthorizedException
+        return UUID(bytes=session_id), seq
+
+
+def _seconds_left(session: AuthSession, now: datetime) -> int:
+    return int((min(session.idle_expires_at, session.expires_at) - now).total_seconds())
+
+
+def _encode(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()

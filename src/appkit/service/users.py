@@ -1,0 +1,128 @@
+"""UserService: making accounts, and looking after them."""
+
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from appkit.domain.emails import EmailAddress, parse_email
+from appkit.domain.passwords import complaints
+from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
+from appkit.repository.base import utcnow
+from appkit.repository.context import app_context
+from appkit.repository.pagination import CursorPage, keyset_page
+from appkit.repository.user import BaseUser
+from appkit.service.base import BaseService
+from appkit.service.security import Security
+
+
+class UserService(BaseService):
+    """The people who may sign in."""
+
+    async def create(self, email: str, password: str, *, superuser: bool = False) -> BaseUser:
+        """Make an account.
+
+        Whether the address is free shows only when the row is written: asking first would be quicker for
+        a taken one, which tells who has an account, and two at once would both be told that it is free.
+
+        Raises:
+            EmailTakenException: When there is an account with this address, however its case.
+            UnprocessableException: When the address or the password is not acceptable.
+            ServiceUnavailableException: When too many passwords are being hashed.
+        """
+        address = _parse(email)
+        self._check_password(password, address)
+        user = self._model(
+            email=address.address,
+            email_key=address.key,
+            hashed_password=await Security.of(app_context(self.db)).passwords.hash(password),
+            password_changed_at=utcnow(),
+            is_superuser=superuser,
+        )
+        try:
+            return await self.save(user)
+        except IntegrityError as exc:
+            if "email_key" not in str(exc.orig):  # PostgreSQL names the constraint, SQLite the column.
+                raise
+            raise EmailTakenException from None
+
+    async def promote(self, email: str) -> BaseUser:
+        """Make someone a superuser.
+
+        Raises:
+            NotFoundException: When nobody has this address.
+        """
+        user = await self.db.scalar(select(self._model).where(self._model.email_key == _parse(email).key))
+        if user is None:
+            raise NotFoundException("Nobody has this e-mail address.")
+        user.is_superuser = True
+        return await self.save(user)
+
+    async def get(self, user_id: UUID) -> BaseUser:
+        """One account.
+
+        Raises:
+            NotFoundException: When there is none with this id.
+        """
+        user = await self.db.get(self._model, user_id)
+        if user is None:
+            raise NotFoundException
+        return user
+
+    async def page(self, *, cursor: str | None = None, size: int = 50) -> CursorPage[BaseUser]:
+        """A page of the accounts, the youngest first."""
+        return await keyset_page(self.db, select(self._model), order=(self._model.id.desc(),), cursor=cursor, size=size)
+
+    async def disable(self, user_id: UUID, *, by: UUID) -> BaseUser:
+        """Lock someone out: all their sessions end at once, and stay ended when they are enabled again.
+
+        Args:
+            user_id: Whom.
+            by: Who does it; nobody can lock themselves out.
+
+        Raises:
+            NotFoundException: When there is nobody with this id.
+            ConflictException: When it is oneself.
+        """
+        if user_id == by:
+            raise ConflictException("You can't disable your own account.")
+        user = await self.get(user_id)
+        user.is_active = False
+        user.security_version += 1
+        return await self.save(user)
+
+    async def enable(self, user_id: UUID) -> BaseUser:
+        """Let someone sign in again.
+
+        Raises:
+            NotFoundException: When there is nobody with this id.
+        """
+        user = await self.get(user_id)
+        user.is_active = True
+        return await self.save(user)
+
+    @property
+    def _model(self) -> type[BaseUser]:
+        return app_context(self.db).user_model
+
+    def _check_password(self, password: str, address: EmailAddress) -> None:
+        found = complaints(
+            password,
+            min_length=self.settings.auth.password_min_length,
+            forbidden=(address.address, address.key, self.settings.app_name),
+        )
+        found += self.plugins.collect("check_password", password=password, user=None)
+        if found:
+            raise _unacceptable("password", *found)
+
+
+def _parse(email: str) -> EmailAddress:
+    try:
+        return parse_email(email)
+    except ValueError as exc:
+        raise _unacceptable("email", str(exc)) from None
+
+
+def _unacceptable(field: str, *messages: str) -> UnprocessableException:
+    problems = [{"field": field, "message": message, "type": f"{field}_unacceptable"} for message in messages]
+    return UnprocessableException(" ".join(messages), extra={"errors": problems})

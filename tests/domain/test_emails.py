@@ -1,0 +1,42 @@
+"""An address belongs to one person, however it is spelt."""
+
+import pytest
+
+from appkit.domain.emails import parse_email
+
+
+@pytest.mark.parametrize(
+    ("typed", "address", "key"),
+    [
+        ("ada@example.com", "ada@example.com", "ada@example.com"),
+        ("Ada.L@EXAMPLE.com", "Ada.L@example.com", "ada.l@example.com"),
+        (" ada@example.com ", "ada@example.com", "ada@example.com"),
+        ("ada@bücher.de", "ada@bücher.de", "ada@xn--bcher-kva.de"),
+    ],
+)
+def test_parse_email_keeps_what_was_typed_beside_what_makes_it_unique(typed, address, key):
+    parsed = parse_email(typed)
+    assert (parsed.address, parsed.key) == (address, key)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "",
+        "ada",
+        "ada@localhost",
+        "a b@example.com",
+        '"ada"@example.com',
+        "ada@[127.0.0.1]",
+        "Ada <ada@example.com>",
+        "ada\0@example.com",
+        "\ud800@example.com",
+        "ß@example.com",
+        "\u212aai@example.com",  # The Kelvin sign, which NFC makes a K.
+        "ada＠example.com",
+        f"ada@{'a.' * 200}com",
+    ],
+)
+def test_parse_email_refuses_what_could_be_taken_for_somebody_else(typed):
+    with pytest.raises(ValueError, match=r"^Enter an e-mail address such as name@example\.com\.$"):
+        parse_email(typed)

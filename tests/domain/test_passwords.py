@@ -1,0 +1,27 @@
+"""A password is taken as it is, or refused with a reason."""
+
+import pytest
+
+from appkit.domain.passwords import complaints
+
+
+@pytest.mark.parametrize(
+    "password",
+    ["12345678", " leading and trailing ", "correct horse battery staple", "пароль-пароль", "🐎🔋🖇️" * 8, "x" * 128],
+)
+def test_complaints_are_none_about_what_people_like(password):
+    assert complaints(password, min_length=8) == []
+
+
+@pytest.mark.parametrize(
+    ("password", "complaint"),
+    [
+        ("1234567", "Use at least 8 characters."),
+        ("x" * 129, "Use at most 128 characters."),
+        ("with a NUL \0", "Leave out characters that can't be sent as text."),
+        ("surrogate \ud800", "Leave out characters that can't be sent as text."),
+        ("Ada@Example.com", "Don't use your e-mail address or the app's name."),
+    ],
+)
+def test_complaints_say_what_to_change(password, complaint):
+    assert complaints(password, min_length=8, forbidden=["ada@example.com"]) == [complaint]
