@@ -1,0 +1,149 @@
+"""Pages by keyset: as quick at the millionth row as at the first, and steady while rows come and go."""
+
+import base64
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic_core import to_jsonable_python
+from sqlalchemy import ColumnElement, Select, UnaryExpression, and_, literal, or_, tuple_
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute, Mapper, class_mapper
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import BinaryExpression
+
+from appkit.exceptions import AppKitError, UnprocessableException
+
+T = TypeVar("T")
+ModelT = TypeVar("ModelT")
+OrderBy = ColumnElement[Any] | InstrumentedAttribute[Any]
+
+
+@dataclass(frozen=True)
+class Page(Generic[ModelT]):
+    """Some of the rows that a query has, and where the next ones begin."""
+
+    items: list[ModelT]
+    next_cursor: str | None
+    """For the next call; None on the last page."""
+
+
+class CursorPage(BaseModel, Generic[T]):
+    """A `Page` as an API answers it: `-> CursorPage[PostSchema]`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True)
+class _Key:
+    column: ColumnElement[Any]
+    descending: bool
+
+
+async def keyset_page(
+    session: AsyncSession,
+    query: Select[ModelT],
+    *,
+    order: Sequence[OrderBy],
+    cursor: str | None = None,
+    size: int = 20,
+) -> Page[ModelT]:
+    """The rows of a query that come after a cursor.
+
+        await keyset_page(db, select(Post), order=[Post.created_at.desc()], cursor=cursor)
+
+    The primary key is added to the order, so that rows which are otherwise equal have a place of their own.
+    Give the columns one index, in this order.
+
+    Args:
+        session: Where to ask.
+        query: A select of one model, without an order or a limit.
+        order: Columns, each with `.desc()` or `.asc()`, that are never NULL.
+        cursor: The `next_cursor` of the page before.
+        size: How many rows at most.
+
+    Raises:
+        UnprocessableException: When the cursor is damaged, or belongs to another order.
+        AppKitError: When a column of the order may be NULL and the query lets it: such rows would be lost.
+    """
+    keys = _keys(query, order)
+    statement = query.order_by(None).order_by(*(k.column.desc() if k.descending else k.column.asc() for k in keys))
+    if cursor is not None:
+        statement = statement.where(_after(keys, _decode(cursor, keys)))
+    columns = [key.column for key in keys]
+    rows = (await session.execute(statement.add_columns(*columns).limit(size + 1))).unique().all()
+    items = [row[0] for row in rows[:size]]
+    return Page(items, _encode(keys, to_jsonable_python(list(rows[size - 1][1:]))) if len(rows) > size else None)
+
+
+def _keys(query: Select[Any], order: Sequence[OrderBy]) -> list[_Key]:
+    keys = [_key(column) for column in order]
+    mapper: Mapper[Any] = class_mapper(query.column_descriptions[0]["entity"])
+    descending = keys[-1].descending if keys else False
+    for column in mapper.primary_key:
+        attribute = mapper.get_property_by_column(column).class_attribute
+        if not any(column.compare(key.column) or attribute.compare(key.column) for key in keys):
+            keys.append(_Key(attribute, descending))
+    for key in keys:
+        if getattr(key.column, "nullable", False) and not _excludes_null(query, key.column):
+            raise AppKitError(
+                f"{key.column} may be NULL, and a page would lose such rows. "
+                f"Add .where({key.column}.is_not(None)), or order by something else."
+            )
+    return keys
+
+
+def _key(column: OrderBy) -> _Key:
+    if isinstance(column, UnaryExpression) and column.modifier in (operators.desc_op, operators.asc_op):
+        return _Key(column.element, column.modifier is operators.desc_op)
+    return _Key(column, descending=False)  # type: ignore[arg-type]  # an attribute acts as its column
+
+
+def _excludes_null(query: Select[Any], column: ColumnElement[Any]) -> bool:
+    if query.whereclause is None:
+        return False
+    return any(
+        isinstance(part, BinaryExpression) and part.operator is operators.is_not and part.left.compare(column)
+        for part in visitors.iterate(query.whereclause)
+    )
+
+
+def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
+    bound = [literal(value, key.column.type) for key, value in zip(keys, values, strict=True)]
+    if len({key.descending for key in keys}) == 1:  # One direction: the database compares rows, by the index.
+        row, last = tuple_(*(key.column for key in keys)), tuple_(*bound)
+        return row < last if keys[0].descending else row > last
+    beyond = [operators.lt if key.descending else operators.gt for key in keys]
+    alternatives = [
+        and_(*(keys[j].column == bound[j] for j in range(i)), beyond[i](key.column, bound[i]))
+        for i, key in enumerate(keys)
+    ]
+    # The first part follows from the rest, and is how a database sees where in the index to begin.
+    first = keys[0].column <= bound[0] if keys[0].descending else keys[0].column >= bound[0]
+    return and_(first, or_(*alternatives))
+
+
+def _encode(keys: Sequence[_Key], values: Sequence[Any]) -> str:
+    """Ties the values to their order: damage is found out, and forgery is only a way to ask for another page."""
+    order = [f"{key.column} {key.descending}" for key in keys]
+    checksum = blake2b(json.dumps([order, values]).encode(), digest_size=6).hexdigest()
+    text = json.dumps([checksum, *values], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str, keys: Sequence[_Key]) -> list[Any]:
+    try:
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        _, *values = json.loads(text)
+        if _encode(keys, values) == cursor:
+            types = [getattr(key.column.type, "impl_instance", key.column.type).python_type for key in keys]
+            return [TypeAdapter(kind).validate_python(value) for kind, value in zip(types, values, strict=True)]
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise UnprocessableException("This page can't be found. Start again from the first one.")
