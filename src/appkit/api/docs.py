@@ -1,0 +1,68 @@
+"""The documentation page of the API: Swagger UI from our own files, so that it works offline and under a strict CSP."""
+
+from html import escape
+from typing import Final
+
+from fastapi import FastAPI
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+
+# Swagger UI sets style attributes and draws its icons from data URLs.
+_POLICY: Final = (
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+
+# Relative addresses, so that the page works behind a proxy that adds a path.
+_PAGE: Final = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<link rel="icon" href="docs/assets/favicon-32x32.png">
+<link rel="stylesheet" href="docs/assets/swagger-ui.css">
+</head>
+<body>
+<div id="swagger-ui" data-openapi="{openapi_url}"></div>
+<script src="docs/assets/swagger-ui-bundle.js"></script>
+<script src="docs/start.js"></script>
+</body>
+</html>
+"""
+
+_START: Final = """SwaggerUIBundle({
+  url: document.getElementById("swagger-ui").dataset.openapi,
+  dom_id: "#swagger-ui",
+  deepLinking: true,
+  validatorUrl: null,
+});
+"""
+
+
+def install_docs(app: FastAPI, prefix: str) -> None:
+    """Serve the documentation page at `{prefix}/docs`, unless the app has no OpenAPI document to show."""
+    if app.openapi_url is None:
+        return
+
+    async def show_docs(request: Request) -> Response:
+        openapi_url = request.scope.get("root_path", "") + app.openapi_url
+        page = _PAGE.format(title=escape(app.title), openapi_url=escape(openapi_url))
+        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+    async def start_docs(_: Request) -> Response:
+        return Response(_START, media_type="text/javascript")
+
+    app.add_route(f"{prefix}/docs", show_docs, include_in_schema=False)
+    app.add_route(f"{prefix}/docs/start.js", start_docs, include_in_schema=False)
+    app.mount(f"{prefix}/docs/assets", _Assets(packages=[("fastapi_swagger", "resources")]), name="docs-assets")
+
+
+class _Assets(StaticFiles):
+    """Files that the browser keeps, and asks about with their ETag."""
+
+    def file_response(self, *args: object, **kwargs: object) -> Response:
+        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type] # Passed on as they come.
+        response.headers["Cache-Control"] = "no-cache"
+        return response

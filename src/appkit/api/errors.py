@@ -1,0 +1,184 @@
+"""Errors: every exception that reaches the API answered as a problem document, and documented as one."""
+
+import logging
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
+from pydantic_core import PydanticSerializationError
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import HTTPConnection
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket, WebSocketState
+
+from appkit.api.problems import MEDIA_TYPE, ProblemDetails, describe, describe_status, phrase_of, problem, respond
+from appkit.api.validation import field_problems
+from appkit.exceptions import APIException, ServerException, UnprocessableException
+from appkit.repository.base import Base
+from appkit.repository.errors import translate
+
+logger: Final = logging.getLogger("appkit.errors")
+
+_SCHEMA: Final = {"$ref": "#/components/schemas/ProblemDetails"}
+_REPORTED: Final = "appkit.reported"
+_POLICY_VIOLATION: Final = 1008
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of an app with a problem document (RFC 9457), and say so in its OpenAPI document.
+
+    Needs nothing else of appkit's. Call it before the app serves its first request; handlers that you add
+    for classes of your own take precedence.
+    """
+    handlers: dict[type[Exception], Any] = {
+        APIException: _answer_api_exception,
+        HTTPException: _answer_http_exception,
+        RequestValidationError: _answer_validation_error,
+        WebSocketRequestValidationError: _answer_validation_error,
+        SQLAlchemyError: _answer_database_error,
+        UnicodeEncodeError: _answer_unencodable,
+        PydanticSerializationError: _answer_unencodable,
+        Exception: _answer_unhandled,
+    }
+    for exception, handler in handlers.items():
+        app.add_exception_handler(exception, handler)
+    # Innermost, so that the answer to a bug passes through all middleware and gets its headers, CORS' among them.
+    app.user_middleware.append(Middleware(UnhandledErrorMiddleware))
+    _document_problems(app)
+
+
+def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
+    """The errors that a route may answer with, for its `responses=`.
+
+        @router.post("", status_code=201, responses=errors(EmailTakenException, SignupClosedException))
+
+    Works with `install_error_handlers`, which adds the schema they refer to.
+    """
+    responses: dict[int | str, dict[str, Any]] = {}
+    for cls in classes:
+        response = responses.setdefault(cls.status_code, _response(phrase_of(cls.status_code).capitalize()))
+        response["content"][MEDIA_TYPE]["examples"][cls.__name__] = {
+            "summary": (cls.__doc__ or cls.detail).partition("\n")[0],
+            "value": describe(cls) | {"instance": "/"},
+        }
+    return responses
+
+
+async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -> Response | None:
+    if exc.status_code >= ServerException.status_code:
+        logger.warning(type(exc).__name__, exc_info=exc)
+    return await _answer(connection, problem(connection, exc))
+
+
+async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException) -> Response | None:
+    """The framework's own errors, and those of apps that raise `HTTPException`."""
+    if exc.status_code < 400:  # noqa: PLR2004 - A redirect, or "not modified": no error.
+        return Response(status_code=exc.status_code, headers=exc.headers)
+    document = describe_status(exc.status_code)
+    extra: dict[str, Any] = {}
+    if not isinstance(exc.detail, str):
+        extra["info"] = exc.detail
+    elif exc.detail != phrase_of(exc.status_code):
+        document["detail"] = exc.detail
+    return await _answer(connection, respond(connection, document, headers=exc.headers, extra=extra))
+
+
+async def _answer_validation_error(
+    connection: HTTPConnection, exc: RequestValidationError | WebSocketRequestValidationError
+) -> Response | None:
+    invalid = UnprocessableException(extra={"errors": list(field_problems(exc.errors()))})
+    return await _answer(connection, problem(connection, invalid))
+
+
+async def _answer_database_error(connection: HTTPConnection, exc: SQLAlchemyError) -> Response | None:
+    """What the database refused, where the session had no chance to say so."""
+    translated = translate(exc, Base.metadata)
+    if translated is None:
+        raise exc
+    return await _answer_api_exception(connection, translated)
+
+
+async def _answer_unencodable(
+    connection: HTTPConnection, exc: UnicodeEncodeError | PydanticSerializationError
+) -> Response | None:
+    """A lone surrogate: JSON can carry one, neither databases nor UTF-8 can, and only a request brings it."""
+    if "surrogates not allowed" not in str(exc):
+        raise exc
+    detail = "Some of the text contains characters that can't be stored."
+    return await _answer(connection, problem(connection, UnprocessableException(detail)))
+
+
+async def _answer_unhandled(connection: HTTPConnection, exc: Exception) -> Response:
+    """A bug: logged and reported with its traceback, answered without."""
+    if _REPORTED not in connection.scope:
+        connection.scope[_REPORTED] = True
+        logger.error("unhandled_exception", exc_info=exc)
+        if (context := getattr(connection.app.state, "appkit", None)) is not None:
+            await context.plugins.notify("on_exception", exception=exc)
+    return problem(connection, ServerException())
+
+
+class UnhandledErrorMiddleware:
+    """Answers exceptions that no handler knows, and passes them on, so that servers and tests see them too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watch)
+        except Exception as exc:
+            response = await _answer_unhandled(HTTPConnection(scope), exc)
+            if scope["type"] == "http" and not started:
+                await response(scope, receive, send)
+            raise
+
+
+async def _answer(connection: HTTPConnection, response: Response) -> Response | None:
+    """Hand the response to a request, and to a handshake that can carry one; else close the websocket."""
+    if not isinstance(connection, WebSocket):
+        return response
+    connecting = connection.application_state is WebSocketState.CONNECTING
+    if connecting and "websocket.http.response" in connection.scope.get("extensions", {}):
+        return response
+    await connection.close(_POLICY_VIOLATION)
+    return None
+
+
+def _response(description: str) -> dict[str, Any]:
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
+
+
+def _document_problems(app: FastAPI) -> None:
+    """Put our schema into the OpenAPI document, in place of FastAPI's for values that are not acceptable."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = build()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        if "ProblemDetails" not in schemas:
+            schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas |= schema.pop("$defs") | {"ProblemDetails": schema}
+            for path in (document["paths"] | document.get("webhooks", {})).values():
+                _replace_validation_errors(path)
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
+
+
+def _replace_validation_errors(path: dict[str, Any]) -> None:
+    for operation in path.values():
+        response = operation["responses"].get("422")
+        if response and "HTTPValidationError" in str(response):
+            operation["responses"]["422"] = errors(UnprocessableException)[422]

@@ -1,0 +1,101 @@
+"""Health: what the app is, whether it lives, and whether it can do its work."""
+
+import asyncio
+import logging
+from typing import Final, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from appkit.api.errors import errors
+from appkit.api.problems import problem
+from appkit.exceptions import ServiceUnavailableException
+from appkit.plugins.hookspecs import HealthCheck
+from appkit.repository.context import AppContext
+
+logger: Final = logging.getLogger("appkit.health")
+health_router: Final = APIRouter(tags=["health"])
+
+CHECK_TIMEOUT: Final = 2.0
+"""Seconds that a check may take."""
+
+State = Literal["ok", "failed"]
+
+
+class About(BaseModel):
+    """What answers here."""
+
+    name: str
+    version: str
+    docs: str
+    status: Literal["ok"] = "ok"
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """What the app needs to do its work, and whether it has it."""
+
+    status: State
+    checks: dict[str, State]
+    failed_plugins: list[str]
+
+
+@health_router.get("/")
+async def show_about(request: Request) -> About:
+    """Say what this is."""
+    settings = _context(request).settings
+    docs = f"{request.scope.get('root_path', '')}{settings.api_prefix}/docs"
+    return About(name=settings.app_name, version=request.app.version, docs=docs)
+
+
+@health_router.get("/ping")
+async def ping() -> Literal["pong"]:
+    """Answer."""
+    return "pong"
+
+
+@health_router.get("/health")
+async def show_health() -> Health:
+    """Say that the process lives: restart it when this fails, and for nothing else."""
+    return Health()
+
+
+@health_router.get("/health/ready", response_model=Readiness, responses=errors(ServiceUnavailableException))
+async def show_readiness(request: Request) -> Readiness | Response:
+    """Say whether requests should come here: 503 when something that the app needs doesn't answer."""
+    context = _context(request)
+    checks: list[HealthCheck] = context.plugins.collect("register_health_checks")
+    states = await asyncio.gather(*(_state(check, context) for check in checks))
+    failed_plugins = sorted(context.plugins.failed)
+    broken = "failed" in states or (failed_plugins and context.settings.plugins.strict)
+    readiness = Readiness(
+        status="failed" if broken else "ok",
+        checks=dict(zip((check.name for check in checks), states, strict=True)),
+        failed_plugins=failed_plugins,
+    )
+    if not broken:
+        return readiness
+    unavailable = ServiceUnavailableException()
+    unavailable.extra = readiness.model_dump(exclude={"status"})
+    return problem(request, unavailable)
+
+
+async def _state(check: HealthCheck, context: AppContext) -> State:
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT):
+            await check.check(context)
+    except Exception:
+        logger.warning("health_check_failed", extra={"check": check.name}, exc_info=True)
+        return "failed"
+    return "ok"
+
+
+def _context(request: Request) -> AppContext:
+    context: AppContext = request.app.state.appkit
+    return context
