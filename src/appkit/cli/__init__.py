@@ -18,7 +18,7 @@ def main() -> None:
         add_plugin_commands(cli, sys.argv[1:])
         cli()
     except (AppKitError, APIException) as exc:
-        sys.exit(fail(str(exc)).exit_code)
+        sys.exit(fail(_sentences(exc)).exit_code)
 
 
 def create_cli() -> typer.Typer:
@@ -78,3 +78,12 @@ def _root(
     ] = False,
 ) -> None:
     pass
+
+
+def _sentences(exc: AppKitError | APIException) -> str:
+    """What went wrong, as an API would say it field by field, and what was behind it."""
+    fields = exc.extra.get("errors", []) if isinstance(exc, APIException) else []
+    parts = [str(exc), *(field["message"] for field in fields)]
+    if isinstance(exc, APIException) and exc.__cause__ is not None:
+        parts.append(f"({str(exc.__cause__).splitlines()[0]})")
+    return " ".join(parts)

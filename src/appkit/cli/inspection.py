@@ -100,17 +100,11 @@ def typescript(classes: "list[type[APIException]]") -> str:
 
 def _settings(values: "Settings") -> Iterator[dict[str, Any]]:
     from appkit.core.environment import variables
+    from appkit.core.logging import redact
 
     for variable in variables(type(values)):
         value: Any = values
         for name in variable.path:
             value = getattr(value, name)
         default = variable.field.get_default(call_default_factory=True)
-        yield {"variable": variable.name, "value": _shown(value), "changed": value != default}
-
-
-def _shown(value: Any) -> Any:
-    """A value without the secrets that it holds or, in a URL, contains."""
-    if isinstance(value, tuple):
-        return [_shown(item) for item in value]
-    return re.sub(r"(?<=://)([^:/@]*):[^@]*@", r"\1:***@", value) if isinstance(value, str) else value
+        yield {"variable": variable.name, "value": redact(value), "changed": value != default}

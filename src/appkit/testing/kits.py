@@ -1,0 +1,62 @@
+"""A kit as tests need it: the app's own, with other settings and everything built anew."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import TypeVar
+
+from pydantic import SecretStr
+
+from appkit.core.settings import Settings
+from appkit.kit import AppKit
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+_VALUES = {
+    "auth": {"secret_keys": (SecretStr("for tests alone, where anybody may read it"),)},
+    "frontend": {"dist": None},
+    "mail": {"url": "memory://"},
+    "plugins": {"strict": True},
+    "redis": {"url": None},
+    "sentry": {"enabled": False},
+    "tasks": {"broker_url": "db://", "embedded": False},
+}
+
+
+def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
+    """The same settings, but for what reaches out of a test: other servers, mail, and tasks that run by themselves.
+
+    Args:
+        settings: The app's.
+        database_url: An empty database, whose tables are made without migrations.
+    """
+    database = {"url": database_url, "replica_urls": (), "migrate": "off"}
+    groups = {
+        name: getattr(settings, name).model_copy(update=values)
+        for name, values in {**_VALUES, "database": database}.items()
+    }
+    return settings.model_copy(update={**groups, "environment": "test"})
+
+
+@contextmanager
+def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
+    """The same kit with these settings, and with a database, a broker, plugins and an app of this block's own.
+
+    It stays the same object, for tasks and routes may name it.
+    """
+    before = dict(vars(kit))
+    brokers = {task: set(task._brokers) for router in kit._task_routers for task in router.tasks}
+    for name in before:
+        if isinstance(getattr(type(kit), name, None), cached_property):
+            del vars(kit)[name]
+    for task in brokers:
+        task._brokers.clear()  # Else a task would be asked which of its two kits is meant.
+    kit._settings = settings
+    try:
+        yield kit
+    finally:
+        vars(kit).clear()
+        vars(kit).update(before)
+        for task, held in brokers.items():
+            task._brokers.clear()
+            task._brokers.update(held)
