@@ -1,0 +1,63 @@
+"""Posts, under /posts."""
+
+from typing import Annotated
+from uuid import UUID
+
+from appkit import CurrentUser, CursorPage, DbSession, OptionalUser, ReadSession, errors
+from fastapi import APIRouter, Query
+
+from api.schemas import PageQuery, PostCreate, PostSchema, PostUpdate
+from exceptions import AlreadyPublishedException, NotYourPostException, PostNotFoundException
+from service.posts import PostService
+
+router = APIRouter(prefix="/posts", tags=["posts"])
+
+
+@router.get("")
+async def list_posts(page: Annotated[PageQuery, Query()], db: ReadSession) -> CursorPage[PostSchema]:
+    """Published posts, the latest first."""
+    posts = await PostService(db).published(page.cursor, page.size)
+    return CursorPage[PostSchema].model_validate(posts)
+
+
+@router.get("/mine")
+async def list_my_posts(
+    page: Annotated[PageQuery, Query()], user: CurrentUser, db: DbSession
+) -> CursorPage[PostSchema]:
+    """One's own posts, drafts included."""
+    posts = await PostService(db).written_by(user.id, page.cursor, page.size)
+    return CursorPage[PostSchema].model_validate(posts)
+
+
+@router.post("", status_code=201)
+async def write_post(payload: PostCreate, user: CurrentUser, db: DbSession) -> PostSchema:
+    """Start a draft."""
+    post = await PostService(db).write(user.id, payload.title, payload.subtitle, payload.content)
+    return PostSchema.model_validate(post)
+
+
+@router.get("/{post_id}", responses=errors(PostNotFoundException))
+async def read_post(post_id: UUID, user: OptionalUser, db: DbSession) -> PostSchema:
+    """A published post, or one's own draft."""
+    return PostSchema.model_validate(await PostService(db).read(post_id, user.id if user else None))
+
+
+@router.patch("/{post_id}", responses=errors(NotYourPostException, PostNotFoundException))
+async def edit_post(post_id: UUID, payload: PostUpdate, user: CurrentUser, db: DbSession) -> PostSchema:
+    """Change one's own post."""
+    changes = payload.model_dump(exclude_unset=True)
+    return PostSchema.model_validate(await PostService(db).edit(post_id, user.id, changes))
+
+
+@router.post(
+    "/{post_id}/publish", responses=errors(AlreadyPublishedException, NotYourPostException, PostNotFoundException)
+)
+async def publish_post(post_id: UUID, user: CurrentUser, db: DbSession) -> PostSchema:
+    """Let everybody read one's own draft."""
+    return PostSchema.model_validate(await PostService(db).publish(post_id, user.id))
+
+
+@router.delete("/{post_id}", status_code=204, responses=errors(NotYourPostException, PostNotFoundException))
+async def delete_post(post_id: UUID, user: CurrentUser, db: DbSession) -> None:
+    """Delete one's own post."""
+    await PostService(db).remove(post_id, user.id)

@@ -1,0 +1,1 @@
+"""What things mean, without input or output."""

@@ -1,0 +1,88 @@
+"""Something to look at: three people, what they wrote, and what they said about it."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+from appkit import AppKit
+from appkit.repository.base import utcnow
+from appkit.service.users import UserService
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from repository.models import Comment, Post, User
+
+PASSWORD = "paper-and-ink"  # noqa: S105 - everybody may know it: seeding is refused in production
+PEOPLE = ("demo", "mara", "jonas")
+POSTS = Path(__file__).parent / "posts"
+
+
+@dataclass
+class Draft:
+    """A post as it lies in its file."""
+
+    content: str
+    fields: dict[str, str] = field(default_factory=dict)
+    comments: list[tuple[str, int, str]] = field(default_factory=list)
+
+
+async def plant(kit: AppKit) -> str:
+    """Fill an empty desk.
+
+    Returns:
+        What to tell the person who asked for it.
+    """
+    if kit.settings.production:
+        raise SystemExit("This is production: everybody knows the demo's password, so nothing was planted.")
+    async with kit.lifespan(work=False), kit.session() as db:
+        if await db.scalar(select(User.id).where(User.email == _address("demo"))) is None:
+            await _plant(db)
+    return f"Sign in as {_address('demo')} with the password {PASSWORD}"
+
+
+async def _plant(db: AsyncSession) -> None:
+    now = utcnow()
+    people = {name: (await UserService(db).create(_address(name), PASSWORD)).id for name in PEOPLE}
+    for draft in _drafts():
+        db.add(post := _post(draft, people, now))
+        await db.flush()
+        for name, days, content in draft.comments:
+            said = now - timedelta(days=days, hours=1)
+            db.add(Comment(post_id=post.id, author_id=people[name], content=content, created_at=said))
+            await db.flush()
+
+
+def _post(draft: Draft, people: dict[str, UUID], now: datetime) -> Post:
+    days = draft.fields["days_ago"]
+    published = None if days == "draft" else now - timedelta(days=int(days), hours=3)
+    written = (published or now) - timedelta(hours=5)
+    return Post(
+        author_id=people[draft.fields["author"]],
+        title=draft.fields["title"],
+        subtitle=draft.fields.get("subtitle"),
+        content=draft.content,
+        published_at=published,
+        created_at=written,
+        updated_at=published or written,
+    )
+
+
+def _drafts() -> Iterator[Draft]:
+    """Each file: lines of `name: value`, an empty line, and the post."""
+    for path in sorted(POSTS.glob("*.md")):
+        head, _, content = path.read_text(encoding="utf-8").partition("\n\n")
+        draft = Draft(content.strip())
+        for line in head.splitlines():
+            name, _, value = line.partition(": ")
+            if name == "comment":
+                who, days, said = value.split(", ", 2)
+                draft.comments.append((who, int(days), said))
+            else:
+                draft.fields[name] = value
+        yield draft
+
+
+def _address(name: str) -> str:
+    return f"{name}@example.com"

@@ -1,0 +1,41 @@
+"""Comments: what people say about published posts."""
+
+from uuid import UUID
+
+from appkit import BaseService
+from appkit.repository.pagination import Page, keyset_page
+from sqlalchemy import select
+
+from domain.events import CommentAdded
+from exceptions import NotPublishedException
+from repository.models import Comment
+from service.posts import PostService
+
+
+class CommentService(BaseService):
+    """What people do with comments."""
+
+    async def on_post(self, post_id: UUID, reader_id: UUID | None, cursor: str | None, size: int) -> Page[Comment]:
+        """The comments on a post, the oldest first.
+
+        Raises:
+            PostNotFoundException: When there is no such post, or it is somebody else's draft.
+        """
+        post = await PostService(self.db).read(post_id, reader_id)
+        comments = select(Comment).where(Comment.post_id == post.id)
+        return await keyset_page(self.db, comments, order=[Comment.id], cursor=cursor, size=size)
+
+    async def add(self, post_id: UUID, author_id: UUID, content: str) -> Comment:
+        """Comment on a post.
+
+        Raises:
+            PostNotFoundException: When there is no such post, or it is somebody else's draft.
+            NotPublishedException: When it is one's own draft.
+        """
+        post = await PostService(self.db).read(post_id, author_id)
+        if post.published_at is None:
+            raise NotPublishedException
+        comment = await self.save(Comment(post_id=post.id, author_id=author_id, content=content))
+        await self.db.refresh(comment)
+        self.emit(CommentAdded(comment_id=comment.id))
+        return comment

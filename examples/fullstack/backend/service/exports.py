@@ -1,0 +1,76 @@
+"""Exports: somebody's posts as a PDF, asked for here and made by a task."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from appkit import BaseService
+from appkit.repository.base import utcnow
+from sqlalchemy import delete, select, update
+
+from domain.events import ExportRequested
+from exceptions import ExportNotFoundException, ExportNotReadyException
+from repository.models import Export, ExportState, Post, User
+
+KEPT = timedelta(days=7)
+
+
+class ExportService(BaseService):
+    """What people, and the task that makes them, do with exports."""
+
+    async def request(self, owner_id: UUID) -> Export:
+        """Ask for a PDF of everything that someone wrote; the task hears of it once this is committed."""
+        export = await self.save(Export(owner_id=owner_id, expires_at=utcnow() + KEPT))
+        self.emit(ExportRequested(export_id=export.id))
+        return export
+
+    async def of(self, owner_id: UUID) -> Sequence[Export]:
+        """Someone's exports, the latest first."""
+        exports = select(Export).where(Export.owner_id == owner_id, Export.expires_at > utcnow())
+        return (await self.db.scalars(exports.order_by(Export.id.desc()).limit(20))).all()
+
+    async def find(self, export_id: UUID, owner_id: UUID) -> Export:
+        """One export, without its file.
+
+        Raises:
+            ExportNotFoundException: When there is none, it is somebody else's, or its time is over.
+        """
+        export = await self.db.get(Export, export_id)
+        if export is None or export.owner_id != owner_id or export.expires_at <= utcnow():
+            raise ExportNotFoundException
+        return export
+
+    async def file(self, export_id: UUID, owner_id: UUID) -> bytes:
+        """The PDF.
+
+        Raises:
+            ExportNotFoundException: When there is none, it is somebody else's, or its time is over.
+            ExportNotReadyException: When it is still being made, or could not be.
+        """
+        export = await self.find(export_id, owner_id)
+        content = await self.db.scalar(select(Export.content).where(Export.id == export.id))
+        if content is None:
+            raise ExportNotReadyException
+        return content
+
+    async def material(self, export_id: UUID) -> tuple[User, Sequence[Post]]:
+        """Who asked for an export, and what goes into it, the oldest first."""
+        owner = await self.db.scalar(
+            select(User).join(Export, Export.owner_id == User.id).where(Export.id == export_id)
+        )
+        if owner is None:
+            raise ExportNotFoundException
+        posts = await self.db.scalars(select(Post).where(Post.author_id == owner.id).order_by(Post.id))
+        return owner, posts.all()
+
+    async def report(self, export_id: UUID, state: ExportState, progress: int, step: str) -> None:
+        """Say how far an export is."""
+        await self.db.execute(
+            update(Export).where(Export.id == export_id).values(state=state, progress=progress, step=step)
+        )
+
+    async def finish(self, export_id: UUID, content: bytes) -> None:
+        """Keep the PDF, and drop everybody's whose time is over."""
+        await self.report(export_id, "done", 100, "Ready")
+        await self.db.execute(update(Export).where(Export.id == export_id).values(content=content, size=len(content)))
+        await self.db.execute(delete(Export).where(Export.expires_at <= utcnow()))

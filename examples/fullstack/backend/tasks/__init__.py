@@ -1,0 +1,1 @@
+"""Jobs come in here."""
