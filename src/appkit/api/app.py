@@ -1,0 +1,112 @@
+"""A FastAPI app with appkit's middleware, errors, routes and lifespan, in order."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from appkit.__about__ import __version__
+from appkit.api.cookies import cookie_names
+from appkit.api.csrf import CSRFMiddleware
+from appkit.api.docs import install_docs
+from appkit.api.errors import install_error_handlers
+from appkit.api.middleware import BodyLimitMiddleware, RequestContextMiddleware, SecurityHeadersMiddleware
+from appkit.api.routes.auth import auth_router
+from appkit.api.routes.health import health_router
+from appkit.api.routes.users import users_router
+from appkit.exceptions import NotFoundException
+from appkit.repository.context import AppContext
+
+Lifespan = Callable[[], AbstractAsyncContextManager[None]]
+
+
+def create_app(context: AppContext, routers: Sequence[APIRouter], lifespan: Lifespan) -> FastAPI:
+    """The whole app: what `kit.app` is."""
+    settings = context.settings
+    app = FastAPI(
+        title=settings.app_name,
+        version=__version__,
+        openapi_url=f"{settings.api_prefix}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+    )
+    install(app, context, routers, lifespan)
+    return app
+
+
+def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lifespan: Lifespan) -> None:
+    """Put appkit's parts into a FastAPI app that exists."""
+    settings = context.settings
+    app.state.appkit = context
+    install_error_handlers(app)
+    for handlers in context.plugins.collect("register_exception_handlers"):
+        _add_exception_handlers(app, handlers)
+    _include_routers(app, context, routers)
+    _add_middleware(app, context)
+    _wrap_lifespan(app, lifespan)
+    if settings.frontend.dist is not None:
+        app.frontend("/", directory=settings.frontend.dist, fallback="index.html", check_dir=True)
+
+
+def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRouter]) -> None:
+    prefix = context.settings.api_prefix
+    install_docs(app, prefix)
+    plugin_routers = context.plugins.collect("register_routers", settings=context.settings)
+    for router in (health_router, auth_router, users_router, *plugin_routers, *routers):
+        app.include_router(router, prefix=prefix)
+    app.include_router(_unknown_router(prefix))
+
+
+def _unknown_router(prefix: str) -> APIRouter:
+    """Answers what no other route under the prefix does, so that a frontend's index page never stands in for it."""
+    router = APIRouter(include_in_schema=False)
+
+    async def answer_not_found() -> None:
+        raise NotFoundException
+
+    router.add_api_route(f"{prefix}/{{path:path}}", answer_not_found, methods=["GET", "HEAD"])
+    return router
+
+
+def _add_middleware(app: FastAPI, context: AppContext) -> None:
+    """Add from the innermost to the outermost, for Starlette puts the latest first."""
+    settings = context.settings
+    for middleware in context.plugins.collect("register_middleware", settings=settings):
+        app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
+    app.add_middleware(
+        CSRFMiddleware,
+        origins=[url for url in (settings.frontend.url, *settings.cors.origins) if url],
+        cookies=cookie_names(settings),
+        always=f"{settings.api_prefix}/auth/",
+        trust_host=not settings.production,
+    )
+    app.add_middleware(BodyLimitMiddleware, max_bytes=settings.http.max_body_size)
+    if settings.cors.origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors.origins,
+            allow_credentials=True,
+            allow_methods=["*"],
+            allow_headers=["*"],
+        )
+    app.add_middleware(SecurityHeadersMiddleware, api_prefix=settings.api_prefix, hsts=settings.production)
+    app.add_middleware(RequestContextMiddleware)
+
+
+def _add_exception_handlers(app: FastAPI, handlers: Mapping[type[Exception], Any]) -> None:
+    for exception, handler in handlers.items():
+        app.add_exception_handler(exception, handler)
+
+
+def _wrap_lifespan(app: FastAPI, lifespan: Lifespan) -> None:
+    """Enter ours around the app's own, which may then use the database and the broker."""
+    own = app.router.lifespan_context
+
+    @asynccontextmanager
+    async def combined(app: FastAPI) -> AsyncIterator[Any]:
+        async with lifespan(), own(app) as state:
+            yield state
+
+    app.router.lifespan_context = combined

@@ -1,0 +1,210 @@
+"""AppKit: settings, database, broker, plugins and the app, put together. The only module that knows every layer."""
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import cached_property
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from fastapi import APIRouter, FastAPI
+from pydantic import ValidationError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from appkit.api.app import create_app, install
+from appkit.core.logging import configure_logging
+from appkit.core.mail import Mailer, create_mailer
+from appkit.core.monitoring import Monitoring
+from appkit.core.settings import Settings, describe_errors
+from appkit.domain.events import Event
+from appkit.exceptions import AppKitError
+from appkit.plugins.hookspecs import HealthCheck, hookimpl
+from appkit.plugins.manager import PluginManager
+from appkit.repository.context import AppContext
+from appkit.repository.database import Database
+from appkit.repository.outbox import TaskPolicy
+from appkit.repository.user import BaseUser, resolve_user_model
+from appkit.tasks.router import TaskRouter
+
+if TYPE_CHECKING:
+    from redis.asyncio import Redis
+    from taskiq import AsyncBroker
+
+
+class AppKit:
+    """An app: its settings, its database, its broker, its plugins and its routes.
+
+    Nothing is built before it is used, so a module can name its kit first and define models, routes and tasks after.
+
+    Args:
+        settings: The app's settings; read from the environment unless given.
+        routers: Routers to mount under `settings.api_prefix`.
+        task_routers: Routers whose tasks the broker knows, beside those declared on the kit itself.
+        plugins: Plugins of the app's own: modules or objects with hook implementations.
+        user_model: The mapped `BaseUser` subclass, where there is more than one.
+        discover: Whether installed plugins are loaded too.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        routers: Sequence[APIRouter] = (),
+        task_routers: Sequence[TaskRouter] = (),
+        plugins: Sequence[object] = (),
+        user_model: type[BaseUser] | None = None,
+        discover: bool = True,
+    ) -> None:
+        self._settings = settings
+        self._routers = routers
+        self._plugins = plugins
+        self._user_model = user_model
+        self._discover = discover
+        self._own_tasks = TaskRouter()
+        self._task_routers = (self._own_tasks, *task_routers)
+        self.task = self._own_tasks.task
+        self.on = self._own_tasks.on
+
+    # What it is made of
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The app's settings.
+
+        Raises:
+            AppKitError: When the environment's are not acceptable; the message names each variable.
+        """
+        if self._settings is not None:
+            return self._settings
+        try:
+            return Settings()
+        except ValidationError as exc:
+            raise AppKitError("\n".join(describe_errors(exc))) from None
+
+    @cached_property
+    def plugins(self) -> PluginManager:
+        """The plugins: appkit's own, then the installed ones, then the app's; the latest is asked first."""
+        manager = PluginManager(self.settings.plugins)
+        manager.register(Monitoring(self.settings), "monitoring")
+        manager.register(_Health(), "health")
+        if self._discover:
+            manager.load_installed()
+        for plugin in self._plugins:
+            manager.register(plugin)
+        return manager
+
+    @cached_property
+    def context(self) -> AppContext:
+        """What services, routes and tasks see of the app."""
+        from appkit.repository import auth as _auth  # Its tables belong to every app that has a kit.
+
+        database = Database(self.settings.database)
+        database.context = AppContext(
+            settings=self.settings,
+            plugins=self.plugins,
+            database=database,
+            mailer=create_mailer(self.settings),
+            user_model=resolve_user_model(self._user_model),
+            subscribers=_Subscribers([*self._task_routers, *self.plugins.collect("register_tasks")]),
+        )
+        return database.context
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+        return self.context.database
+
+    @property
+    def mailer(self) -> Mailer:
+        """Sends mail, by way of `MAIL_URL`."""
+        return self.context.mailer
+
+    @cached_property
+    def redis(self) -> "Redis | None":
+        """A client of the server at `REDIS_URL`; None without one."""
+        if self.settings.redis.url is None:
+            return None
+        from redis.asyncio import Redis
+
+        return Redis.from_url(self.settings.redis.url)
+
+    @cached_property
+    def broker(self) -> "AsyncBroker":
+        """The Taskiq broker, with every task registered; `taskiq worker` accepts it."""
+        from appkit.tasks.broker import create_broker
+
+        return create_broker(self.settings, database=self.database)
+
+    @cached_property
+    def app(self) -> FastAPI:
+        """The ASGI app."""
+        return create_app(self.context, self._routers, self.lifespan)
+
+    def install(self, app: FastAPI) -> None:
+        """Put everything that `app` has into a FastAPI app of one's own."""
+        install(app, self.context, self._routers, self.lifespan)
+
+    # What one does with it
+
+    def session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """One unit of work: commits when the block ends, rolls back when it raises."""
+        return self.database.session()
+
+    @asynccontextmanager
+    async def lifespan(self, *, work: bool | None = None) -> AsyncIterator[None]:
+        """Start all that the app needs, and stop it in reverse: what the ASGI lifespan and a worker enter.
+
+        Args:
+            work: Whether this process runs tasks; as `TASKS_EMBEDDED` says, unless given.
+
+        Raises:
+            AppKitError: When the database can't be brought to the state that the models need.
+        """
+        configure_logging(self.settings)
+        async with AsyncExitStack() as stack:
+            stack.push_async_callback(self._close)
+            await self._migrate()
+            for manager in self.plugins.collect("lifespan", app=self.context):
+                await stack.enter_async_context(manager)
+            await stack.enter_async_context(self._tasks(work=self.settings.tasks.embedded if work is None else work))
+            yield
+
+    async def _migrate(self) -> None:
+        from appkit.repository.migrations import migrate_at_start
+
+        settings = self.settings
+        await migrate_at_start(
+            self.database, settings.database.migrations, settings.database.migrate, production=settings.production
+        )
+
+    async def _close(self) -> None:
+        if (redis := self.__dict__.get("redis")) is not None:
+            await redis.aclose()
+        await self.database.dispose()
+
+
+class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
+    """Which tasks an event starts, as the routers say at the time."""
+
+    def __init__(self, routers: Sequence[TaskRouter]) -> None:
+        self._routers = routers
+
+    def __getitem__(self, event: type[Event]) -> Sequence[TaskPolicy]:
+        return [policy for router in self._routers for policy in router.policies(event)]
+
+    def __iter__(self) -> Iterator[type[Event]]:
+        return iter(dict.fromkeys(chain.from_iterable(router.subscriptions for router in self._routers)))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+
+class _Health:
+    """The checks of what every app needs, given as any plugin gives its own."""
+
+    @hookimpl
+    def register_health_checks(self) -> list[HealthCheck]:
+        return [HealthCheck("database", _ping)]
+
+
+async def _ping(app: AppContext) -> None:
+    await app.database.ping()
