@@ -198,7 +198,7 @@ class AuthService(BaseService):
         if renewed is not None:
             unchanged = user.hashed_password == seen.hashed_password
             values["hashed_password"] = case((unchanged, renewed), else_=user.hashed_password)
-        confirmed = await self.db.scalar(
+        confirmed: BaseUser | None = await self.db.scalar(
             update(user)
             .where(
                 user.id == seen.id,

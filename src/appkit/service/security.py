@@ -32,7 +32,8 @@ class PasswordPool:
     def __init__(self, *, concurrency: int, parameters: Parameters, max_waiting: int = 32) -> None:
         self._argon2 = PasswordHasher.from_parameters(parameters)
         self._limiter = CapacityLimiter(concurrency)
-        self._max_waiting = max_waiting
+        self._max_pending = concurrency + max_waiting
+        self._pending = 0  # Counted here: a limiter knows who waits only after they have given up the loop once.
         self._decoy = _unmatched(parameters)
 
     def check(self) -> None:
@@ -41,7 +42,7 @@ class PasswordPool:
         Raises:
             ServiceUnavailableException: To be tried again in a second.
         """
-        if self._limiter.statistics().tasks_waiting >= self._max_waiting:
+        if self._pending >= self._max_pending:
             raise ServiceUnavailableException(retry_after=1)
 
     async def hash(self, password: str) -> str:
@@ -74,7 +75,11 @@ class PasswordPool:
 
     async def _run(self, work: Callable[[], T]) -> T:
         self.check()
-        return await to_thread.run_sync(work, limiter=self._limiter)
+        self._pending += 1
+        try:
+            return await to_thread.run_sync(work, limiter=self._limiter)
+        finally:
+            self._pending -= 1
 
 
 def _unmatched(parameters: Parameters) -> str:

@@ -10,7 +10,8 @@ from appkit.domain.passwords import complaints
 from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
 from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
-from appkit.repository.pagination import CursorPage, keyset_page
+from appkit.repository.errors import translate
+from appkit.repository.pagination import Page, keyset_page
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
 from appkit.service.security import Security
@@ -42,7 +43,8 @@ class UserService(BaseService):
         try:
             return await self.save(user)
         except IntegrityError as exc:
-            if "email_key" not in str(exc.orig):  # PostgreSQL names the constraint, SQLite the column.
+            refused = translate(exc, self._model.metadata)
+            if refused is None or [error["field"] for error in refused.extra["errors"]] != ["email_key"]:
                 raise
             raise EmailTakenException from None
 
@@ -69,9 +71,9 @@ class UserService(BaseService):
             raise NotFoundException
         return user
 
-    async def page(self, *, cursor: str | None = None, size: int = 50) -> CursorPage[BaseUser]:
+    async def page(self, *, cursor: str | None = None, size: int = 50) -> Page[BaseUser]:
         """A page of the accounts, the youngest first."""
-        return await keyset_page(self.db, select(self._model), order=(self._model.id.desc(),), cursor=cursor, size=size)
+        return await keyset_page(self.db, select(self._model), order=[self._model.id.desc()], cursor=cursor, size=size)
 
     async def disable(self, user_id: UUID, *, by: UUID) -> BaseUser:
         """Lock someone out: all their sessions end at once, and stay ended when they are enabled again.

@@ -1,0 +1,97 @@
+"""Hashing costs much, so it is bounded, off the loop, and the same for everybody."""
+
+import asyncio
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+from argon2 import PasswordHasher, profiles
+
+from appkit.core.settings import Settings
+from appkit.exceptions import ServiceUnavailableException
+from appkit.service.security import PasswordPool, Security
+
+
+@pytest.fixture
+def pool() -> PasswordPool:
+    return PasswordPool(concurrency=2, parameters=profiles.CHEAPEST)
+
+
+async def test_verify_knows_a_password_by_its_hash(pool):
+    hashed = await pool.hash("correct horse")
+    assert await pool.verify(hashed, "correct horse")
+    assert not await pool.verify(hashed, "correct  horse")
+    assert hashed != await pool.hash("correct horse")
+
+
+@pytest.mark.parametrize("hashed", [None, "", "not a hash", "$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA"])
+@pytest.mark.parametrize("password", ["", "correct horse", "\ud800", "\0"])
+async def test_verify_says_no_to_whatever_has_no_hash(pool, hashed, password):
+    assert not await pool.verify(hashed, password)
+
+
+async def test_verify_works_as_hard_without_a_hash(pool, monkeypatch):
+    """Counted rather than timed: the decoy is verified for real, with the parameters of today."""
+    verified = []
+    verify = PasswordHasher.verify
+    monkeypatch.setattr(PasswordHasher, "verify", lambda self, h, p: verified.append(h) or verify(self, h, p))
+    hashed = await pool.hash("correct horse")
+    await pool.verify(hashed, "wrong")
+    await pool.verify(None, "wrong")
+    assert len(verified) == 2
+    assert verified[0].split("$")[:4] == verified[1].split("$")[:4]
+
+
+async def test_is_outdated_compares_with_the_parameters_of_today(pool):
+    hashed = await pool.hash("correct horse")
+    dearer = PasswordPool(concurrency=1, parameters=profiles.RFC_9106_LOW_MEMORY)
+    assert not pool.is_outdated(hashed)
+    assert dearer.is_outdated(hashed)
+
+
+async def test_pool_runs_no_more_at_once_than_it_may_and_turns_away_who_would_wait_too_long(monkeypatch):
+    pool = PasswordPool(concurrency=2, parameters=profiles.CHEAPEST, max_waiting=3)
+    running, most, gate = 0, 0, threading.Event()
+    lock = threading.Lock()
+
+    def hash_slowly(_, password):
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+        gate.wait(5)
+        with lock:
+            running -= 1
+        return password
+
+    monkeypatch.setattr(PasswordHasher, "hash", hash_slowly)
+    tasks = [asyncio.create_task(pool.hash(str(n))) for n in range(10)]
+    done, _ = await asyncio.wait(tasks, timeout=0.2)
+    refused = [task.exception() for task in done]
+    assert [type(exc) for exc in refused] == [ServiceUnavailableException] * 5
+    assert refused[0].headers == {"Retry-After": "1"}
+    with pytest.raises(ServiceUnavailableException):
+        pool.check()
+    gate.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert most == 2
+    pool.check()
+
+
+async def test_pool_never_holds_the_loop():
+    pool = PasswordPool(concurrency=2, parameters=profiles.RFC_9106_LOW_MEMORY)
+    hashing = asyncio.gather(*(pool.hash("correct horse") for _ in range(4)))
+    longest, before = 0.0, time.perf_counter()
+    while not hashing.done():
+        await asyncio.sleep(0.005)
+        longest, before = max(longest, time.perf_counter() - before), time.perf_counter()
+    await hashing
+    assert longest < 0.1
+
+
+def test_security_belongs_to_one_app():
+    settings = Settings(environment="test", auth={"secret_keys": ["x" * 64]})
+    apps = [SimpleNamespace(settings=settings, resources={}) for _ in range(2)]
+    one, other = (Security.of(app) for app in apps)
+    assert Security.of(apps[0]) is one is not other
