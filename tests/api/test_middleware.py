@@ -68,9 +68,9 @@ async def test_sane_id_that_comes_in_is_kept(traced: FastAPI, serve: Serve):
     assert answer.json() == answer.headers["x-request-id"] == "edge:7f-1_a.b"
 
 
-@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", 'a"b', "a\tb", "é".encode("latin-1"), "${jndi:x}"])
-async def test_strange_id_that_comes_in_is_replaced(traced: FastAPI, serve: Serve, sent: str | bytes):
-    answer = await serve(traced).get("/api/posts/1", headers={"X-Request-ID": sent})
+@pytest.mark.parametrize("sent", ["", "x" * 65, "a b", 'a"b', "a\tb", "é", "${jndi:x}"])
+async def test_strange_id_that_comes_in_is_replaced(traced: FastAPI, serve: Serve, sent: str):
+    answer = await serve(traced).get("/api/posts/1", headers={b"X-Request-ID": sent.encode("latin-1")})
     assert len(answer.headers["x-request-id"]) == 32
 
 
