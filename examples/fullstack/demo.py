@@ -1,0 +1,164 @@
+"""Serve the whole desk on one port, on SQLite, with something in it: `nox -s demo`.
+
+With `--smoke` a program walks through it instead of you, and the exit code says whether it came to the end.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from httpx2 import Client, ConnectError, Response
+
+HERE = Path(__file__).resolve().parent
+BACKEND = HERE / "backend"
+FRONTEND = HERE / "frontend"
+
+
+def main() -> None:
+    """Build, migrate, seed, serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--smoke", action="store_true", help="walk through the app and stop")
+    parser.add_argument("--port", type=int, default=8000)
+    options = parser.parse_args()
+    built = build_frontend()
+    with tempfile.TemporaryDirectory(prefix="desk-") as data:
+        port = free_port() if options.smoke else options.port
+        environment = environment_for(Path(data), port)
+        run_main("upgrade-database", environment)
+        account = run_main("seed", environment)
+        with serve(port, environment) as (server, address):
+            if options.smoke:
+                walk(address, account, built=built)
+                print("The walk came to its end.")
+                return
+            print(
+                f"\nThe desk is at {address}{'' if built else '/api/docs'}\n{account}\n"
+                "Write a post, publish it, comment on it; export your work as a PDF and watch it being made.\n"
+                "Ctrl+C stops it, and forgets what you wrote.\n"
+            )
+            server.wait()
+
+
+def build_frontend() -> bool:
+    """Build the pages, if there is something to build them with."""
+    npm = shutil.which("npm")
+    if npm is None:
+        print("There is no npm on this machine, so there are no pages: try the API at /api/docs.")
+        return False
+    for command in (["ci", "--no-audit", "--no-fund"], ["run", "build"]):
+        subprocess.run([npm, *command], cwd=FRONTEND, check=True)
+    return True
+
+
+def environment_for(data: Path, port: int) -> dict[str, str]:
+    """What the backend is told: its own database, and where people find it."""
+    return {
+        **os.environ,
+        "AUTH_SECRET_KEYS": '["only for this demo, which ends with this process"]',
+        "DATABASE_URL": f"sqlite:///{data / 'desk.db'}",
+        "ENVIRONMENT": "development",
+        "FRONTEND_URL": f"http://127.0.0.1:{port}",
+        "LOGGING_LEVEL": "WARNING",
+    }
+
+
+def run_main(command: str, environment: Mapping[str, str]) -> str:
+    """Run one of the backend's own commands; return what it said."""
+    arguments = [sys.executable, "main.py", command]
+    done = subprocess.run(arguments, cwd=BACKEND, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return done.stdout.strip()
+
+
+@contextmanager
+def serve(port: int, environment: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """The server, as soon as it answers; stopped when the block ends."""
+    address = f"http://127.0.0.1:{port}"
+    arguments = [sys.executable, "-m", "uvicorn", "main:app", "--port", str(port), "--timeout-graceful-shutdown", "3"]
+    server = subprocess.Popen([*arguments, "--log-level", "warning"], cwd=BACKEND, env=environment)
+    try:
+        wait_for(server, f"{address}/api/health")
+        yield server, address
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+def wait_for(server: "subprocess.Popen[bytes]", url: str) -> None:
+    """Wait until the server answers."""
+    with Client() as client:
+        for _ in range(300):
+            if server.poll() is not None:
+                raise SystemExit(f"The server stopped with exit code {server.returncode}.")
+            try:
+                client.get(url).raise_for_status()
+            except ConnectError:
+                time.sleep(0.1)
+            else:
+                return
+    raise SystemExit("The server did not answer within 30 seconds.")
+
+
+def walk(address: str, account: str, *, built: bool) -> None:
+    """Do what a person would: sign in, read, write, publish, export, sign out."""
+    found = re.search(r"(\S+@\S+) with the password (\S+)", account)
+    if found is None:
+        raise SystemExit(f"Seeding named no account: {account}")
+    with Client(base_url=address, headers={"Origin": address}, timeout=10) as browser:
+        if built:
+            check(browser, "GET", "/", 200, contains='id="app"')
+        email, password = found.groups()
+        check(browser, "POST", "/api/auth/signin", 200, json={"email": email, "password": password})
+        check(browser, "GET", "/api/posts", 200, contains="title")
+        post = check(browser, "POST", "/api/posts", 201, json={"title": "A walk", "content": "It *works*."}).json()
+        check(browser, "POST", f"/api/posts/{post['id']}/publish", 200)
+        check(browser, "POST", f"/api/posts/{post['id']}/publish", 409, contains="40901")
+        check(browser, "GET", f"/api/posts/{post['id']}", 200, contains="A walk")
+        export = check(browser, "POST", "/api/exports", 201).json()
+        wait_for_export(browser, export["id"])
+        check(browser, "GET", f"/api/exports/{export['id']}/file", 200, contains="%PDF")
+        check(browser, "POST", "/api/auth/signout", 204)
+        check(browser, "GET", "/api/auth/me", 401)
+
+
+def check(browser: Client, method: str, path: str, status: int, *, contains: str = "", json: object = None) -> Response:
+    """Send a request, and stop unless the answer is the expected one."""
+    response = browser.request(method, path, json=json)
+    print(f"{response.status_code}  {method:4}  {path}")
+    if response.status_code != status or contains.encode() not in response.content:
+        raise SystemExit(f"Expected {status} and {contains!r}, got {response.text[:500]}")
+    return response
+
+
+def wait_for_export(browser: Client, export_id: str) -> None:
+    """Poll until the export is done."""
+    for _ in range(300):
+        export = browser.get(f"/api/exports/{export_id}").raise_for_status().json()
+        if export["state"] == "done":
+            return
+        if export["state"] == "failed":
+            raise SystemExit("The export failed.")
+        time.sleep(0.1)
+    raise SystemExit("The export took more than 30 seconds.")
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+if __name__ == "__main__":
+    with suppress(KeyboardInterrupt):
+        main()

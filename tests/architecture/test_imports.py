@@ -1,0 +1,56 @@
+"""What is imported when: by reading the code, and by looking at what a fresh interpreter loaded."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+import appkit
+
+HEAVY = {"alembic", "fastapi", "redis", "sentry_sdk", "sqlalchemy", "structlog", "taskiq"}
+
+
+def loaded(code: str) -> set[str]:
+    """The heavy packages that a fresh interpreter has loaded after running this."""
+    script = f"import json, sys\n{code}\nprint(json.dumps(list(sys.modules)))"
+    result = subprocess.run([sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return HEAVY.intersection(json.loads(result.stdout.splitlines()[-1]))
+
+
+def test_contracts_are_kept() -> None:
+    """The layers of pyproject.toml, so that a test run says what `nox -s lint` would."""
+    pytest.importorskip("importlinter", reason="import-linter is in the dependency group `lint`")
+    from importlinter.cli import EXIT_STATUS_SUCCESS, lint_imports
+
+    assert lint_imports(no_cache=True) == EXIT_STATUS_SUCCESS
+
+
+def test_import_costs_nothing() -> None:
+    assert loaded("import appkit") == set()
+
+
+def test_kit_loads_only_what_every_app_uses() -> None:
+    assert loaded("from appkit import AppKit") <= {"fastapi", "sqlalchemy"}
+
+
+def test_help_loads_nothing_but_the_command() -> None:
+    help_text = "import appkit.cli\nsys.argv = ['appkit', '--help']\ntry: appkit.cli.main()\nexcept SystemExit: pass"
+    assert loaded(help_text) == set()
+
+
+def test_pytest_plugin_costs_nothing_where_it_is_not_used() -> None:
+    assert loaded("import appkit.testing.plugin") == set()
+
+
+def test_shop_window_is_sorted_and_every_name_is_there() -> None:
+    names = appkit.__all__
+    assert list(names) == sorted(names, key=str.casefold)
+    assert {name for name in names if getattr(appkit, name, None) is None} == set()
+    assert dir(appkit) == list(names)
+
+
+def test_shop_window_refuses_other_names() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        appkit.Nothing  # noqa: B018
