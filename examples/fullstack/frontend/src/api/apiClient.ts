@@ -1,0 +1,101 @@
+/** The one Axios instance: where the API is, what its errors become, and when a session is refreshed. */
+import axios, { type InternalAxiosRequestConfig } from 'axios'
+import { ErrorCode } from './errorCodes.gen'
+import { APIError } from './errors'
+
+declare module 'axios' {
+  interface AxiosRequestConfig {
+    /** This request was sent once already, or must not be: it is not repeated after a refresh. */
+    final?: boolean
+    /** When the request left, in milliseconds. */
+    sentAt?: number
+  }
+}
+
+const LOCK = 'pilcrow.refresh'
+
+export const apiClient = axios.create({
+  baseURL: import.meta.env.VITE_API_BASE_URL ?? '/api',
+  withCredentials: true,
+  timeout: 15_000,
+})
+
+let tellSignedOut: () => void = () => undefined
+let refreshing: Promise<void> | undefined
+let refreshedAt = 0
+
+/** Says what to do when the API no longer knows who we are; `main.ts` connects the store and the router. */
+export function onSignedOut(handler: () => void): void {
+  tellSignedOut = handler
+}
+
+apiClient.interceptors.request.use((config) => {
+  config.sentAt = Date.now()
+  return config
+})
+
+apiClient.interceptors.response.use(undefined, async (failure: unknown) => {
+  const error = await readError(failure)
+  const config = axios.isAxiosError(failure) ? failure.config : undefined
+
+  if (config && !config.final && error.is(ErrorCode.TOKEN_EXPIRED)) return refreshAndRepeat(config)
+  if (error.is(ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_REVOKED, ErrorCode.REFRESH_REPLAYED)) tellSignedOut()
+  throw error
+})
+
+async function refreshAndRepeat(config: InternalAxiosRequestConfig): Promise<unknown> {
+  await refreshSince(config.sentAt ?? 0)
+  return apiClient.request({ ...config, final: true })
+}
+
+/** Refreshes the session, unless this tab or another one did so after `sentAt`. */
+async function refreshSince(sentAt: number): Promise<void> {
+  refreshing ??= withLock(async () => {
+    if (isBetween(lastRefresh(), sentAt, Date.now())) return
+    await apiClient.post('/auth/refresh', undefined, { final: true })
+    rememberRefresh(Date.now())
+  }).finally(() => {
+    refreshing = undefined
+  })
+  await refreshing
+}
+
+// The clock may have been set back since the last refresh, hence the upper end.
+function isBetween(value: number, low: number, high: number): boolean {
+  return low < value && value <= high
+}
+
+// Tabs share the cookies, so they share the lock: two refreshes with one token look like theft to the server.
+function withLock(work: () => Promise<void>): Promise<void> {
+  return navigator.locks ? navigator.locks.request(LOCK, work) : work()
+}
+
+function lastRefresh(): number {
+  try {
+    return Math.max(refreshedAt, Number(localStorage.getItem(LOCK)))
+  } catch {
+    return refreshedAt
+  }
+}
+
+function rememberRefresh(now: number): void {
+  refreshedAt = now
+  try {
+    localStorage.setItem(LOCK, String(now))
+  } catch {
+    // Without storage the other tabs refresh for themselves, one after the other.
+  }
+}
+
+// A download asks for a blob, and then its errors arrive as one too.
+async function readError(failure: unknown): Promise<APIError> {
+  if (axios.isAxiosError(failure) && failure.response?.data instanceof Blob) {
+    const text = await failure.response.data.text()
+    try {
+      failure.response.data = JSON.parse(text)
+    } catch {
+      // Not ours: APIError calls it unknown.
+    }
+  }
+  return APIError.from(failure)
+}

@@ -1,0 +1,54 @@
+// Made by `appkit errors --ts`: don't edit, run it again.
+
+export const ErrorCode = {
+  /** 400: The request makes no sense as it stands. */
+  BAD_REQUEST: 40000,
+  /** 400: A one-time token is unknown, used, expired or meant for something else. */
+  INVALID_TOKEN: 40050,
+  /** 401: Nobody is signed in, or the credentials prove nothing. */
+  UNAUTHORIZED: 40100,
+  /** 401: The access token was good and is past its time: refresh it, and repeat the request. */
+  TOKEN_EXPIRED: 40150,
+  /** 401: The address is unknown, the password is wrong, or the account is disabled: which one is not said. */
+  INVALID_CREDENTIALS: 40151,
+  /** 401: The session was signed out, revoked or has ended. */
+  SESSION_REVOKED: 40152,
+  /** 401: A refresh token was used again after its successor was issued, which revokes the session. */
+  REFRESH_REPLAYED: 40153,
+  /** 403: The person is known, and may not do this. */
+  FORBIDDEN: 40200,
+  /** 403: Another website sent this request with our cookies. */
+  CROSS_SITE_REQUEST: 40250,
+  /** 403: The sign-in is too old for something this sensitive. */
+  REAUTHENTICATION_REQUIRED: 40251,
+  /** 403: The current password, asked for again, is wrong; not a 401, for the session is still good. */
+  WRONG_PASSWORD: 40252,
+  /** 403: The address must be verified before this is allowed. */
+  EMAIL_NOT_VERIFIED: 40253,
+  /** 403: This app takes no sign-ups. */
+  SIGNUP_CLOSED: 40254,
+  /** 404: What was asked for is not there, or is not the caller's to see. */
+  NOT_FOUND: 40400,
+  /** 409: The request is fine, and contradicts what is already there. */
+  CONFLICT: 40900,
+  /** 409: The post is published already. */
+  ALREADY_PUBLISHED: 40901,
+  /** 409: Someone already signed up with this e-mail address. */
+  EMAIL_TAKEN: 40950,
+  /** 409: The database refused a row; `errors` names the fields where they are known. */
+  CONSTRAINT_VIOLATED: 40951,
+  /** 409: Someone else changed the row since it was read. */
+  STALE_VERSION: 40952,
+  /** 413: The body is larger than the app accepts. */
+  PAYLOAD_TOO_LARGE: 41300,
+  /** 422: The body is readable, and some of its values are not acceptable. */
+  UNPROCESSABLE: 42200,
+  /** 429: The caller went over a rate limit. */
+  TOO_MANY_REQUESTS: 42900,
+  /** 500: Something broke that is nobody's fault but ours. */
+  SERVER: 50000,
+  /** 503: We can't answer now, and may be able to in a moment. */
+  SERVICE_UNAVAILABLE: 50050,
+} as const
+
+export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode]

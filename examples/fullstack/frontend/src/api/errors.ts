@@ -1,0 +1,70 @@
+import axios from 'axios'
+import type { ErrorCode } from './errorCodes.gen'
+
+/** How a request failed: the API said why (`problem`), or nobody could. */
+export type FailureKind = 'problem' | 'network' | 'timeout' | 'cancelled' | 'unknown'
+
+/** What the API answers when something goes wrong: RFC 9457, and our own members. */
+export interface Problem {
+  status: number
+  detail: string
+  internal_code: number
+  title?: string
+  request_id?: string | null
+  errors?: { field: string; message: string; type: string }[]
+}
+
+const SENTENCES: Record<Exclude<FailureKind, 'problem'>, string> = {
+  network: 'The server can’t be reached. Check your connection and try again.',
+  timeout: 'The server took too long to answer. Try again in a moment.',
+  cancelled: 'The request was cancelled.',
+  unknown: 'Something went wrong on our side. Try again in a moment.',
+}
+
+/** The one error that leaves `src/api`: a sentence to show, and what a program needs to know. */
+export class APIError extends Error {
+  override readonly name = 'APIError'
+
+  constructor(
+    message: string,
+    readonly kind: FailureKind,
+    readonly status = 0,
+    readonly code = 0,
+    /** The first message for each field that the server refused. */
+    readonly fields: Readonly<Record<string, string>> = {},
+    readonly requestId: string | null = null,
+  ) {
+    super(message)
+  }
+
+  /** Whether the API answered with one of these codes. */
+  is(...codes: ErrorCode[]): boolean {
+    return this.kind === 'problem' && (codes as number[]).includes(this.code)
+  }
+
+  /** Makes an `APIError` of whatever a request threw. */
+  static from(failure: unknown): APIError {
+    if (failure instanceof APIError) return failure
+    if (axios.isCancel(failure)) return APIError.of('cancelled')
+    if (!axios.isAxiosError(failure)) return APIError.of('unknown')
+    if (!failure.response) return APIError.of(failure.code === 'ECONNABORTED' ? 'timeout' : 'network')
+    const { data, status } = failure.response
+    return isProblem(data) ? APIError.fromProblem(data) : APIError.of('unknown', status)
+  }
+
+  private static of(kind: Exclude<FailureKind, 'problem'>, status = 0): APIError {
+    return new APIError(SENTENCES[kind], kind, status)
+  }
+
+  private static fromProblem(problem: Problem): APIError {
+    const fields: Record<string, string> = {}
+    for (const { field, message } of problem.errors ?? []) fields[field] ??= message
+    const { detail, status, internal_code, request_id } = problem
+    return new APIError(detail, 'problem', status, internal_code, fields, request_id ?? null)
+  }
+}
+
+// A proxy in between may answer with a page of its own, so the body's shape is checked, never assumed.
+function isProblem(data: unknown): data is Problem {
+  return typeof data === 'object' && data !== null && 'internal_code' in data && 'detail' in data
+}

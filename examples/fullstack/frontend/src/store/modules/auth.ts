@@ -1,0 +1,55 @@
+import * as api from '@/api/auth'
+import { ErrorCode } from '@/api/errorCodes.gen'
+import { APIError } from '@/api/errors'
+import type { Credentials, SignIn, User } from '@/api/types'
+import { defineModule } from '../typed'
+
+interface AuthState {
+  user: User | null
+  /** Whether the API has been asked who we are. */
+  restored: boolean
+}
+
+export const auth = defineModule({
+  state: (): AuthState => ({ user: null, restored: false }),
+
+  getters: {
+    isSignedIn: (state) => state.user !== null,
+    /** What others see: the part of the address before the @. */
+    name: (state) => state.user?.email.split('@')[0] ?? '',
+  },
+
+  mutations: {
+    signedIn(state, user: User) {
+      state.user = user
+      state.restored = true
+    },
+    signedOut(state) {
+      state.user = null
+      state.restored = true
+    },
+  },
+
+  actions: {
+    /** Finds out whose cookies these are. Nobody's is an answer; a server that can't be reached is not. */
+    async restore({ commit }) {
+      try {
+        commit('signedIn', await api.fetchMe())
+      } catch (failure) {
+        const error = APIError.from(failure)
+        if (error.status !== 401 || error.is(ErrorCode.TOKEN_EXPIRED)) throw error
+        commit('signedOut')
+      }
+    },
+    async signIn({ commit }, credentials: SignIn) {
+      commit('signedIn', await api.signIn(credentials))
+    },
+    async signUp({ commit }, credentials: Credentials) {
+      commit('signedIn', await api.signUp(credentials))
+    },
+    async signOut({ commit }) {
+      await api.signOut()
+      commit('signedOut')
+    },
+  },
+})

@@ -1,0 +1,64 @@
+import { defineModule } from '../typed'
+
+export type Theme = 'light' | 'dark' | 'system'
+
+export interface Toast {
+  id: number
+  tone: 'good' | 'bad'
+  text: string
+}
+
+interface UiState {
+  theme: Theme
+  toasts: Toast[]
+}
+
+const THEME = 'pilcrow.theme' // public/theme.js reads it before the first paint.
+const TOAST_TIME = 6_000
+
+let lastToast = 0
+
+export const ui = defineModule({
+  state: (): UiState => ({ theme: storedTheme(), toasts: [] }),
+
+  getters: {},
+
+  mutations: {
+    theme(state, theme: Theme) {
+      state.theme = theme
+    },
+    toastAdded(state, toast: Toast) {
+      state.toasts = [...state.toasts, toast]
+    },
+    toastRemoved(state, id: number) {
+      state.toasts = state.toasts.filter((toast) => toast.id !== id)
+    },
+  },
+
+  actions: {
+    setTheme({ commit }, theme: Theme) {
+      commit('theme', theme)
+      if (theme === 'system') delete document.documentElement.dataset.theme
+      else document.documentElement.dataset.theme = theme
+      try {
+        localStorage.setItem(THEME, theme)
+      } catch {
+        // The choice holds until the page is closed.
+      }
+    },
+    toast({ commit }, { text, tone = 'good' }: { text: string; tone?: Toast['tone'] }) {
+      const id = ++lastToast
+      commit('toastAdded', { id, tone, text })
+      setTimeout(() => commit('toastRemoved', id), TOAST_TIME)
+    },
+  },
+})
+
+function storedTheme(): Theme {
+  try {
+    const theme = localStorage.getItem(THEME)
+    return theme === 'light' || theme === 'dark' ? theme : 'system'
+  } catch {
+    return 'system'
+  }
+}

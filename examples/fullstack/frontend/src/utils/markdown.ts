@@ -1,0 +1,60 @@
+/** Markdown to HTML that is safe to show: CommonMark with tables, strikethrough and bare links. */
+import { micromark } from 'micromark'
+import { gfmAutolinkLiteral, gfmAutolinkLiteralHtml } from 'micromark-extension-gfm-autolink-literal'
+import { gfmStrikethrough, gfmStrikethroughHtml } from 'micromark-extension-gfm-strikethrough'
+import { gfmTable, gfmTableHtml } from 'micromark-extension-gfm-table'
+
+/** HTML in the source comes out as text, and only http, https, mailto and relative links stay links. */
+export function renderMarkdown(source: string): string {
+  const html = micromark(source, {
+    allowDangerousHtml: false,
+    allowDangerousProtocol: false,
+    extensions: [gfmAutolinkLiteral(), gfmStrikethrough(), gfmTable()],
+    htmlExtensions: [gfmAutolinkLiteralHtml(), gfmStrikethroughHtml(), gfmTableHtml()],
+  })
+  return settle(html)
+}
+
+// A document of its own: nothing in it loads or runs while we look at it.
+function settle(html: string): string {
+  const { body } = new DOMParser().parseFromString(html, 'text/html')
+
+  for (const link of body.querySelectorAll('a[href]')) {
+    if (/^https?:/i.test(link.getAttribute('href') ?? '')) link.setAttribute('rel', 'noopener nofollow ugc')
+  }
+  for (const image of body.querySelectorAll('img')) keepOwn(image)
+  for (const cell of body.querySelectorAll('[align]')) keepAlignment(cell)
+  for (const table of body.querySelectorAll('table')) makeScrollable(table)
+  // The page has its own h1: the post's title.
+  for (const heading of body.querySelectorAll('h1')) lower(heading)
+  return body.innerHTML
+}
+
+// A picture from elsewhere tells that place who reads what, so it becomes a link.
+function keepOwn(image: HTMLImageElement): void {
+  const source = image.getAttribute('src') ?? ''
+  if (/^\/(?!\/)/.test(source)) return
+  const link = image.ownerDocument.createElement('a')
+  link.textContent = image.alt || source
+  if (/^https?:/i.test(source)) Object.assign(link, { href: source, rel: 'noopener nofollow ugc' })
+  image.replaceWith(link)
+}
+
+function keepAlignment(cell: Element): void {
+  cell.setAttribute('data-align', cell.getAttribute('align') ?? '')
+  cell.removeAttribute('align')
+}
+
+function makeScrollable(table: HTMLTableElement): void {
+  const box = table.ownerDocument.createElement('div')
+  box.className = 'prose-table'
+  box.tabIndex = 0
+  table.replaceWith(box)
+  box.append(table)
+}
+
+function lower(heading: Element): void {
+  const lowered = heading.ownerDocument.createElement('h2')
+  lowered.append(...heading.childNodes)
+  heading.replaceWith(lowered)
+}

@@ -1,0 +1,17 @@
+import vue from '@vitejs/plugin-vue'
+import { fileURLToPath } from 'node:url'
+import { defineConfig } from 'vitest/config'
+
+export default defineConfig({
+  plugins: [vue()],
+  resolve: { alias: { '@': fileURLToPath(new URL('./src', import.meta.url)) } },
+  // Nothing is inlined: a data: URL would need its own line in the Content-Security-Policy.
+  build: { assetsInlineLimit: 0, target: 'es2022', reportCompressedSize: false },
+  server: {
+    host: '127.0.0.1',
+    port: 5173,
+    strictPort: true,
+    proxy: { '/api': { target: process.env.API_ORIGIN ?? 'http://127.0.0.1:8000' } },
+  },
+  test: { environment: 'jsdom', include: ['tests/**/*.test.ts'], restoreMocks: true },
+})
