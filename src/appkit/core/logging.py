@@ -26,16 +26,14 @@ def configure_logging(settings: Settings) -> None:
     """
     import structlog
 
-    json = (settings.logging.format or ("json" if settings.production else "console")) == "json"
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _add_ids,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
-        *([structlog.processors.format_exc_info] if json else []),
+        structlog.processors.format_exc_info,
         _redact,
     ]
     structlog.configure(
@@ -48,15 +46,17 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
-    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
-    if not json:
+    renderer: structlog.typing.Processor
+    if (settings.logging.format or ("json" if settings.production else "console")) == "json":
+        renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
+    else:
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
         # The other formatters show local variables, and with them whatever secret is at hand.
         renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
     handler = _StderrHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), _drop_doubles, *shared],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
@@ -99,12 +99,18 @@ def _install(handler: logging.Handler, level: str) -> None:
     logging.getLogger("aiosqlite").setLevel(logging.INFO)  # Below that it writes the values of every statement.
 
 
+def _drop_doubles(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Leave out what other handlers have made of the message, and uvicorn's with colours in it."""
+    for name in ("message", "asctime", "color_message"):
+        event.pop(name, None)
+    return event
+
+
 def _add_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {**current_ids(), **event}
 
 
 def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    event.pop("color_message", None)  # uvicorn's message once more, with colours in it.
     for name, value in event.items():
         if not name.startswith("_") and name != "exc_info":
             event[name] = _HIDDEN if _is_secret(name) else redact(value)

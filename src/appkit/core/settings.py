@@ -1,7 +1,7 @@
 """Settings: every environment variable an app reads, typed and checked at the start."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -125,7 +125,7 @@ class MailSettings(SettingsGroup):
     url: str = Field(default="console://", repr=False)
     """`console://` prints, `smtp://user:password@host:port` sends (`smtps://` with TLS from the first byte),
     `memory://` keeps."""
-    sender: str = Field(default="appkit <no-reply@localhost>", alias="from")
+    sender: str = Field(default="appkit <no-reply@localhost>", validation_alias="from")
     """The `From` of every mail."""
 
 
@@ -208,6 +208,12 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
     cors: CorsSettings = CorsSettings()
     plugins: PluginsSettings = PluginsSettings()
+
+    if (
+        TYPE_CHECKING
+    ):  # Type checkers would want every group as an object, and know none of BaseSettings' own arguments.
+
+        def __init__(self, **values: Any) -> None: ...
 
     @property
     def production(self) -> bool:

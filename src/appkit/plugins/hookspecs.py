@@ -106,7 +106,7 @@ def register_commands(cli: Typer) -> None:
 
 @hookspec
 def register_health_checks() -> list[HealthCheck]:
-    """Add checks to `/api/health/ready`, which answers 503 while one of them raises. Called when the app is built.
+    """Add checks to `/api/health/ready`, which answers 503 while one of them raises. Called for each answer.
 
     Example:
         ```python

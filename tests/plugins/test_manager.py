@@ -1,0 +1,307 @@
+"""Plugins: found, checked, asked in order, and named when they fail."""
+
+import logging
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from appkit.core.settings import PluginsSettings
+from appkit.exceptions import AppKitError
+from appkit.plugins.hookspecs import HealthCheck, hookimpl
+from appkit.plugins.manager import PluginManager
+
+Install = Callable[..., None]
+
+
+class Answers:
+    """A plugin that adds what it was made with."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    @hookimpl
+    def check_password(self, password: str) -> list[Any]:
+        return [f"{answer}:{password}" for answer in self.answers]
+
+
+class Fails:
+    """A plugin with a bug."""
+
+    @hookimpl
+    def check_password(self) -> list[str]:
+        raise ValueError("bug")
+
+    @hookimpl
+    def on_exception(self) -> None:
+        raise ValueError("bug")
+
+
+@pytest.fixture
+def plugins() -> PluginManager:
+    return PluginManager(PluginsSettings())
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
+    """Install a package with a plugin, as pip would."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def install(name: str, source: str, *, package: str | None = None) -> None:
+        package = package or f"installed_{name}"
+        monkeypatch.delitem(sys.modules, package, raising=False)
+        (tmp_path / f"{package}.py").write_text(source)
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[appkit]\n{name} = {package}\n")
+
+    return install
+
+
+def answering(word: str) -> str:
+    return f"from appkit.plugins.hookspecs import hookimpl\n\n@hookimpl\ndef check_password():\n    return ['{word}']\n"
+
+
+# Three calls
+
+
+def test_collect_asks_the_latest_registered_first(plugins: PluginManager):
+    plugins.register(Answers("a", "b"))
+    plugins.register(Answers("c"))
+    assert plugins.collect("check_password", password="p", user=None) == ["c:p", "a:p", "b:p"]
+
+
+def test_collect_honours_tryfirst_and_trylast(plugins: PluginManager):
+    for word, marker in (
+        ("first", hookimpl(tryfirst=True)),
+        ("last", hookimpl(trylast=True)),
+        ("middle", hookimpl),
+    ):
+        plugins.register(SimpleNamespace(check_password=marker(lambda word=word: [word])))
+    assert plugins.collect("check_password", password="p", user=None) == ["first", "middle", "last"]
+
+
+def test_collect_takes_a_list_a_tuple_one_item_or_nothing(plugins: PluginManager):
+    async def check(_: object) -> None: ...
+
+    one = HealthCheck("one", check)
+    for answer in ([one], (one, one), one, None, []):
+        plugins.register(SimpleNamespace(register_health_checks=hookimpl(lambda answer=answer: answer)))
+    assert plugins.collect("register_health_checks") == [one] * 4
+
+
+def test_collect_raises_a_failure_with_the_plugins_name(plugins: PluginManager):
+    plugins.register(Answers("a"))
+    plugins.register(Fails(), "broken")
+    with pytest.raises(ValueError, match="bug") as caught:
+        plugins.collect("check_password", password="p", user=None)
+    assert caught.value.__notes__ == ["Raised by plugin 'broken' in check_password()."]
+
+
+async def test_first_takes_the_first_answer_sync_or_async(plugins: PluginManager):
+    class Silent:
+        @hookimpl
+        async def on_exception(self) -> None:
+            return None
+
+    class Speaks:
+        @hookimpl
+        async def on_exception(self, exception: Exception) -> str:
+            return repr(exception)
+
+    class NeverAsked:
+        @hookimpl
+        def on_exception(self) -> None:
+            raise AssertionError
+
+    assert await plugins.first("on_exception", exception=KeyError()) is None
+    for plugin in (NeverAsked(), Speaks(), Silent()):
+        plugins.register(plugin)
+    assert await plugins.first("on_exception", exception=KeyError()) == "KeyError()"
+
+
+async def test_first_never_skips_a_failure(plugins: PluginManager):
+    plugins.register(SimpleNamespace(on_exception=hookimpl(lambda: "answer")))
+    plugins.register(Fails(), "broken")
+    with pytest.raises(ValueError, match="bug") as caught:
+        await plugins.first("on_exception", exception=KeyError())
+    assert caught.value.__notes__ == ["Raised by plugin 'broken' in on_exception()."]
+
+
+async def test_notify_tells_the_others_when_one_fails(plugins: PluginManager, caplog: pytest.LogCaptureFixture):
+    told: list[str] = []
+
+    class Listens:
+        @hookimpl
+        async def on_exception(self, exception: Exception) -> None:
+            told.append(repr(exception))
+
+    for plugin in (Listens(), Fails(), Listens()):
+        plugins.register(plugin)
+    await plugins.notify("on_exception", exception=KeyError())
+    assert told == ["KeyError()", "KeyError()"]
+    assert "Plugin 'Fails' failed in on_exception()." in caplog.text
+
+
+async def test_lifespan_is_a_context_manager_for_each_plugin(plugins: PluginManager):
+    steps: list[str] = []
+
+    class Opens:
+        @hookimpl
+        @asynccontextmanager
+        async def lifespan(self, app: Any) -> AsyncIterator[None]:
+            steps.append(f"open {app}")
+            yield
+            steps.append("close")
+
+    plugins.register(Opens())
+    (manager,) = plugins.collect("lifespan", app="desk")
+    async with manager:
+        assert steps == ["open desk"]
+    assert steps == ["open desk", "close"]
+
+
+# What is refused
+
+
+def hooks(**functions: Any) -> SimpleNamespace:
+    return SimpleNamespace(**functions)
+
+
+async def _coroutine() -> None: ...
+
+
+async def _generator() -> AsyncIterator[None]:
+    yield
+
+
+@pytest.mark.parametrize(
+    ("plugin", "sentence"),
+    [
+        (
+            hooks(register_router=hookimpl(lambda: None)),
+            r"Plugin 'audit' implements register_router\(\), which is no hook. Did you mean register_routers\(\)?",
+        ),
+        (hooks(zzz=hookimpl(lambda: None)), r"Plugin 'audit' implements zzz\(\), which is no hook\.$"),
+        (hooks(x=hookimpl(specname="regster_tasks")(lambda: None)), "Did you mean register_tasks"),
+        (hooks(check_password=hookimpl(lambda pasword: [])), r"Plugin 'audit' for hook 'check_password'.*'pasword'"),  # noqa: ARG005
+        (hooks(register_tasks=hookimpl(wrapper=True)(lambda: (yield))), r"Plugin 'audit' wraps register_tasks\(\)"),
+        (hooks(register_tasks=hookimpl(hookwrapper=True)(lambda: (yield))), r"Plugin 'audit' wraps register_tasks\(\)"),
+        (hooks(register_tasks=hookimpl(_coroutine)), r"Plugin 'audit' has an async register_tasks\(\)"),
+        (hooks(lifespan=hookimpl(_generator)), "Plugin 'audit' needs @asynccontextmanager between @hookimpl and lifes"),
+        (Answers, "Plugin 'audit' is a class"),
+    ],
+    ids=["misspelt", "unknown", "specname", "argument", "wrapper", "hookwrapper", "async", "generator", "class"],
+)
+def test_plugin_that_is_wrong_is_refused_by_name_and_leaves_nothing(plugins: PluginManager, plugin: Any, sentence: str):
+    if isinstance(plugin, SimpleNamespace):
+        plugin.register_routers = hookimpl(lambda: ["half"])
+    with pytest.raises(AppKitError, match=sentence):
+        plugins.register(plugin, "audit")
+    assert plugins.names() == []
+    assert plugins.collect("register_routers", settings=None) == []
+    plugins.register(Answers("a"), "audit")
+
+
+def test_plugin_may_implement_a_hook_of_a_later_release(plugins: PluginManager):
+    plugins.register(SimpleNamespace(on_moon=hookimpl(optionalhook=True)(lambda: None)))
+    with pytest.raises(AppKitError, match="no hook"):
+        plugins.register(SimpleNamespace(on_moon=hookimpl(lambda: None)))
+
+
+def test_plugin_is_registered_once(plugins: PluginManager):
+    plugin = Answers("a")
+    plugins.register(plugin)
+    for again, name in ((plugin, None), (plugin, "other"), (Answers("b"), "Answers")):
+        with pytest.raises(AppKitError, match="is registered already"):
+            plugins.register(again, name)
+
+
+def test_plugins_are_named_after_their_modules_and_classes(plugins: PluginManager):
+    for plugin in (ModuleType("desk.audit"), Answers("a"), Answers("b")):
+        plugins.register(plugin)
+    assert plugins.names() == ["desk.audit", "Answers", "Answers-2"]
+
+
+def test_registering_reads_no_property(plugins: PluginManager):
+    class Lazy:
+        @property
+        def app(self) -> None:
+            raise AssertionError
+
+        @cached_property
+        def broker(self) -> None:
+            raise AssertionError
+
+        @hookimpl
+        def register_tasks(self) -> list[str]:
+            return ["task"]
+
+    plugins.register(Lazy())
+    assert plugins.collect("register_tasks") == ["task"]
+
+
+def test_managers_share_nothing():
+    one, other = PluginManager(PluginsSettings()), PluginManager(PluginsSettings())
+    one.register(Answers("a"))
+    assert other.collect("check_password", password="p", user=None) == []
+
+
+# Installed plugins
+
+
+def test_installed_plugins_are_loaded_by_name(plugins: PluginManager, install: Install):
+    for name in ("b", "c", "a"):
+        install(name, answering(name))
+    plugins.load_installed()
+    assert plugins.names() == ["a", "b", "c"]
+    assert plugins.collect("check_password", password="p", user=None) == ["c", "b", "a"]
+    assert plugins.failed == {}
+
+
+def test_installed_plugins_can_be_disabled(install: Install):
+    install("a", answering("a"))
+    install("b", "raise AssertionError('imported')")
+    plugins = PluginManager(PluginsSettings(disabled=("b",), strict=True))
+    plugins.load_installed()
+    assert plugins.names() == ["a"]
+
+
+def test_installed_plugin_that_fails_is_recorded_and_the_others_loaded(
+    plugins: PluginManager, install: Install, caplog: pytest.LogCaptureFixture
+):
+    install("a", "import does_not_exist")
+    install("b", answering("b").replace("def check_password", "def chek_password"))
+    install("c", answering("c"))
+    install("d", "raise SyntaxError", package="installed_d")
+    with caplog.at_level(logging.ERROR):
+        plugins.load_installed()
+    assert plugins.names() == ["c"]
+    assert {name: type(exc) for name, exc in plugins.failed.items()} == {
+        "a": ModuleNotFoundError,
+        "b": AppKitError,
+        "d": SyntaxError,
+    }
+    assert [record.message for record in caplog.records] == [
+        f"Plugin '{name}' could not be loaded, and the app goes on without it." for name in "abd"
+    ]
+
+
+def test_installed_plugin_that_fails_stops_a_strict_start(install: Install):
+    install("a", "import does_not_exist")
+    with pytest.raises(AppKitError, match="Plugin 'a' could not be loaded: No module named 'does_not_exist'"):
+        PluginManager(PluginsSettings(strict=True)).load_installed()
+
+
+def test_installed_plugins_of_one_name_do_not_replace_each_other(plugins: PluginManager, install: Install):
+    install("a", answering("one"), package="package_one")
+    install("a", answering("two"), package="package_two")
+    plugins.load_installed()
+    assert plugins.names() == ["a"]
+    assert isinstance(plugins.failed["a"], AppKitError)
