@@ -26,7 +26,7 @@ async def list_users(
 ) -> CursorPage[UserAdminSchema]:
     """The users, the youngest first."""
     page = await UserService(db).page(cursor=cursor, size=size)
-    return CursorPage[UserAdminSchema].model_validate(page, from_attributes=True)
+    return CursorPage[UserAdminSchema].model_validate(page)
 
 
 @users_router.get("/{user_id}", responses=errors(NotFoundException))
