@@ -1,6 +1,7 @@
 """The `appkit` command."""
 
 import sys
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -30,19 +31,19 @@ def create_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     cli.callback()(_root)
-    for command in (server.dev, server.run, server.worker):
-        cli.command(rich_help_panel="Serve")(command)
+    _add(cli, "Serve", server.dev, server.run, server.worker)
     cli.add_typer(database.cli, name="db", rich_help_panel="Look after")
     cli.add_typer(users.cli, name="users", rich_help_panel="Look after")
-    for command in (
+    _add(
+        cli,
+        "Inspect",
         inspection.routes,
         inspection.errors,
         inspection.settings,
         inspection.plugins,
         inspection.openapi,
         inspection.secret,
-    ):
-        cli.command(rich_help_panel="Inspect")(command)
+    )
     return cli
 
 
@@ -63,6 +64,11 @@ def command_names(cli: typer.Typer) -> set[str | None]:
     """The first words that `cli` knows."""
     commands = {info.name or getattr(info.callback, "__name__", None) for info in cli.registered_commands}
     return commands | {info.name for info in cli.registered_groups}
+
+
+def _add(cli: typer.Typer, panel: str, *commands: Callable[..., None]) -> None:
+    for command in commands:
+        cli.command(rich_help_panel=panel)(command)
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001  # Typer calls it so.

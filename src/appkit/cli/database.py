@@ -13,13 +13,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_OUTCOMES = {
+    "current": "Nothing to do: the database is up to date.",
+    "waited": "Another process has just migrated the database.",
+    "migrated": "The database is up to date now.",
+    "created": "There are no migrations, so the missing tables were created.",
+}
+
 cli = typer.Typer(help="Migrate the database.", no_args_is_help=True)
 
 
 @cli.command()
 def upgrade(revision: Annotated[str, typer.Argument()] = "head", *, kit: KitOption = None) -> None:
     """Apply the migrations that are missing, up to REVISION."""
-    typer.echo(_run(kit, lambda migrations: migrations.upgrade(revision)))
+    typer.echo(_OUTCOMES[_run(kit, lambda migrations: migrations.upgrade(revision))])
 
 
 @cli.command()
@@ -35,7 +42,7 @@ def revision(
     kit: KitOption = None,
 ) -> None:
     """Write the migration that takes the last one to the models as they are."""
-    typer.echo(_run(kit, lambda migrations: migrations.revision(message)))
+    typer.echo(_run(kit, lambda migrations: migrations.revision(message)) or "Nothing changed since the last one.")
 
 
 @cli.command()
@@ -63,12 +70,13 @@ def _run(target: str | None, work: "Callable[[Migrations], Awaitable[T]]") -> T:
     import anyio
 
     kit = find_kit(target).kit
+    directory = kit.settings.database.migrations
 
     async def migrate() -> T:
         from appkit.repository.migrations import Migrations
 
         try:
-            return await work(Migrations(kit.database, kit.settings.database.migrations))
+            return await work(Migrations(kit.database, directory, production=kit.settings.production))
         finally:
             await kit.database.dispose()
 

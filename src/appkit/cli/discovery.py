@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from appkit.exceptions import AppKitError
 
@@ -62,8 +62,8 @@ def _configured() -> str | None:
     path = Path("pyproject.toml")
     if not path.is_file():
         return None
-    configured: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    return configured.get("tool", {}).get("appkit", {}).get("kit")
+    tools: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
+    return tools.get("appkit", {}).get("kit")
 
 
 def _candidates() -> Iterator[str]:
