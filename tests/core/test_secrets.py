@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appkit.core.secrets import development_secret
+from appkit.core.secrets import _create, development_secret
 from appkit.exceptions import AppKitError
 
 _RACER = """
@@ -45,6 +45,13 @@ def test_development_secret_survives(tmp_path: Path):
     assert (
         development_secret(tmp_path / "a") == development_secret(tmp_path / "a") != development_secret(tmp_path / "b")
     )
+
+
+def test_development_secret_of_the_first_process_stays(tmp_path: Path):
+    first = development_secret(tmp_path)
+    _create(tmp_path / "secret")
+    assert development_secret(tmp_path) == first
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".gitignore", "secret"]
 
 
 def test_development_secret_that_is_cut_short_is_refused(tmp_path: Path):

@@ -2,15 +2,20 @@
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_origin
 
-from dotenv import dotenv_values
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SecretsSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+)
 
 _LIST_ERRORS = {"tuple_type", "list_type", "set_type", "frozen_set_type"}
 
@@ -45,7 +50,8 @@ def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
     known = {variable.name for variable in variables(settings_cls)}
     prefix = settings_cls.model_config.get("env_prefix") or ""
     groups = [f"{prefix}{name}".upper() for name, field in settings_cls.model_fields.items() if _group(field)]
-    present = {name.upper() for name in (*os.environ, *_dotenv(settings_cls))}
+    sources = (EnvSettingsSource(settings_cls), DotEnvSettingsSource(settings_cls))
+    present = {name.upper() for source in sources for name in source.env_vars}
     return sorted(
         name for name in present - known if any(name == group or name.startswith(f"{group}_") for group in groups)
     )
@@ -58,42 +64,31 @@ def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> Va
     for error in exc.errors(include_url=False, include_input=False):
         loc = error["loc"]
         size = next((size for size in (2, 1) if loc[:size] in names), 0)
-        expected = 'Input should be a JSON list, as in ["a", "b"]' if error["type"] in _LIST_ERRORS else error["msg"]
-        problem = PydanticCustomError(error["type"], expected)
+        kind: Any = error["type"]
+        expected: Any = 'Input should be a JSON list, as in ["a", "b"]' if kind in _LIST_ERRORS else error["msg"]
         where = (names[loc[:size]], *loc[size:]) if size else loc
-        details.append(InitErrorDetails(type=problem, loc=where, input=None))
+        details.append(InitErrorDetails(type=PydanticCustomError(kind, expected), loc=where, input=None))
     return ValidationError.from_exception_data(exc.title, details, hide_input=True)
 
 
-class EnvironmentSource(PydanticBaseSettingsSource):
-    """Reads exactly the variables that fields have, out of what a source of pydantic-settings has found.
+def read_variables(settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
+    """A source with exactly the variables that fields have, out of what one of pydantic-settings' has found.
 
     The stock sources take a variable with a group's bare name for the group's JSON, fail on one that isn't JSON
     without saying which, and decode every file of a secrets directory.
     """
-
-    def __init__(self, settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> None:
-        super().__init__(settings_cls)
-        self.variables = variables(settings_cls)
-        self.values: Mapping[str, str | None] = {}
-        if isinstance(source, EnvSettingsSource):
-            self.values = {name.upper(): value for name, value in source.env_vars.items()}
-        elif isinstance(source, SecretsSettingsSource):
-            self.values = dict(_secret_files(source.secrets_dir, {variable.name for variable in self.variables}))
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002  # abstract
-        """Not used: a group's fields are read one by one."""
-        return None, field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        """The values found, nested as the fields are."""
-        data: dict[str, Any] = {}
-        for variable in self.variables:
-            if value := self.values.get(variable.name):
-                *groups, key = variable.keys
-                target = data.setdefault(groups[0], {}) if groups else data
-                target[key] = _decode(variable.field.annotation, value)
-        return data
+    wanted = variables(settings_cls)
+    if isinstance(source, EnvSettingsSource):
+        values = {name.upper(): value for name, value in source.env_vars.items()}
+    else:
+        values = dict(_secret_files(getattr(source, "secrets_dir", None), {variable.name for variable in wanted}))
+    data: dict[str, Any] = {}
+    for variable in wanted:
+        if value := values.get(variable.name):
+            *groups, key = variable.keys
+            target = data.setdefault(groups[0], {}) if groups else data
+            target[key] = _decode(variable.field.annotation, value)
+    return InitSettingsSource(settings_cls, init_kwargs=data)
 
 
 def _variables(model: type[BaseModel]) -> Iterator[Variable]:
@@ -127,12 +122,6 @@ def _takes_json(annotation: Any) -> bool:
     if isinstance(kind, type) and issubclass(kind, Collection | BaseModel):
         return not issubclass(kind, str | bytes)
     return any(map(_takes_json, get_args(annotation)))
-
-
-def _dotenv(settings_cls: type[BaseSettings]) -> Iterator[str]:
-    files = settings_cls.model_config.get("env_file") or ()
-    for file in [files] if isinstance(files, str | os.PathLike) else files:
-        yield from dotenv_values(file)
 
 
 def _secret_files(directories: Any, names: set[str]) -> Iterator[tuple[str, str]]:

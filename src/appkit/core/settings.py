@@ -14,7 +14,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from appkit.core.environment import EnvironmentSource, name_variables
+from appkit.core.environment import name_variables, read_variables
 from appkit.core.secrets import development_secret, secret_problems
 from appkit.exceptions import AppKitError
 
@@ -124,7 +124,7 @@ class MailSettings(SettingsGroup):
 
     url: str = Field(default="console://", repr=False)
     """`console://` prints, `smtp://user:password@host:port` sends (`smtps://` with TLS from the first byte),
-    `memory://` keeps."""
+    `memory://` keeps. A password is only ever sent over TLS."""
     sender: str = Field(default="appkit <no-reply@localhost>", validation_alias="from")
     """The `From` of every mail."""
 
@@ -269,7 +269,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Where values come from, the strongest first."""
         sources = (env_settings, dotenv_settings, file_secret_settings)
-        return init_settings, *(EnvironmentSource(settings_cls, source) for source in sources)
+        return init_settings, *(read_variables(settings_cls, source) for source in sources)
 
 
 def describe_errors(exc: ValidationError) -> list[str]:

@@ -5,7 +5,9 @@ Where a hook below is an `async def`, an implementation may be one too; elsewher
 A hook that gathers takes a list, one item, or nothing from each plugin.
 """
 
+# A specification has no body.
 # mypy: disable-error-code="empty-body"
+# pyright: reportReturnType=false
 
 from __future__ import annotations
 
