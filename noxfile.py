@@ -15,6 +15,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 ROOT = Path(__file__).parent
 DESK = ROOT / "examples" / "fullstack"
+CHROMIUM = Path("/usr/bin/chromium")
 
 
 def find_pythons(*versions: str) -> list[str]:
@@ -37,6 +38,23 @@ def install(session: nox.Session, *groups: str) -> None:
     session.install("-e", ".[all]", *nox.project.dependency_groups(project, *groups))
 
 
+def install_desk(session: nox.Session, *groups: str) -> None:
+    """Install what the example needs too, with appkit as it is here."""
+    install(session, *groups)
+    needs: list[str] = nox.project.load_toml(DESK / "pyproject.toml")["project"]["dependencies"]
+    session.install(*(need for need in needs if not need.startswith("fastapi-appkit")))
+
+
+def has_npm(session: nox.Session) -> bool:
+    """Whether the frontend can be worked on here; where all checks must run, it has to be."""
+    if shutil.which("npm"):
+        return True
+    if os.environ.get("CI"):
+        session.error("There is no npm on this machine.")
+    session.warn("There is no npm on this machine, so the frontend is left out.")
+    return False
+
+
 def run_tests(session: nox.Session) -> None:
     """Run the tests, counting covered lines from the first import on."""
     session.run("coverage", "erase")
@@ -48,7 +66,7 @@ def run_tests(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests with the Python that runs nox."""
-    install(session, "test")
+    install(session, "test", "lint")
     run_tests(session)
 
 
@@ -81,8 +99,56 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the package, its tests and its example."""
-    install(session, "types", "test")
+    install_desk(session, "types", "test", "e2e")
     session.run("mypy")
+    session.chdir(DESK)
+    session.run("mypy")
+
+
+@nox.session
+def example(session: nox.Session) -> None:
+    """Check the example: its backend's style, layers and tests, and its frontend's, if there is npm."""
+    install_desk(session, "test", "lint")
+    session.chdir(DESK)
+    session.run("ruff", "check")
+    session.run("lint-imports", env={"PYTHONPATH": "backend"})
+    session.run("pytest", *session.posargs)
+    if has_npm(session):
+        session.chdir(DESK / "frontend")
+        for command in (["ci", "--no-audit", "--no-fund"], ["run", "lint"], ["run", "typecheck"], ["test"]):
+            session.run("npm", *command, external=True)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Serve the example on one port, on SQLite; with `-- --smoke`, walk through it and stop."""
+    install_desk(session, "test")
+    session.run("python", "examples/fullstack/demo.py", *session.posargs)
+
+
+@nox.session
+def e2e(session: nox.Session) -> None:
+    """Use the example in a browser: Debian's Chromium, for none is downloaded."""
+    if not CHROMIUM.exists():
+        reason = f"There is no browser at {CHROMIUM}: apt-get install chromium"
+        session.error(reason) if os.environ.get("CI") else session.skip(reason)
+    install_desk(session, "test", "e2e")
+    session.chdir(DESK)
+    session.run("pytest", "e2e", *session.posargs, env={"PYTHONPATH": "."})
+
+
+@nox.session
+def package(session: nox.Session) -> None:
+    """Build the distributions into dist/ and check them; `-- 1.2.3` says which version they must have."""
+    session.install("build", "twine", "check-wheel-contents")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    files = sorted(map(str, (ROOT / "dist").iterdir()))
+    session.run("twine", "check", "--strict", *files)
+    session.run("check-wheel-contents", *(file for file in files if file.endswith(".whl")))
+    for version in session.posargs:
+        if not all(f"-{version}-" in file or f"-{version}.tar" in file for file in files):
+            session.error(f"These are not version {version}: {files}. Set it in src/appkit/__about__.py.")
 
 
 @nox.session
