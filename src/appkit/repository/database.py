@@ -54,10 +54,10 @@ class Database:
         self.metadata = metadata
         self.url = parse_url(settings.url)
         self.engine = self._create_engine(self.url, writer=True)
-        self._readers = self._create_engine(self.url) if self.sqlite else self.engine
+        self.readers = self._create_engine(self.url) if self.sqlite else self.engine
         self._replicas = [self._create_engine(parse_url(url)) for url in settings.replica_urls]
-        self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self._readers]])
-        self._primary_reader = _read_only(self._readers)
+        self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self.readers]])
+        self._primary_reader = _read_only(self.readers)
 
     @property
     def sqlite(self) -> bool:
@@ -81,7 +81,7 @@ class Database:
                 asks to try again (a deadlock, a lock held too long).
             AppKitError: When the same asyncio task holds SQLite's writer already, and would wait for itself.
         """
-        return self._unit_of_work(self._readers if reader else self.engine)
+        return self._unit_of_work(self.readers if reader else self.engine)
 
     def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """A session that only reads, from the replicas in turn where there are some.
@@ -106,7 +106,7 @@ class Database:
             ServiceUnavailableException: When it doesn't answer.
         """
         try:
-            async with asyncio.timeout(timeout), self._readers.connect() as connection:
+            async with asyncio.timeout(timeout), self.readers.connect() as connection:
                 await connection.execute(text("SELECT 1"))
         except (SQLAlchemyError, TimeoutError) as exc:
             raise ServiceUnavailableException from exc
@@ -118,7 +118,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Close every connection. The database can be used again after, in another event loop too."""
-        for engine in {self.engine, self._readers, *self._replicas}:
+        for engine in {self.engine, self.readers, *self._replicas}:
             await engine.dispose()
 
     @asynccontextmanager
@@ -332,5 +332,5 @@ def _configure_postgresql(engine: AsyncEngine) -> None:
     def on_connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
         try:
             return dialect.connect(*args, **kwargs)
-        except OSError as exc:  # Told apart here from those of the code inside a session.
+        except (OSError, dialect.loaded_dbapi.OperationalError) as exc:  # Elsewhere it may be the app's own OSError.
             raise ServiceUnavailableException from exc

@@ -1,0 +1,237 @@
+"""Migrations: Alembic with an environment of ours, so that an app keeps nothing but its versions.
+
+Apart from the database, for only what migrates imports Alembic.
+"""
+
+import logging
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect
+
+from appkit.exceptions import AppKitError, ServiceUnavailableException
+from appkit.repository.database import Database
+from appkit.repository.migrations.connections import locked, scratch
+
+Outcome = Literal["current", "waited", "migrated", "created"]
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+
+class Migrations:
+    """An app's migrations: one history in one directory, with the tables of the app, of appkit and of plugins in it.
+
+    However many processes migrate at once, one does it, and the others wait for it.
+
+    Args:
+        database: The database.
+        directory: Where the app keeps its migrations; `revision()` makes it.
+        production: Refuse to make tables without migrations.
+        wait: Seconds to wait for another process that migrates.
+    """
+
+    def __init__(self, database: Database, directory: Path, *, production: bool = False, wait: float = 300.0) -> None:
+        self.database = database
+        self.directory = directory
+        self.production = production
+        self.wait = wait
+
+    async def upgrade(self, revision: str = "head") -> Outcome:
+        """Apply the migrations that are missing; in an app that has none, create the tables that are missing.
+
+        Returns:
+            `current` when there was nothing to do, which takes no lock; `waited` when another process did it;
+            `migrated` or `created` when this one did.
+
+        Raises:
+            AppKitError: When there are no migrations in production, when the database was made without them and
+                differs from the models, or when Alembic can't tell what to do.
+        """
+        if not self._exist():
+            return await self._create()
+        head = self._head() if revision == "head" else None
+        if head and await self.current() == head:
+            return "current"
+        async with locked(self.database, self.wait) as connection:
+            done = await connection.run_sync(self._migrate, revision, head)
+        if done is None:
+            return "waited"
+        _logger.info("migrated", extra={"from_revision": done[0], "to_revision": done[1]})
+        return "migrated"
+
+    async def downgrade(self, revision: str) -> None:
+        """Undo migrations, down to a revision: an id, `-1` for the last one, or `base` for all."""
+        async with locked(self.database, self.wait) as connection:
+            await connection.run_sync(self._alembic, command.downgrade, revision)
+
+    async def revision(self, message: str) -> Path | None:
+        """Write the migration that takes the last one to the models as they are.
+
+        What changed is found out in an empty database that all migrations are applied to, never in the app's own.
+
+        Returns:
+            The file; None when nothing changed.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        async with scratch(self.database.url) as connection:
+            await connection.run_sync(self._alembic, command.upgrade, "head")
+            script = await connection.run_sync(self._alembic, command.revision, message, autogenerate=True)
+        return Path(script.path) if script else None
+
+    async def current(self) -> str | None:
+        """The revision that the database is at."""
+        return await self._read(_revision)
+
+    async def pending(self) -> bool:
+        """Whether `upgrade()` has something to do."""
+        return await self.current() != self._head() if self._exist() else bool(await self._read(self._missing))
+
+    async def check(self) -> list[str]:
+        """What the models say and no migration does."""
+        async with scratch(self.database.url) as connection:
+            await connection.run_sync(self._alembic, command.upgrade, "head")
+            return await connection.run_sync(self._differences)
+
+    async def history(self) -> list[dict[str, Any]]:
+        """All migrations, the latest first."""
+        scripts = ScriptDirectory.from_config(self._config()).walk_revisions() if self._exist() else ()
+        return [{"revision": s.revision, "parent": s.down_revision, "message": s.doc} for s in scripts]
+
+    def _exist(self) -> bool:
+        return any(self.directory.glob("*.py"))
+
+    def _head(self) -> str | None:
+        with _sentences():
+            return ScriptDirectory.from_config(self._config()).get_current_head()
+
+    async def _read(self, question: Callable[[Connection], T]) -> T:
+        try:
+            async with self.database.readers.connect() as connection:
+                return await connection.run_sync(question)
+        except ServiceUnavailableException as exc:
+            raise AppKitError(f"Can't connect to {self.database.url!r}: {exc.__cause__}") from exc
+
+    async def _create(self) -> Outcome:
+        if self.production:
+            raise AppKitError(
+                f"There are no migrations in {self.directory.absolute()}. "
+                'Write the first one, with `appkit db revision -m "First tables"`, and deploy it with the app.'
+            )
+        if not await self._read(self._missing):
+            return "current"
+        async with locked(self.database, self.wait) as connection:
+            missing = await connection.run_sync(self._missing)
+            if not missing:
+                return "waited"
+            await connection.run_sync(self.database.metadata.create_all)
+        _logger.info("migrated", extra={"tables": missing})
+        return "created"
+
+    def _missing(self, connection: Connection) -> list[str]:
+        """Tables that the database lacks."""
+        tables = self.database.metadata.sorted_tables
+        existing: dict[Any, Any] = {}
+        for schema in {table.schema for table in tables}:
+            existing |= inspect(connection).get_multi_columns(schema=schema)
+        for table in tables:
+            columns = existing.get((table.schema, table.name))
+            lacking = [] if columns is None else set(table.columns.keys()) - {column["name"] for column in columns}
+            if lacking:
+                raise AppKitError(
+                    f"The table {table.name} lacks {', '.join(sorted(lacking))}. This database was made without "
+                    "migrations, so nothing alters its tables: delete it, or add what is missing by hand."
+                )
+        return [table.name for table in tables if (table.schema, table.name) not in existing]
+
+    def _migrate(self, connection: Connection, revision: str, head: str | None) -> tuple[str | None, str | None] | None:
+        before = _revision(connection)
+        if head and before == head:
+            return None
+        if before is None and set(inspect(connection).get_table_names()) & set(self.database.metadata.tables):
+            self._adopt(connection)
+        else:
+            if connection.dialect.name != "sqlite":
+                connection.rollback()  # Alembic begins its own, which `autocommit_block()` can leave.
+            self._alembic(connection, command.upgrade, revision)
+        return before, _revision(connection)
+
+    def _adopt(self, connection: Connection) -> None:
+        """Take a database that was made without migrations for one that has them all, if that is true."""
+        self.database.metadata.create_all(connection)
+        if differences := self._differences(connection, others=False):
+            raise AppKitError(
+                f"This database was made without migrations, and differs from the models: {'; '.join(differences)}. "
+                "Alter it by hand until it doesn't, or, in development, delete it."
+            )
+        self._alembic(connection, command.stamp, "head")
+
+    def _differences(self, connection: Connection, *, others: bool = True) -> list[str]:
+        names = self.database.metadata.tables
+        options = {**_OPTIONS, "include_name": lambda name, kind, _: others or kind != "table" or name in names}
+        context = MigrationContext.configure(connection, opts=options)
+        return [_describe(difference) for difference in compare_metadata(context, self.database.metadata)]
+
+    def _alembic(self, connection: Connection, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        with _sentences():
+            return function(self._config(connection), *args, **options)
+
+    def _config(self, connection: Connection | None = None) -> Config:
+        config = Config(cmd_opts=Namespace(quiet=True))
+        for name, value in {
+            "script_location": "appkit.repository:migrations",
+            "version_locations": str(self.directory.absolute()),
+            "path_separator": "newline",
+            "file_template": "%(year)d_%(month).2d_%(day).2d_%(rev)s_%(slug)s",
+        }.items():
+            config.set_main_option(name, value.replace("%", "%%"))
+        options = {**_OPTIONS, "connection": connection, "target_metadata": self.database.metadata}
+        config.attributes["options"] = options
+        return config
+
+
+# CHECK constraints are compared by name, which Alembic leaves out unless asked.
+_OPTIONS = {"autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"]}
+
+
+async def migrate_at_start(
+    database: Database, directory: Path, mode: Literal["upgrade", "check", "off"], *, production: bool
+) -> None:
+    """Do what `DATABASE_MIGRATE` says.
+
+    Raises:
+        AppKitError: When the database is behind and the mode is `check`, and as `Migrations.upgrade` does.
+    """
+    migrations = Migrations(database, directory, production=production)
+    if mode == "upgrade":
+        await migrations.upgrade()
+    elif mode == "check" and await migrations.pending():
+        raise AppKitError("The database is behind. Run `appkit db upgrade`, or set DATABASE_MIGRATE=upgrade.")
+
+
+def _revision(connection: Connection) -> str | None:
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def _describe(difference: Any) -> str:
+    """As in `add column bookmark.title`, of `("add_column", None, "bookmark", Column("title"))`."""
+    kind, *parts = difference[0] if isinstance(difference, list) else difference
+    names = [part if isinstance(part, str) else part.name for part in parts[:3] if part is not None]
+    return f"{kind.replace('_', ' ')} {'.'.join(map(str, names))}"
+
+
+@contextmanager
+def _sentences() -> Iterator[None]:
+    try:
+        yield
+    except CommandError as exc:
+        raise AppKitError(str(exc)) from exc

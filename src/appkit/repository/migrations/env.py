@@ -1,0 +1,40 @@
+"""Alembic's environment: the connection is `Migrations`'s, and what it writes imports nothing but SQLAlchemy."""
+
+from typing import Any, Literal
+
+from alembic import context
+from alembic.autogenerate.api import AutogenContext
+from sqlalchemy import Enum
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.types import TypeDecorator
+
+
+def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
+    """Types of ours and of the app as what they are in the database, for classes move and migrations stay."""
+    if kind != "type":
+        return False
+    if isinstance(item, TypeDecorator):
+        item = item.impl_instance
+        return f"sa.{item!r}" if type(item).__module__.startswith("sqlalchemy.sql.") else False
+    if isinstance(item, Enum) and not item.native_enum:
+        return f"sa.String(length={item.length})"
+    if isinstance(item, JSONB):
+        autogen.imports.add("from sqlalchemy.dialects import postgresql")
+        return "postgresql.JSONB()"
+    return False
+
+
+def drop_empty(_context: Any, _revision: Any, directives: list[Any]) -> None:
+    """Write no file when nothing changed."""
+    if directives[0].upgrade_ops.is_empty():
+        directives.clear()
+
+
+context.configure(
+    **context.config.attributes["options"],
+    render_as_batch=True,  # SQLite can alter a table in no other way, and the same file then serves PostgreSQL.
+    render_item=render_item,
+    process_revision_directives=drop_empty,
+)
+with context.begin_transaction():
+    context.run_migrations()
