@@ -13,5 +13,10 @@ export default defineConfig({
     strictPort: true,
     proxy: { '/api': { target: process.env.API_ORIGIN ?? 'http://127.0.0.1:8000' } },
   },
-  test: { environment: 'jsdom', include: ['tests/**/*.test.ts'], restoreMocks: true },
+  test: {
+    environment: 'jsdom',
+    include: ['tests/**/*.test.ts'],
+    setupFiles: 'tests/setup.ts',
+    restoreMocks: true,
+  },
 })

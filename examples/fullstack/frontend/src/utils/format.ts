@@ -1,14 +1,24 @@
-/** Dates, sizes and counts, in the reader's own language. */
+/** Dates, sizes and counts, in the language that the rest of the page speaks. */
 
-const dateFormat = new Intl.DateTimeFormat(undefined, { day: 'numeric', month: 'long', year: 'numeric' })
-const timeFormat = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit' })
-const relativeFormat = new Intl.RelativeTimeFormat(undefined, { numeric: 'auto' })
+const LANGUAGE = 'en-GB'
+
+const dateFormat = new Intl.DateTimeFormat(LANGUAGE, { day: 'numeric', month: 'long', year: 'numeric' })
+const timeFormat = new Intl.DateTimeFormat(LANGUAGE, { hour: '2-digit', minute: '2-digit' })
+const relativeFormat = new Intl.RelativeTimeFormat(LANGUAGE, { numeric: 'auto' })
 
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['day', 86_400],
   ['hour', 3_600],
   ['minute', 60],
 ]
+
+export function formatToday(): string {
+  return new Intl.DateTimeFormat(LANGUAGE, { dateStyle: 'full' }).format(new Date())
+}
+
+export function formatNumber(number: number): string {
+  return new Intl.NumberFormat(LANGUAGE).format(number)
+}
 
 export function formatDate(iso: string): string {
   return dateFormat.format(new Date(iso))
