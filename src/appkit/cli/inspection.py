@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 
 def routes(target: Target = None, *, as_json: AsJson = False) -> None:
     """List the routes: method, path, and the function that answers."""
-    from fastapi.routing import iter_route_contexts
+    from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 
     rows = [
-        {"methods": sorted(route.methods or ()), "path": route.path, "name": route.name}
+        {"methods": sorted(route.methods or ["WEBSOCKET"]), "path": route.path, "name": route.name}
         for route in iter_route_contexts(find_kit(target).kit.app.routes)
-        if route.path and route.path_format and getattr(route.original_route, "include_in_schema", True)
+        if isinstance(route.original_route, APIRoute | APIWebSocketRoute)
+        and getattr(route.original_route, "include_in_schema", True)
     ]
     show(rows, as_json=as_json)
 
