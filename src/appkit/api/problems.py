@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from appkit.exceptions import RANGES, APIException, ServerException, ServiceUnavailableException
+from appkit.exceptions import RANGES, APIException, ServerException, ServiceUnavailableException, UnauthorizedException
 
-PAGES: Final = "https://fastapi-appkit.readthedocs.io/errors/"
+PAGES: Final = "https://fastapi-appkit.readthedocs.io/reference/errors/"
 """Where each error has its paragraph; `type` adds `#` and the code."""
 
 MEDIA_TYPE: Final = "application/problem+json"
@@ -70,11 +70,16 @@ def respond(
     content = {**extra, **document, "instance": scope["path"]}
     if request_id := scope.get("state", {}).get("request_id"):
         content["request_id"] = request_id
-    return ProblemResponse(content, status_code=document["status"], headers=headers)
+    response = ProblemResponse(content, status_code=document["status"], headers=headers)
+    if response.status_code == UnauthorizedException.status_code:
+        response.headers.setdefault("WWW-Authenticate", "Bearer")  # RFC 9110, 15.5.2: one must be named.
+    return response
 
 
 def describe(cls: type[APIException]) -> dict[str, Any]:
     """What all problem documents of an exception class share."""
+    if cls is ServerException:
+        return _document(cls.status_code, cls.internal_code, "Server error", cls.detail)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__.removesuffix("Exception"))
     return _document(cls.status_code, cls.internal_code, words.capitalize(), cls.detail)
 
