@@ -6,6 +6,10 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+from starlette.types import Scope
 
 from appkit.__about__ import __version__
 from appkit.api.cookies import cookie_names
@@ -56,18 +60,25 @@ def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRou
     plugin_routers = context.plugins.collect("register_routers", settings=context.settings)
     for router in (health_router, auth_router, users_router, *plugin_routers, *routers):
         app.include_router(router, prefix=prefix)
-    app.include_router(_unknown_router(prefix))
+    app.router.routes.append(_UnknownRoute(prefix))
 
 
-def _unknown_router(prefix: str) -> APIRouter:
-    """Answers what no other route under the prefix does, so that a frontend's index page never stands in for it."""
-    router = APIRouter(include_in_schema=False)
+class _UnknownRoute(Route):
+    """Answers what no other route under the prefix does, so that a frontend's index page never stands in for it.
 
-    async def answer_not_found() -> None:
-        raise NotFoundException
+    A partial match, so that a route for another method comes first, with its 405.
+    """
 
-    router.add_api_route(f"{prefix}/{{path:path}}", answer_not_found, methods=["GET", "HEAD"])
-    return router
+    def __init__(self, prefix: str) -> None:
+        super().__init__(f"{prefix}/{{path:path}}", _answer_not_found, methods=[], include_in_schema=False)
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return Match.PARTIAL if match is Match.FULL else match, child_scope
+
+
+async def _answer_not_found(_: Request) -> Response:
+    raise NotFoundException
 
 
 def _add_middleware(app: FastAPI, context: AppContext) -> None:

@@ -8,11 +8,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-# Swagger UI sets style attributes and draws its icons from data URLs.
-_POLICY: Final = (
-    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
+from appkit.api.middleware import PAGE_POLICY
 
 # Relative addresses, so that the page works behind a proxy that adds a path.
 _PAGE: Final = """<!DOCTYPE html>
@@ -49,7 +45,7 @@ def install_docs(app: FastAPI, prefix: str) -> None:
     async def show_docs(request: Request) -> Response:
         openapi_url = request.scope.get("root_path", "") + app.openapi_url
         page = _PAGE.format(title=escape(app.title), openapi_url=escape(openapi_url))
-        return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+        return HTMLResponse(page, headers={"Content-Security-Policy": PAGE_POLICY})
 
     async def start_docs(_: Request) -> Response:
         return Response(_START, media_type="text/javascript")

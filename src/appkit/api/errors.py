@@ -1,12 +1,13 @@
 """Errors: every exception that reaches the API answered as a problem document, and documented as one."""
 
 import logging
+import re
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError, WebSocketRequestValidationError
 from pydantic_core import PydanticSerializationError
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection
@@ -23,6 +24,9 @@ from appkit.repository.errors import translate
 logger: Final = logging.getLogger("appkit.errors")
 
 _SCHEMA: Final = {"$ref": "#/components/schemas/ProblemDetails"}
+# What Python, SQLite and asyncpg and psycopg say; PostgreSQL has codes for it (appendix A of its manual).
+_UNSTORABLE: Final = re.compile(r"surrogates not allowed|to SQLite INTEGER|out of u?int\d+ range|NUL \(0x00\)")
+_UNSTORABLE_STATES: Final = frozenset({"22001", "22003", "22008", "22021", "22P05"})
 _REPORTED: Final = "appkit.reported"
 _POLICY_VIOLATION: Final = 1008
 
@@ -39,8 +43,9 @@ def install_error_handlers(app: FastAPI) -> None:
         RequestValidationError: _answer_validation_error,
         WebSocketRequestValidationError: _answer_validation_error,
         SQLAlchemyError: _answer_database_error,
-        UnicodeEncodeError: _answer_unencodable,
-        PydanticSerializationError: _answer_unencodable,
+        OverflowError: _answer_unstorable,
+        PydanticSerializationError: _answer_unstorable,
+        UnicodeEncodeError: _answer_unstorable,
         Exception: _answer_unhandled,
     }
     for exception, handler in handlers.items():
@@ -95,19 +100,17 @@ async def _answer_validation_error(
 
 async def _answer_database_error(connection: HTTPConnection, exc: SQLAlchemyError) -> Response | None:
     """What the database refused, where the session had no chance to say so."""
-    translated = translate(exc, Base.metadata)
-    if translated is None:
-        raise exc
-    return await _answer_api_exception(connection, translated)
+    if (translated := translate(exc, Base.metadata)) is not None:
+        return await _answer_api_exception(connection, translated)
+    return await _answer_unstorable(connection, exc)
 
 
-async def _answer_unencodable(
-    connection: HTTPConnection, exc: UnicodeEncodeError | PydanticSerializationError
-) -> Response | None:
-    """A lone surrogate: JSON can carry one, neither databases nor UTF-8 can, and only a request brings it."""
-    if "surrogates not allowed" not in str(exc):
+async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Response | None:
+    """A value that fits its type, and neither the database nor UTF-8: it came with the request, so it is no bug."""
+    cause = exc.driver_exception if isinstance(exc, DBAPIError) else exc
+    if getattr(cause, "sqlstate", None) not in _UNSTORABLE_STATES and not _UNSTORABLE.search(str(cause)):
         raise exc
-    detail = "Some of the text contains characters that can't be stored."
+    detail = "One of the values can't be stored: a number is too large, or a text has characters that aren't allowed."
     return await _answer(connection, problem(connection, UnprocessableException(detail)))
 
 

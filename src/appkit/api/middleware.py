@@ -22,10 +22,12 @@ access: Final = logging.getLogger("appkit.access")
 _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
-_PAGE_POLICY: Final = (
+PAGE_POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
+"""What a page may load: files of its own origin, and pictures within them. No inline scripts or styles."""
+
 _API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
 
 
@@ -77,7 +79,7 @@ class SecurityHeadersMiddleware:
         self.app = app
         self._api_prefix = f"{api_prefix}/"
         self._page_headers = {
-            "Content-Security-Policy": _PAGE_POLICY,
+            "Content-Security-Policy": PAGE_POLICY,
             "Cross-Origin-Opener-Policy": "same-origin",
             "Referrer-Policy": "same-origin",
             "X-Content-Type-Options": "nosniff",
