@@ -101,6 +101,8 @@ class TaskRouter:
     @overload
     def task(
         self,
+        function: None = None,
+        /,
         *,
         name: str | None = None,
         max_attempts: int | None = None,

@@ -1,0 +1,245 @@
+"""create_broker: the Taskiq broker that `TASKS_BROKER_URL` names, and OutboxBroker, which all of them are."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from time import monotonic
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage, TaskiqMessage
+
+from appkit.core.settings import Settings
+from appkit.exceptions import AppKitError
+from appkit.repository.base import Base, uuid7
+from appkit.repository.database import Database
+from appkit.repository.outbox import OutboxTask, task_row
+from appkit.repository.queue import TaskQueue
+from appkit.tasks.arguments import Arguments, InvalidArguments
+from appkit.tasks.lease import Lease, Leases
+from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
+from appkit.tasks.router import Task, TaskRouter
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class OutboxBroker(AsyncBroker):
+    """`db://`: tasks are rows of the outbox, and a worker claims them there.
+
+    Args:
+        settings: The app's settings.
+        database: Where the outbox is; unless given, a database of the broker's own at `DATABASE_URL`.
+        transport: Passed on to the Taskiq broker underneath.
+    """
+
+    def __init__(self, settings: Settings, database: Database | None = None, **transport: Any) -> None:
+        super().__init__(**transport)
+        self.with_id_generator(lambda: uuid7().hex)
+        self.add_middlewares(OutboxMiddleware())
+        self.settings = settings
+        self.database = database or Database(settings.database)
+        self.queue = TaskQueue(self.database, settings.tasks)
+        self.leases = Leases(self)
+        self.concurrency = 1
+        """Tasks to have at most; Taskiq's own receiver asks for one after the other."""
+        self.healthy = False
+        """Whether the last look for work went well."""
+        self._owns_database = database is None
+        self._arguments: dict[str, Arguments] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._woken = asyncio.Event()
+        self._next_tick = self._next_report = 0.0
+
+    def add_task(self, task: Task[..., Any]) -> None:
+        """Make a router's task known.
+
+        Raises:
+            AppKitError: When another task has its name, or its parameters can't be read from JSON.
+        """
+        self._arguments[task.name] = task.arguments
+        labels = {name: getattr(task.policy, name) for name in ("max_attempts", "retry_delay", "timeout")}
+        labels = {name: value for name, value in labels.items() if value is not None}
+        self._register_task(task.name, _RouterTask(self, task.name, task.function, labels))
+        task.attach(self)
+
+    def arguments(self, name: str) -> Arguments:
+        """What the task of this name takes."""
+        if name not in self._arguments:
+            task = self.find_task(name)
+            assert task is not None  # noqa: S101 - only known tasks are claimed
+            self._arguments[name] = Arguments(task.original_func, name)
+        return self._arguments[name]
+
+    def wake(self) -> None:
+        """Look for work now rather than in a second; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._woken.set)
+
+    async def startup(self) -> None:
+        """Get ready to work in this process and event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._woken = asyncio.Event()
+        self.queue = TaskQueue(self.database, self.settings.tasks)
+        self.leases = Leases(self)
+        self._next_tick = self._next_report = 0.0
+        if self._owns_database:
+            async with self.database.engine.begin() as connection:
+                await connection.run_sync(Base.metadata.tables[OutboxTask.__tablename__].create, checkfirst=True)
+        if self.database.context is not None:
+            self.database.context.wake = self.wake
+        await super().startup()
+        self.healthy = True
+
+    async def shutdown(self) -> None:
+        """Cancel the tasks that still run, and give their rows back."""
+        self.healthy = False
+        await self.leases.stop()
+        await super().shutdown()
+        if self._owns_database:
+            await self.database.dispose()
+
+    async def kick(self, message: BrokerMessage) -> None:
+        """Write a row in a transaction of its own; a task that exists is made pending again, as retries ask for."""
+        if not await self.queue.requeue(message.task_id):
+            task = self.formatter.loads(message.message)
+            task.parse_labels()
+            limit = task.labels.get("max_attempts")
+            async with self.database.session() as session:
+                session.add(
+                    task_row(
+                        task.task_name,
+                        task.args,
+                        task.kwargs,
+                        task_id=task.task_id,
+                        labels=task.labels,
+                        max_attempts=None if limit is None else int(limit),
+                    )
+                )
+        self.wake()
+
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        """Claim rows and yield their messages, for ever."""
+        try:
+            while True:
+                for lease in await self._next(self._claim):
+                    if (message := await self._message(lease)) is not None:
+                        yield message
+        finally:
+            self.leases.abandon()
+
+    async def _claim(self) -> list[Lease]:
+        return await self.leases.claim(self.get_all_tasks(), limit=max(1, self.concurrency - len(self.leases)))
+
+    async def _next(self, take: Callable[[], Awaitable[T]]) -> T:
+        """Whatever there is to take, as soon as there is something. A database that fails is asked again, later."""
+        interval = min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
+        failures = 0
+        while True:
+            self._woken.clear()
+            try:
+                await self._tick(interval)
+                taken = await take()
+            except Exception:
+                self.healthy = False
+                logger.exception("The outbox could not be read.")
+                failures += 1
+                await asyncio.sleep(min(30.0, interval * 2**failures))
+                continue
+            self.healthy, failures = True, 0
+            if taken:
+                return taken
+            with suppress(TimeoutError):
+                async with asyncio.timeout(interval * random.uniform(0.8, 1.2)):  # noqa: S311 - so that not all ask at once
+                    await self._woken.wait()
+
+    async def _tick(self, interval: float) -> None:
+        now = monotonic()
+        if now >= self._next_tick:
+            for name, task_id, state in await self.queue.tick(self.leases.ids):
+                logger.warning("Task %s %s is %s again: the process that ran it died.", name, task_id, state)
+            self._next_tick = now + interval
+        if now >= self._next_report:
+            for name, count in (await self.queue.unknown(self.get_all_tasks())).items():
+                logger.warning(
+                    "%d tasks wait for %r, which this process doesn't know. "
+                    "Was it renamed, or is its module not imported?",
+                    count,
+                    name,
+                )
+            self._next_report = now + 600
+
+    async def _message(self, lease: Lease) -> bytes | None:
+        """The message for Taskiq; what can't be made into one is dead."""
+        row = lease.task
+        try:
+            task = self.get_all_tasks()[row.task_name]
+            lease.labels = {**task.labels, **row.payload["labels"]}
+            message = TaskiqMessage(
+                task_id=row.task_id,
+                task_name=row.task_name,
+                labels={**lease.labels, ATTEMPT: row.key},
+                args=row.payload["args"],
+                kwargs=row.payload["kwargs"],
+            )
+            return self.formatter.dumps(message).message
+        except Exception as exc:
+            logger.exception("%s can't be read.", lease)
+            await self.leases.settle(lease, InvalidArguments(f"The row can't be read: {type(exc).__qualname__}."))
+            return None
+
+    def _register_task(self, task_name: str, task: AsyncTaskiqDecoratedTask[Any, Any]) -> None:
+        known = self.local_task_registry.get(task_name)
+        if known is not None and known.original_func is not task.original_func:
+            raise AppKitError(
+                f"Two tasks are called {task_name!r}, in {known.original_func.__module__} and in "
+                f"{task.original_func.__module__}. Pass name= to one of them, as in @router.task(name=…)."
+            )
+        super()._register_task(task_name, task)
+
+
+class _RouterTask(AsyncTaskiqDecoratedTask[Any, Any]):
+    """Taskiq's view of a router's task: without its renaming of the function, which belongs to other kits too."""
+
+    def __init__(self, broker: AsyncBroker, task_name: str, original_func: Callable[..., Any], labels: Any) -> None:
+        self.broker = broker
+        self.task_name = task_name
+        self.original_func = original_func
+        self.labels = labels
+        self.return_type = None
+
+
+def create_broker(settings: Settings, *, database: Database | None = None) -> OutboxBroker:
+    """The Taskiq broker that `TASKS_BROKER_URL` names.
+
+    Args:
+        settings: The app's settings.
+        database: Where the outbox is; unless given, a database of the broker's own at `DATABASE_URL`.
+
+    Raises:
+        AppKitError: When there is no such broker, or what it needs is not installed.
+    """
+    scheme = urlsplit(settings.tasks.broker_url).scheme
+    if scheme == "db":
+        return OutboxBroker(settings, database)
+    if scheme in {"redis", "rediss"}:
+        try:
+            from appkit.tasks.redis import RedisBroker
+        except ImportError as exc:
+            raise AppKitError(f"{scheme}:// needs taskiq-redis: pip install 'fastapi-appkit[redis]'.") from exc
+        return RedisBroker(settings, database)
+    raise AppKitError(f"TASKS_BROKER_URL starts with {scheme!r}. What there is: db://, redis:// and rediss://.")
+
+
+def register_tasks(broker: OutboxBroker, routers: Iterable[TaskRouter]) -> None:
+    """Make the tasks of these routers known to a broker. A router may be given to several.
+
+    Raises:
+        AppKitError: When two tasks have one name, or one has parameters that can't be read from JSON.
+    """
+    for router in routers:
+        for task in router.tasks:
+            broker.add_task(task)

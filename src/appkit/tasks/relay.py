@@ -1,0 +1,82 @@
+"""Relay: hands committed tasks to whoever runs them, as long as the app or the worker lives."""
+
+import asyncio
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.receiver import Receiver
+
+logger = logging.getLogger(__name__)
+
+
+class Relay:
+    """Keeps a broker going in this process, whatever happens to it.
+
+        async with Relay(kit.broker):
+            ...
+
+    Args:
+        broker: A broker of `create_broker`.
+        work: Whether this process runs tasks, or only hands them over; `TASKS_EMBEDDED` unless given.
+    """
+
+    def __init__(self, broker: OutboxBroker, *, work: bool | None = None) -> None:
+        self._broker = broker
+        self._work = broker.settings.tasks.embedded if work is None else work
+        self._receiver: Receiver | None = None
+        self._finish = asyncio.Event()
+        self._running: asyncio.Task[None] | None = None
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last look for work went well."""
+        return self._running is not None and not self._running.done() and self._broker.healthy
+
+    async def __aenter__(self) -> Self:
+        self._running = asyncio.create_task(self.run(), name="appkit-relay")
+        return self
+
+    async def __aexit__(
+        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def run(self) -> None:
+        """Work until `stop()`. A failure is logged, and the broker started again."""
+        self._broker.is_worker_process = self._work
+        pause = 1.0
+        while not self._finish.is_set():
+            try:
+                await self._broker.startup()
+                await (self._receive() if self._work else self._finish.wait())
+            except Exception:
+                logger.exception("Tasks have come to a halt, and go on in %g s.", pause)
+            finally:
+                await self._broker.shutdown()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._finish.wait(), pause)
+            pause = min(30.0, pause * 2)
+
+    async def stop(self, grace: float | None = None) -> None:
+        """Take on nothing new, wait for what runs, and give back what doesn't end.
+
+        Args:
+            grace: Seconds to wait; `TASKS_SHUTDOWN_GRACE` unless given.
+        """
+        if grace is not None and self._receiver is not None:
+            self._receiver.wait_tasks_timeout = grace
+        self._finish.set()
+        if self._running is not None:
+            await self._running
+
+    async def _receive(self) -> None:
+        threads = ThreadPoolExecutor(self._broker.settings.tasks.concurrency, thread_name_prefix="appkit-task")
+        try:
+            self._receiver = Receiver(self._broker, threads, run_startup=False)
+            await self._receiver.listen(self._finish)
+        finally:
+            threads.shutdown(wait=False, cancel_futures=True)
