@@ -1,0 +1,43 @@
+"""Pages show code that is run somewhere, and ask no other server for anything."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
+LONGEST = 5
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_page_types_no_long_python(path: Path):
+    """What is longer is included from a file that a test runs."""
+    for block in re.findall(r"```(?:py|python)[^\n]*\n(.*?)```", path.read_text(), re.DOTALL):
+        lines = [line for line in block.splitlines() if line.strip()]
+        assert len(lines) <= LONGEST, block
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_page_includes_files_and_lines_that_are_there(path: Path):
+    """Line numbers are easily wrong: each range begins and ends with code, not in the middle of nothing."""
+    for name, first, last in re.findall(r'--8<-- "([^":]+)(?::(\d+):(\d+))?"', path.read_text()):
+        lines = (ROOT / name).read_text().splitlines()
+        if first:
+            shown = lines[int(first) - 1 : int(last)]
+            assert shown[0].strip()
+            assert shown[-1].strip()
+            assert int(last) == len(lines) or not lines[int(last)].strip()
+
+
+def test_every_snippet_is_shown_on_a_page():
+    text = "".join(page.read_text() for page in PAGES)
+    for snippet in (ROOT / "docs" / "snippets").glob("*.py"):
+        assert f'"docs/snippets/{snippet.name}' in text, snippet.name
+
+
+def test_theme_asks_no_other_server_for_anything():
+    config = (ROOT / "mkdocs.yml").read_text()
+    assert re.search(r"^  font: false", config, re.MULTILINE)
+    assert "inventories: []" in config
+    assert "http" not in config.replace("https://fastapi-appkit.readthedocs.io/", "")
