@@ -258,11 +258,3 @@ async def test_strange_headers(app: FastAPI, serve: Serve, headers: dict[bytes, 
         body = {"email": "cy@example.com", "password": PASSWORD}
         assert_answered(await client.post("/api/auth/signup", json=body, headers=headers))
         assert_answered(await client.post("/api/auth/signin", json=body, headers=headers))
-
-
-async def test_route_that_only_takes_posts_says_so(client: AsyncClient):
-    """A link or a picture can make a browser send a GET: none of them changes anything."""
-    for path in ("/api/auth/signin", "/api/auth/signout", "/api/auth/refresh"):
-        answer = await client.get(path)
-        assert (answer.status_code, answer.json()["internal_code"]) == (405, 40000)
-        assert answer.headers["allow"] == "POST"

@@ -16,6 +16,7 @@ from appkit.api.cookies import cookie_names
 from appkit.api.csrf import CSRFMiddleware
 from appkit.api.docs import install_docs
 from appkit.api.errors import install_error_handlers
+from appkit.api.frontend import install_frontend
 from appkit.api.middleware import BodyLimitMiddleware, RequestContextMiddleware, SecurityHeadersMiddleware
 from appkit.api.routes.auth import auth_router
 from appkit.api.routes.health import health_router
@@ -51,7 +52,7 @@ def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lif
     _add_middleware(app, context)
     _wrap_lifespan(app, lifespan)
     if settings.frontend.dist is not None:
-        app.frontend("/", directory=settings.frontend.dist, fallback="index.html", check_dir=True)
+        install_frontend(app, settings.frontend.dist)
 
 
 def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRouter]) -> None:

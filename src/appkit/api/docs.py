@@ -6,8 +6,8 @@ from typing import Final
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
-from starlette.staticfiles import StaticFiles
 
+from appkit.api.frontend import KeptFiles
 from appkit.api.middleware import PAGE_POLICY
 
 # Relative addresses, so that the page works behind a proxy that adds a path.
@@ -52,13 +52,5 @@ def install_docs(app: FastAPI, prefix: str) -> None:
 
     app.add_route(f"{prefix}/docs", show_docs, include_in_schema=False)
     app.add_route(f"{prefix}/docs/start.js", start_docs, include_in_schema=False)
-    app.mount(f"{prefix}/docs/assets", _Assets(packages=[("fastapi_swagger", "resources")]), name="docs-assets")
-
-
-class _Assets(StaticFiles):
-    """Files that the browser keeps, and asks about with their ETag."""
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        response = super().file_response(*args, **kwargs)  # type: ignore[arg-type] # Passed on as they come.
-        response.headers["Cache-Control"] = "no-cache"
-        return response
+    assets = KeptFiles(cache_control="no-cache", packages=[("fastapi_swagger", "resources")])
+    app.mount(f"{prefix}/docs/assets", assets, name="docs-assets")

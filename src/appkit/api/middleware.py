@@ -71,7 +71,7 @@ class SecurityHeadersMiddleware:
     """Sets the headers that browsers protect people by, where a response hasn't set its own.
 
     Args:
-        api_prefix: Where the API is: its answers are never cached and never pages.
+        api_prefix: Where the API is: its answers are never kept, all others are asked about each time.
         hsts: Whether browsers are told to use HTTPS only, for two years (RFC 6797).
     """
 
@@ -79,6 +79,7 @@ class SecurityHeadersMiddleware:
         self.app = app
         self._api_prefix = f"{api_prefix}/"
         self._page_headers = {
+            "Cache-Control": "no-cache",
             "Content-Security-Policy": PAGE_POLICY,
             "Cross-Origin-Opener-Policy": "same-origin",
             "Referrer-Policy": "same-origin",
