@@ -81,9 +81,9 @@ else:
         "tasks.router": "TaskRouter enqueue",
     }
     _MODULES = {name: f"appkit.{module}" for module, names in _HOMES.items() for name in names.split()}
-    __all__ = sorted([*_MODULES, "__version__"], key=str.casefold)
+    __all__ = sorted([*_MODULES, "__version__"], key=str.casefold)  # noqa: PLE0605 - it is a list
 
-    def __getattr__(name):
+    def __getattr__(name: str) -> object:
         if name not in _MODULES:
             raise AttributeError(f"module 'appkit' has no attribute {name!r}")
         from importlib import import_module
@@ -91,5 +91,5 @@ else:
         value = globals()[name] = getattr(import_module(_MODULES[name]), name)
         return value
 
-    def __dir__():
+    def __dir__() -> list[str]:
         return __all__

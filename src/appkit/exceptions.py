@@ -34,6 +34,7 @@ RANGES: Mapping[int, range] = MappingProxyType(
 )
 """Which internal codes belong to which status; every 5xx shares 50000 to 59999."""
 
+_SERVER_STATUSES = range(500, 600)
 _SERVER_RANGE = range(50000, 60000)
 _registry: dict[int, type["APIException"]] = {}
 
@@ -105,7 +106,7 @@ def codes_for(status_code: int) -> range:
     Raises:
         AppKitError: When the status has no range.
     """
-    if 500 <= status_code <= 599:
+    if status_code in _SERVER_STATUSES:
         return _SERVER_RANGE
     if status_code not in RANGES:
         known = ", ".join(map(str, RANGES))

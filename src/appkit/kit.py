@@ -16,7 +16,7 @@ from appkit.core.mail import Mailer, create_mailer
 from appkit.core.monitoring import Monitoring
 from appkit.core.settings import Settings, describe_errors
 from appkit.domain.events import Event
-from appkit.exceptions import AppKitError
+from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.plugins.hookspecs import HealthCheck, hookimpl
 from appkit.plugins.manager import PluginManager
 from appkit.repository.context import AppContext
@@ -27,7 +27,9 @@ from appkit.tasks.router import TaskRouter
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-    from taskiq import AsyncBroker
+
+    from appkit.tasks.broker import OutboxBroker
+    from appkit.tasks.relay import Relay
 
 
 class AppKit:
@@ -60,7 +62,9 @@ class AppKit:
         self._user_model = user_model
         self._discover = discover
         self._own_tasks = TaskRouter()
-        self._task_routers = (self._own_tasks, *task_routers)
+        self._given_task_routers = task_routers
+        self._worker: AsyncExitStack | None = None
+        self._relay: Relay | None = None
         self.task = self._own_tasks.task
         self.on = self._own_tasks.on
 
@@ -85,7 +89,7 @@ class AppKit:
         """The plugins: appkit's own, then the installed ones, then the app's; the latest is asked first."""
         manager = PluginManager(self.settings.plugins)
         manager.register(Monitoring(self.settings), "monitoring")
-        manager.register(_Health(), "health")
+        manager.register(_Health(self), "health")
         if self._discover:
             manager.load_installed()
         for plugin in self._plugins:
@@ -95,7 +99,7 @@ class AppKit:
     @cached_property
     def context(self) -> AppContext:
         """What services, routes and tasks see of the app."""
-        from appkit.repository import auth as _auth  # Its tables belong to every app that has a kit.
+        import appkit.repository.auth  # noqa: F401 - its tables belong to every app that has a kit
 
         database = Database(self.settings.database)
         database.context = AppContext(
@@ -104,7 +108,7 @@ class AppKit:
             database=database,
             mailer=create_mailer(self.settings),
             user_model=resolve_user_model(self._user_model),
-            subscribers=_Subscribers([*self._task_routers, *self.plugins.collect("register_tasks")]),
+            subscribers=_Subscribers(self._task_routers),
         )
         return database.context
 
@@ -128,11 +132,25 @@ class AppKit:
         return Redis.from_url(self.settings.redis.url)
 
     @cached_property
-    def broker(self) -> "AsyncBroker":
-        """The Taskiq broker, with every task registered; `taskiq worker` accepts it."""
-        from appkit.tasks.broker import create_broker
+    def broker(self) -> "OutboxBroker":
+        """The Taskiq broker, which knows every task; `taskiq worker` accepts it.
 
-        return create_broker(self.settings, database=self.database)
+        Raises:
+            AppKitError: When there is no broker for `TASKS_BROKER_URL`, or two tasks have one name.
+        """
+        from taskiq import TaskiqEvents
+
+        from appkit.tasks.broker import create_broker, register_tasks
+
+        broker = create_broker(self.settings, database=self.database)
+        register_tasks(broker, self._task_routers)
+        broker.add_event_handler(TaskiqEvents.WORKER_STARTUP, self._start_worker)
+        broker.add_event_handler(TaskiqEvents.WORKER_SHUTDOWN, self._stop_worker)
+        return broker
+
+    @cached_property
+    def _task_routers(self) -> list[TaskRouter]:
+        return [*self.plugins.collect("register_tasks"), *self._given_task_routers, self._own_tasks]
 
     @cached_property
     def app(self) -> FastAPI:
@@ -159,27 +177,47 @@ class AppKit:
         Raises:
             AppKitError: When the database can't be brought to the state that the models need.
         """
-        configure_logging(self.settings)
-        async with AsyncExitStack() as stack:
-            stack.push_async_callback(self._close)
-            await self._migrate()
-            for manager in self.plugins.collect("lifespan", app=self.context):
-                await stack.enter_async_context(manager)
-            await stack.enter_async_context(self._tasks(work=self.settings.tasks.embedded if work is None else work))
-            yield
+        from appkit.tasks.broker import register_tasks
+        from appkit.tasks.relay import Relay
 
-    async def _migrate(self) -> None:
+        async with AsyncExitStack() as stack:
+            await self._start(stack)
+            register_tasks(self.broker, self._task_routers)  # Some may have been declared since.
+            self._relay = await stack.enter_async_context(Relay(self.broker, work=work))
+            yield
+            self._relay = None
+
+    async def _start(self, stack: AsyncExitStack) -> None:
+        """Start everything but the tasks."""
         from appkit.repository.migrations import migrate_at_start
 
         settings = self.settings
+        configure_logging(settings)
+        stack.push_async_callback(self._close)
         await migrate_at_start(
             self.database, settings.database.migrations, settings.database.migrate, production=settings.production
         )
+        for manager in self.plugins.collect("lifespan", app=self.context):
+            await stack.enter_async_context(manager)
 
     async def _close(self) -> None:
         if (redis := self.__dict__.get("redis")) is not None:
             await redis.aclose()
         await self.database.dispose()
+
+    async def _start_worker(self, _: object) -> None:
+        """Give Taskiq's own worker, which enters no lifespan, what one gives."""
+        if self._relay is None:
+            self._worker = AsyncExitStack()
+            await self._start(self._worker)
+
+    async def _stop_worker(self, _: object) -> None:
+        if self._worker is not None:
+            await self._worker.aclose()
+
+    async def _check_relay(self, _: AppContext) -> None:
+        if self._relay is None or not self._relay.healthy:
+            raise ServiceUnavailableException
 
 
 class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
@@ -201,9 +239,12 @@ class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
 class _Health:
     """The checks of what every app needs, given as any plugin gives its own."""
 
+    def __init__(self, kit: AppKit) -> None:
+        self._kit = kit
+
     @hookimpl
     def register_health_checks(self) -> list[HealthCheck]:
-        return [HealthCheck("database", _ping)]
+        return [HealthCheck("database", _ping), HealthCheck("tasks", self._kit._check_relay)]  # noqa: SLF001 - its own
 
 
 async def _ping(app: AppContext) -> None:
