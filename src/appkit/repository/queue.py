@@ -98,7 +98,7 @@ class TaskQueue:
             .returning(_rows.c.id, _rows.c.task_id, _rows.c.task_name)
         )
         async with self._database.session() as session:
-            published = sorted((await session.execute(statement)).tuples())
+            published = sorted(await session.execute(statement))
             if published:
                 await send([(task_id, name) for _, task_id, name in published])
         return len(published)
@@ -130,7 +130,7 @@ class TaskQueue:
         async with self._database.session() as session:
             for rows in (due, overlooked):
                 await session.execute(update(_rows).where(rows).values(state=TaskState.PENDING, leased_until=null()))
-            return list((await session.execute(rescue)).tuples())
+            return list(await session.execute(rescue))
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> set[tuple[int, int]]:
         """Hold these tasks for another lease; returns the keys of those that are ours still."""
@@ -141,7 +141,7 @@ class TaskQueue:
             .returning(_rows.c.id, _rows.c.attempts)
         )
         async with self._database.session() as session:
-            return set((await session.execute(statement)).tuples())
+            return set(await session.execute(statement))
 
     async def finish(self, task: ClaimedTask, session: AsyncSession | None = None) -> bool:
         """Write that it is done, in this transaction or one of its own; False when somebody else has it by now."""
@@ -178,7 +178,7 @@ class TaskQueue:
             _rows.c.state == TaskState.PENDING, _rows.c.task_name.not_in(names)
         )
         async with self._database.read_session(primary=True) as session:
-            return dict((await session.execute(waiting.group_by(_rows.c.task_name))).tuples().all())
+            return dict(list(await session.execute(waiting.group_by(_rows.c.task_name))))
 
     @property
     def _ours(self) -> ColumnElement[bool]:
