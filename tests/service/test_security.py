@@ -3,13 +3,12 @@
 import asyncio
 import threading
 import time
-from types import SimpleNamespace
 
 import pytest
 from argon2 import PasswordHasher, profiles
 
-from appkit.core.settings import Settings
 from appkit.exceptions import ServiceUnavailableException
+from appkit.kit import AppKit
 from appkit.service.security import PasswordPool, Security
 
 
@@ -33,9 +32,14 @@ async def test_verify_says_no_to_whatever_has_no_hash(pool, hashed, password):
 
 async def test_verify_works_as_hard_without_a_hash(pool, monkeypatch):
     """Counted rather than timed: the decoy is verified for real, with the parameters of today."""
-    verified = []
+    verified: list[str] = []
     verify = PasswordHasher.verify
-    monkeypatch.setattr(PasswordHasher, "verify", lambda self, h, p: verified.append(h) or verify(self, h, p))
+
+    def verify_and_remember(self, hashed, password):
+        verified.append(hashed)
+        return verify(self, hashed, password)
+
+    monkeypatch.setattr(PasswordHasher, "verify", verify_and_remember)
     hashed = await pool.hash("correct horse")
     await pool.verify(hashed, "wrong")
     await pool.verify(None, "wrong")
@@ -69,8 +73,10 @@ async def test_pool_runs_no_more_at_once_than_it_may_and_turns_away_who_would_wa
     tasks = [asyncio.create_task(pool.hash(str(n))) for n in range(10)]
     done, _ = await asyncio.wait(tasks, timeout=0.2)
     refused = [task.exception() for task in done]
-    assert [type(exc) for exc in refused] == [ServiceUnavailableException] * 5
-    assert refused[0].headers == {"Retry-After": "1"}
+    assert len(refused) == 5
+    for exc in refused:
+        assert isinstance(exc, ServiceUnavailableException)
+        assert exc.headers == {"Retry-After": "1"}
     with pytest.raises(ServiceUnavailableException):
         pool.check()
     gate.set()
@@ -90,8 +96,7 @@ async def test_pool_never_holds_the_loop():
     assert longest < 0.1
 
 
-def test_security_belongs_to_one_app():
-    settings = Settings(environment="test", auth={"secret_keys": ["x" * 64]})
-    apps = [SimpleNamespace(settings=settings, resources={}) for _ in range(2)]
-    one, other = (Security.of(app) for app in apps)
-    assert Security.of(apps[0]) is one is not other
+def test_security_belongs_to_one_app(kit):
+    other = AppKit(kit.settings, discover=False)
+    assert Security.of(kit.context) is Security.of(kit.context)
+    assert Security.of(kit.context) is not Security.of(other.context)

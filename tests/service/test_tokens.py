@@ -210,7 +210,9 @@ def test_tokens_of_the_previous_key_are_good_until_it_is_removed(user, session):
     assert both.read_access(previous.access).user_id == user.id
     assert both.read_refresh(previous.refresh) == (session.id, 3)
 
-    assert newest.read_access(both.issue(user, session, {}).access)  # What both sign carries the new key's id.
+    assert (
+        newest.read_access(both.issue(user, session, {}).access).user_id == user.id
+    )  # What both sign carries the new key's id.
     for read, token in ((newest.read_access, previous.access), (newest.read_refresh, previous.refresh)):
         with pytest.raises(UnauthorizedException):
             read(token)

@@ -1,0 +1,90 @@
+"""The cookies are out of reach: of scripts, of other hosts, of plain HTTP, and of caches."""
+
+from http.cookies import Morsel, SimpleCookie
+
+import pytest
+from httpx2 import Response
+
+from appkit.testing.plugin import PASSWORD
+
+
+@pytest.fixture
+def database_url(tmp_path):
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture
+def settings(settings):
+    auth = settings.auth.model_copy(update={"cookie_secure": True})
+    return settings.model_copy(update={"auth": auth, "app_name": "My Shop"})
+
+
+def cookies_of(response: Response) -> dict[str, Morsel[str]]:
+    return {
+        name: cookie
+        for header in response.headers.get_list("set-cookie")
+        for name, cookie in SimpleCookie(header).items()
+    }
+
+
+def attributes_of(cookie: Morsel[str]) -> dict[str, object]:
+    return {name: value for name, value in cookie.items() if value and name != "max-age"}
+
+
+async def test_signin_sets_cookies_that_only_this_host_gets_over_https(client, user):
+    response = await client.post("/api/auth/signin", json={"email": user.email, "password": PASSWORD})
+    cookies = cookies_of(response)
+    assert set(cookies) == {"__Host-my_shop_at", "__Host-my_shop_rt"}
+    shared = {"secure": True, "httponly": True, "path": "/"}
+    assert attributes_of(cookies["__Host-my_shop_at"]) == {**shared, "samesite": "lax"}
+    assert attributes_of(cookies["__Host-my_shop_rt"]) == {**shared, "samesite": "strict"}
+    for header in response.headers.get_list("set-cookie"):
+        assert len(header) < 4096
+    for cookie in cookies.values():
+        assert cookie.value not in response.text
+        assert not cookie["max-age"]
+    assert response.headers["cache-control"] == "no-store"
+    assert (await client.get("/api/auth/me")).headers["cache-control"] == "no-store"
+
+
+async def test_signin_sets_cookies_that_outlive_the_browser_for_those_who_ask(client, user, settings):
+    body = {"email": user.email, "password": PASSWORD, "remember": True}
+    for response in (await client.post("/api/auth/signin", json=body), await client.post("/api/auth/refresh")):
+        for cookie in cookies_of(response).values():
+            assert 0 <= settings.auth.remember_idle_ttl - int(cookie["max-age"]) < 10
+
+
+@pytest.mark.parametrize("how", ["signout", "refresh"])
+async def test_cookies_are_cleared_as_they_were_set(auth_client, how):
+    held = dict(auth_client.cookies)
+    if how == "refresh":
+        await auth_client.post("/api/auth/signout")
+        auth_client.cookies.update(held)
+    response = await auth_client.post(f"/api/auth/{how}")
+    assert response.status_code == {"signout": 204, "refresh": 401}[how]
+    cookies = cookies_of(response)
+    assert set(cookies) == set(held)
+    for cookie in cookies.values():
+        assert (cookie.value, cookie["max-age"]) == ("", "0")
+        assert {"secure", "httponly", "path", "samesite"} == set(attributes_of(cookie))
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def test_refresh_keeps_the_cookies_when_the_fault_is_ours(auth_client, monkeypatch):
+    """A database that is away for a moment must not sign everybody out."""
+    from appkit.exceptions import ServiceUnavailableException
+    from appkit.service.auth import AuthService
+
+    async def refresh(*_):
+        raise ServiceUnavailableException
+
+    monkeypatch.setattr(AuthService, "refresh", refresh)
+    response = await auth_client.post("/api/auth/refresh")
+    assert response.status_code == 503
+    assert "set-cookie" not in response.headers
+
+
+async def test_only_the_names_of_the_present_mode_are_read(auth_client, client):
+    """A host-wide `my_shop_at` that a neighbour planted is not ours."""
+    client.cookies.set("my_shop_at", auth_client.cookies["__Host-my_shop_at"])
+    assert (await client.get("/api/auth/me")).status_code == 401

@@ -1,0 +1,89 @@
+"""Accounts, as the command line and superusers make and change them."""
+
+from uuid import uuid4
+
+import pytest
+from sqlalchemy.exc import IntegrityError
+
+from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
+from appkit.plugins.hookspecs import hookimpl
+from appkit.service.users import UserService
+from appkit.testing.plugin import PASSWORD
+
+
+async def test_create_makes_an_ordinary_user_unless_told(db):
+    users = UserService(db)
+    ada = await users.create("Ada@Example.com", PASSWORD)
+    root = await users.create("root@example.com", PASSWORD, superuser=True)
+    assert (ada.email, ada.email_key, ada.is_superuser) == ("Ada@example.com", "ada@example.com", False)
+    assert root.is_superuser
+    assert ada.hashed_password
+    assert PASSWORD not in ada.hashed_password
+
+
+async def test_create_gives_each_address_to_one(kit, app, user):
+    with pytest.raises(EmailTakenException):
+        async with kit.session() as db:
+            await UserService(db).create(user.email.upper(), PASSWORD)
+
+
+async def test_create_does_not_take_another_conflict_for_the_address_s(kit, db, user, monkeypatch):
+    model = kit.context.user_model
+    make = model.__init__
+    monkeypatch.setattr(model, "__init__", lambda self, **values: make(self, id=user.id, **values))
+    with pytest.raises(IntegrityError):
+        await UserService(db).create("free@example.com", PASSWORD)
+
+
+@pytest.mark.parametrize(
+    ("email", "password", "field", "detail"),
+    [
+        ("nobody", PASSWORD, "email", "Enter an e-mail address such as name@example.com."),
+        ("ada@example.com", "short", "password", "Use at least 8 characters."),
+        ("ada@example.com", "\ud800" * 9, "password", "Leave out characters that can't be sent as text."),
+        ("ada@example.com", "ada@example.com", "password", "Don't use your e-mail address or the app's name."),
+    ],
+)
+async def test_create_says_what_is_not_acceptable(db, email, password, field, detail):
+    """In its detail too, for the command line shows nothing else."""
+    with pytest.raises(UnprocessableException) as refused:
+        await UserService(db).create(email, password)
+    assert refused.value.detail == detail
+    assert [(error["field"], error["message"]) for error in refused.value.extra["errors"]] == [(field, detail)]
+
+
+async def test_create_asks_plugins_about_the_password(kit, db):
+    class NoHorses:
+        @hookimpl
+        def check_password(self, password):
+            return ["No horses, please."] if "horse" in password else []
+
+    kit.plugins.register(NoHorses())
+    with pytest.raises(UnprocessableException, match=r"No horses, please\."):
+        await UserService(db).create("ada@example.com", PASSWORD)
+    await UserService(db).create("ada@example.com", "correct zebra battery staple")
+
+
+async def test_promote_makes_a_superuser_of_whoever_has_the_address(db, user):
+    assert (await UserService(db).promote(user.email.upper())).is_superuser
+    with pytest.raises(NotFoundException):
+        await UserService(db).promote("nobody@example.com")
+
+
+async def test_disable_ends_sessions_for_good_and_never_one_s_own(db, user):
+    users = UserService(db)
+    disabled = await users.disable(user.id, by=uuid4())
+    assert (disabled.is_active, disabled.security_version) == (False, 2)
+    enabled = await users.enable(user.id)
+    assert (enabled.is_active, enabled.security_version) == (True, 2)
+    with pytest.raises(ConflictException):
+        await users.disable(user.id, by=user.id)
+
+
+async def test_page_goes_from_the_youngest_to_the_oldest(db, make_user):
+    made = [(await make_user()).email for _ in range(5)]
+    users = UserService(db)
+    first = await users.page(size=3)
+    second = await users.page(size=3, cursor=first.next_cursor)
+    assert [user.email for user in first.items + second.items] == made[::-1]
+    assert second.next_cursor is None
