@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from fastapi import APIRouter, Body, FastAPI, Request, Response, WebSocket
 from httpx2 import AsyncClient
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
@@ -278,6 +279,22 @@ async def test_strange_content_length_is_no_bug(limited: FastAPI, serve: Serve, 
         "/text", content=b"1", headers={"Content-Length": length, "Content-Type": "application/json"}
     )
     assert answer.status_code in {200, 413, 422}
+
+
+async def test_answer_that_has_begun_is_cut_off_at_the_limit(app: FastAPI):
+    """A server that raises closes the connection: nobody takes half an answer for a whole one."""
+
+    class Echo:
+        def __init__(self, app: ASGIApp) -> None: ...
+
+        async def __call__(self, _: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await receive()
+
+    app.add_middleware(Echo)
+    app.add_middleware(BodyLimitMiddleware, max_bytes=10)
+    with pytest.raises(HTTPException, match="too large"):
+        TestClient(app).post("/", content=b"x" * 11)
 
 
 async def test_body_over_the_limit_that_middleware_reads_is_413(app: FastAPI, serve: Serve):

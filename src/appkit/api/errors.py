@@ -173,8 +173,11 @@ def _document_problems(app: FastAPI) -> None:
         if "ProblemDetails" not in schemas:
             schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs") | {"ProblemDetails": schema}
-            for path in (document["paths"] | document.get("webhooks", {})).values():
+            paths = document["paths"] | document.get("webhooks", {})
+            for path in paths.values():
                 _replace_validation_errors(path)
+            if "HTTPValidationError" in schemas and "HTTPValidationError" not in str(paths):
+                del schemas["HTTPValidationError"], schemas["ValidationError"]
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
