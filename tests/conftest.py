@@ -11,6 +11,8 @@ import redis
 from psycopg import sql
 from sqlalchemy import URL, make_url
 
+pytest_plugins = ["pytester"]
+
 POSTGRES_URL = make_url(os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
 REDIS_URL = os.environ.get("APPKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from appkit.core.settings import Settings
 from appkit.kit import AppKit
+from appkit.tasks.router import TaskRouter
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
@@ -45,7 +46,8 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
     It stays the same object, for tasks and routes may name it.
     """
     before = dict(vars(kit))
-    brokers = {task: set(task._brokers) for router in kit._task_routers for task in router.tasks}
+    routers: list[TaskRouter] = before.get("_task_routers", [])
+    brokers = {task: set(task._brokers) for router in routers for task in router.tasks}
     for name in before:
         if isinstance(getattr(type(kit), name, None), cached_property):
             del vars(kit)[name]
