@@ -1,6 +1,6 @@
 """The fixtures as an app's own tests use them, on both databases."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
@@ -192,8 +192,8 @@ def test_settings_reach_no_other_server(settings: Settings) -> None:
 
 
 @pytest.fixture
-def own_kit() -> Iterator[AppKit]:
-    yield AppKit(Settings(app_name="before"), task_routers=[jobs])
+def own_kit() -> AppKit:
+    return AppKit(Settings(app_name="before"), task_routers=[jobs])
 
 
 async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, settings: Settings) -> None:
