@@ -13,10 +13,12 @@ export const ErrorCode = {
   INVALID_CREDENTIALS: 40151,
   /** 401: The session was signed out, revoked or has ended. */
   SESSION_REVOKED: 40152,
-  /** 401: A refresh token was used again after its successor was issued, which revokes the session. */
+  /** 401: A refresh token was used again after its successor was issued, which revokes the session (RFC 9700, 4.14.2). */
   REFRESH_REPLAYED: 40153,
   /** 403: The person is known, and may not do this. */
   FORBIDDEN: 40200,
+  /** 403: Only its author may change, publish or delete a post. */
+  NOT_YOUR_POST: 40201,
   /** 403: Another website sent this request with our cookies. */
   CROSS_SITE_REQUEST: 40250,
   /** 403: The sign-in is too old for something this sensitive. */
@@ -29,10 +31,18 @@ export const ErrorCode = {
   SIGNUP_CLOSED: 40254,
   /** 404: What was asked for is not there, or is not the caller's to see. */
   NOT_FOUND: 40400,
+  /** 404: There is no such post, or it is somebody else's draft. */
+  POST_NOT_FOUND: 40401,
+  /** 404: There is no such export, it is somebody else's, or its time is over. */
+  EXPORT_NOT_FOUND: 40402,
   /** 409: The request is fine, and contradicts what is already there. */
   CONFLICT: 40900,
-  /** 409: The post is published already. */
+  /** 409: The post was published before. */
   ALREADY_PUBLISHED: 40901,
+  /** 409: The file was asked for before it was made. */
+  EXPORT_NOT_READY: 40902,
+  /** 409: A draft takes no comments. */
+  NOT_PUBLISHED: 40903,
   /** 409: Someone already signed up with this e-mail address. */
   EMAIL_TAKEN: 40950,
   /** 409: The database refused a row; `errors` names the fields where they are known. */

@@ -1,18 +1,9 @@
 import axios from 'axios'
 import type { ErrorCode } from './errorCodes.gen'
+import type { Problem } from './types'
 
 /** How a request failed: the API said why (`problem`), or nobody could. */
 export type FailureKind = 'problem' | 'network' | 'timeout' | 'cancelled' | 'unknown'
-
-/** What the API answers when something goes wrong: RFC 9457, and our own members. */
-export interface Problem {
-  status: number
-  detail: string
-  internal_code: number
-  title?: string
-  request_id?: string | null
-  errors?: { field: string; message: string; type: string }[]
-}
 
 const SENTENCES: Record<Exclude<FailureKind, 'problem'>, string> = {
   network: 'The server can’t be reached. Check your connection and try again.',

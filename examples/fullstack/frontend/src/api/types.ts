@@ -1,61 +1,19 @@
-/** What the API sends and takes. */
+/** What the API sends and takes, under short names; `schema.gen.ts` is made from the backend. */
+import type { components } from './schema.gen'
 
-export interface User {
-  id: string
-  email: string
-  is_superuser: boolean
-  email_verified: boolean
-  created_at: string
-}
+type Schemas = components['schemas']
 
-export interface Credentials {
-  email: string
-  password: string
-}
+export type User = Schemas['UserSchema']
+export type Credentials = Schemas['SignupSchema']
+export type SignIn = Schemas['SigninSchema']
+export type Post = Schemas['PostSchema']
+export type PostDraft = Schemas['PostCreate']
+export type Comment = Schemas['CommentSchema']
+export type Export = Schemas['ExportSchema']
+export type Problem = Schemas['ProblemDetails']
 
-export interface SignIn extends Credentials {
-  /** Keep the session when the browser closes. */
-  remember: boolean
-}
-
-export interface Author {
-  id: string
-  name: string
-}
-
-export interface PostDraft {
-  title: string
-  subtitle: string | null
-  content: string
-}
-
-export interface Post extends PostDraft {
-  id: string
-  author: Author
-  published_at: string | null
-  created_at: string
-  updated_at: string
-  comment_count: number
-}
-
-export interface Comment {
-  id: string
-  content: string
-  author: Author
-  created_at: string
-}
-
-export interface Export {
-  id: string
-  state: 'queued' | 'running' | 'done' | 'failed'
-  progress: number
-  step: string
-  created_at: string
-  expires_at: string | null
-  size: number | null
-}
-
+/** A part of a list; `next_cursor` asks for the part after it. */
 export interface Page<Item> {
   items: Item[]
-  next_cursor: string | null
+  next_cursor?: string | null
 }

@@ -25,6 +25,7 @@ function settle(html: string): string {
   for (const image of body.querySelectorAll('img')) keepOwn(image)
   for (const cell of body.querySelectorAll('[align]')) keepAlignment(cell)
   for (const table of body.querySelectorAll('table')) makeScrollable(table)
+  for (const block of body.querySelectorAll('pre')) block.tabIndex = 0 // Scrolled by the keyboard, too.
   // The page has its own h1: the post's title.
   for (const heading of body.querySelectorAll('h1')) lower(heading)
   return body.innerHTML

@@ -31,7 +31,7 @@ export const article = defineModule({
     commentsLoaded(state, { items, next_cursor }: Page<Comment>) {
       const known = new Set(state.comments.map(({ id }) => id))
       state.comments = [...state.comments, ...items.filter(({ id }) => !known.has(id))]
-      state.cursor = next_cursor
+      state.cursor = next_cursor ?? null
     },
     commented(state, comment: Comment) {
       state.comments = [...state.comments, comment]

@@ -33,7 +33,7 @@ function definePosts(fetchPage: PostPages) {
         const known = new Set(append ? state.items.map((post) => post.id) : [])
         const items = page.items.filter((post) => !known.has(post.id))
         state.items = append ? [...state.items, ...items] : items
-        state.cursor = page.next_cursor
+        state.cursor = page.next_cursor ?? null
         state.status = 'ready'
       },
       failed(state, error: APIError) {
