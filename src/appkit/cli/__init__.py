@@ -92,4 +92,4 @@ def _sentences(exc: AppKitError | APIException) -> str:
     parts = [str(exc), *(field["message"] for field in fields)]
     if isinstance(exc, APIException) and exc.__cause__ is not None:
         parts.append(f"({str(exc.__cause__).splitlines()[0]})")
-    return " ".join(parts)
+    return " ".join(dict.fromkeys(parts))

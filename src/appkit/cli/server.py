@@ -23,6 +23,10 @@ def dev(target: Target = None, *, host: Host = "127.0.0.1", port: Port = 8000) -
     _default("ENVIRONMENT", "development")
     _default("TASKS_SHUTDOWN_GRACE", "1")  # A task that a restart interrupts runs again.
     found = find_kit(target)
+    address = f"http://{host}:{port}"
+    typer.echo(
+        f"{found.app_path} at {address}, its API's documentation at {address}{found.kit.settings.api_prefix}/docs"
+    )
     uvicorn.run(
         found.app_path,
         host=host,
