@@ -81,7 +81,7 @@ async def show_readiness(request: Request) -> Readiness | Response:
     )
     if not broken:
         return readiness
-    unavailable = ServiceUnavailableException()
+    unavailable = ServiceUnavailableException("Something that the app needs does not answer.")
     unavailable.extra = readiness.model_dump(exclude={"status"})
     return problem(request, unavailable)
 
