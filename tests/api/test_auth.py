@@ -44,6 +44,13 @@ async def test_signup_makes_an_account_and_signs_in(client, db, events):
     assert [(type(event), str(event.user_id)) for event in events] == [(UserSignedUp, body["id"])]
 
 
+async def test_signup_ends_the_session_that_the_browser_held(auth_client, kit):
+    assert (await auth_client.post("/api/auth/signup", json=ADA)).status_code == 201
+    async with kit.session() as session:
+        rows = await session.scalars(select(AuthSession.revoked_reason).order_by(AuthSession.created_at))
+        assert rows.all() == ["replaced", None]
+
+
 async def test_signup_in_parallel_gives_an_address_to_one_whatever_its_case(new_browser, kit, assert_error):
     spellings = ["ada@example.com", "Ada@example.com", "ADA@EXAMPLE.COM"] * 10
 

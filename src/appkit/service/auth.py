@@ -46,8 +46,16 @@ class SignIn:
 class AuthService(BaseService):
     """Sessions, and the tokens that speak for them."""
 
-    async def signup(self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE) -> SignIn:
+    async def signup(
+        self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE, replaces: Collection[str | None] = ()
+    ) -> SignIn:
         """Make an account, and sign its owner in.
+
+        Args:
+            email: The address; accounts differ by more than its case.
+            password: As it was typed.
+            device: Where the person is.
+            replaces: Tokens that the device held until now; their sessions end.
 
         Raises:
             EmailTakenException: When there is one with this address, however its case.
@@ -56,7 +64,7 @@ class AuthService(BaseService):
         """
         user = await UserService(self.db).create(email, password)
         self.emit(UserSignedUp(user_id=user.id))
-        session = await self._begin(user, remember=False, device=device)
+        session = await self._begin(user, remember=False, device=device, replaces=replaces)
         return SignIn(user=user, tokens=self._issue(user, session))
 
     async def signin(
@@ -92,9 +100,7 @@ class AuthService(BaseService):
             raise InvalidCredentialsException
         renewed = await passwords.hash(password) if passwords.is_outdated(seen.hashed_password) else None
         user = await self._confirm(seen, renewed)
-        if held := self._security.tokens.session_ids(*replaces):
-            await self._revoke(AuthSession.id.in_(held), "replaced")
-        session = await self._begin(user, remember=remember, device=device)
+        session = await self._begin(user, remember=remember, device=device, replaces=replaces)
         self.emit(UserSignedIn(user_id=user.id, session_id=session.id))
         return SignIn(user=user, tokens=self._issue(user, session))
 
@@ -167,14 +173,18 @@ class AuthService(BaseService):
 
     @property
     def _belongs(self) -> ColumnElement[bool]:
-        """A session's user, as long as it may be one."""
+        """Whether a session is a user's, and neither was voided since it began."""
         user = self._users
         return and_(
             user.id == AuthSession.user_id,
             user.security_version == AuthSession.security_version,
-            user.is_active,
-            user.deleted_at.is_(None),
+            self._is_open,
         )
+
+    @property
+    def _is_open(self) -> ColumnElement[bool]:
+        """Whether an account may be used."""
+        return and_(self._users.is_active, self._users.deleted_at.is_(None))
 
     async def _look_up(self, email: str) -> Any:
         user = self._users
@@ -200,12 +210,7 @@ class AuthService(BaseService):
             values["hashed_password"] = case((unchanged, renewed), else_=user.hashed_password)
         confirmed: BaseUser | None = await self.db.scalar(
             update(user)
-            .where(
-                user.id == seen.id,
-                user.security_version == seen.security_version,
-                user.is_active,
-                user.deleted_at.is_(None),
-            )
+            .where(user.id == seen.id, user.security_version == seen.security_version, self._is_open)
             .values(values)
             .returning(user),
             execution_options=_QUIET | _FRESH,
@@ -214,7 +219,11 @@ class AuthService(BaseService):
             raise InvalidCredentialsException
         return confirmed
 
-    async def _begin(self, user: BaseUser, *, remember: bool, device: Device) -> AuthSession:
+    async def _begin(
+        self, user: BaseUser, *, remember: bool, device: Device, replaces: Collection[str | None]
+    ) -> AuthSession:
+        if held := self._security.tokens.session_ids(*replaces):
+            await self._revoke(AuthSession.id.in_(held), "replaced")
         now, auth = utcnow(), self.settings.auth
         idle, total = (
             (auth.remember_idle_ttl, auth.remember_ttl) if remember else (auth.session_idle_ttl, auth.session_ttl)
@@ -228,7 +237,7 @@ class AuthService(BaseService):
                 remember=remember,
                 idle_expires_at=now + timedelta(seconds=idle),
                 expires_at=now + timedelta(seconds=total),
-                ip=device.ip,
+                ip=device.ip and device.ip[:45],  # A proxy may pass on whatever it was sent.
                 user_agent=device.user_agent and device.user_agent[:256],
             )
         )
@@ -278,8 +287,4 @@ class AuthService(BaseService):
 
 
 def _is_live(now: datetime) -> ColumnElement[bool]:
-    return and_(
-        AuthSession.revoked_at.is_(None),
-        AuthSession.expires_at > now,
-        AuthSession.idle_expires_at > now,
-    )
+    return and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > now, AuthSession.idle_expires_at > now)

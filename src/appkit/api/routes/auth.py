@@ -30,8 +30,14 @@ auth_router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(for
 @auth_router.post("/signup", status_code=201, responses=errors(EmailTakenException, ServiceUnavailableException))
 async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
     """Make an account, and sign in with it."""
-    begun = await AuthService(db).signup(payload.email, payload.password.get_secret_value(), device=_device(request))
-    set_cookies(response, app_of(request).settings, begun.tokens)
+    settings = app_of(request).settings
+    begun = await AuthService(db).signup(
+        payload.email,
+        payload.password.get_secret_value(),
+        device=_device(request),
+        replaces=presented_tokens(request, settings),
+    )
+    set_cookies(response, settings, begun.tokens)
     return UserSchema.model_validate(begun.user)
 
 
