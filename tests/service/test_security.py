@@ -87,13 +87,13 @@ async def test_pool_runs_no_more_at_once_than_it_may_and_turns_away_who_would_wa
 
 async def test_pool_never_holds_the_loop():
     pool = PasswordPool(concurrency=2, parameters=profiles.RFC_9106_LOW_MEMORY)
-    hashing = asyncio.gather(*(pool.hash("correct horse") for _ in range(4)))
+    hashing = asyncio.gather(*(pool.hash("correct horse") for _ in range(8)))
     longest, before = 0.0, time.perf_counter()
     while not hashing.done():
         await asyncio.sleep(0.005)
         longest, before = max(longest, time.perf_counter() - before), time.perf_counter()
     await hashing
-    assert longest < 0.1
+    assert longest < 0.4  # On the loop, eight take a second at the least.
 
 
 def test_security_belongs_to_one_app(kit):
