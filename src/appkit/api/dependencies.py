@@ -62,12 +62,7 @@ async def get_optional_principal(
     _cookie: Annotated[object, Depends(_COOKIE)],
     _bearer: Annotated[object, Depends(_BEARER)],
 ) -> Principal | None:
-    """Whom the access token speaks for, without asking the database; None without a token.
-
-    Raises:
-        TokenExpiredException: When it is past its time.
-        UnauthorizedException: When it proves nothing.
-    """
+    """Whom the access token speaks for; None without one, and a 401 with one that proves nothing."""
     app = app_of(connection)
     token = presented_tokens(connection, app.settings).access
     if token is None:
@@ -82,65 +77,50 @@ OptionalPrincipal = Annotated[Principal | None, Depends(get_optional_principal)]
 
 
 async def get_principal(principal: OptionalPrincipal) -> Principal:
-    """As `get_optional_principal`, but there must be a token.
-
-    Raises:
-        UnauthorizedException: When there is none.
-    """
+    """Whom the access token speaks for, which there must be."""
     if principal is None:
         raise UnauthorizedException
     return principal
 
 
 async def get_optional_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
-    """The person who asks, as the primary database has them now; None without a token.
-
-    Raises:
-        UnauthorizedException: When there is a token, and it proves nothing.
-        SessionRevokedException: When its session has ended.
-    """
+    """The person who asks, as the primary database has them now; the connection is given back at once."""
     if principal is None:
         return None
     async with app_of(connection).database.read_session(primary=True) as session:
         return await AuthService(session).user(principal)
 
 
-async def get_user(user: Annotated[BaseUser | None, Depends(get_optional_user)]) -> BaseUser:
-    """As `get_optional_user`, but there must be somebody.
+OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
+"""The person who asks, or None where nobody is signed in. A token that proves nothing is refused all the same."""
 
-    Raises:
-        UnauthorizedException: When there is nobody.
-    """
+
+async def get_user(user: OptionalUser) -> BaseUser:
+    """The person who asks, whom there must be."""
     if user is None:
         raise UnauthorizedException
     return user
 
 
-async def get_superuser(user: Annotated[BaseUser, Depends(get_user)]) -> BaseUser:
-    """As `get_user`, but they must be a superuser.
+CurrentUser = Annotated[BaseUser, Depends(get_user)]
+"""The person who asks, whose session is live at this moment. To change them, load them through `DbSession`."""
 
-    Raises:
-        ForbiddenException: When they aren't.
-    """
+
+async def get_superuser(user: CurrentUser) -> BaseUser:
+    """The person who asks, who must be a superuser."""
     if not user.is_superuser:
         raise ForbiddenException
     return user
 
+
+CurrentSuperuser = Annotated[BaseUser, Depends(get_superuser)]
+"""The person who asks, who may do everything."""
+
+CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
+"""What the access token says, with no look at the database: it is believed until it expires, signed out or not."""
 
 DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
 """A session that commits before the response is sent, and rolls back when the route raises."""
 
 ReadSession = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
 """A session that only reads, and may be a moment behind."""
-
-CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
-"""What the access token says, with no look at the database: it is believed until it expires, signed out or not."""
-
-CurrentUser = Annotated[BaseUser, Depends(get_user)]
-"""The person who asks, whose session is live at this moment. To change them, load them through `DbSession`."""
-
-OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
-"""The person who asks, or None where nobody is signed in. A token that proves nothing is refused all the same."""
-
-CurrentSuperuser = Annotated[BaseUser, Depends(get_superuser)]
-"""The person who asks, who may do everything."""
