@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import BigInteger, Index, Integer, String, Text, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -109,9 +109,7 @@ def task_row(
     """A row for a task with these arguments, which carries the id of the request that is being answered."""
     labels = {"request_id": request_id.get(), **(labels or {})}
     try:
-        payload = to_jsonable_python(
-            {"args": list(args), "kwargs": dict(kwargs), "labels": labels}, inf_nan_mode="strings"
-        )
+        payload = from_json(to_json({"args": args, "kwargs": kwargs, "labels": labels}, inf_nan_mode="strings"))
     except PydanticSerializationError as exc:
         raise AppKitError(
             f"An argument of task {name!r} can't be written as JSON: {exc}. Pass ids, or a model."

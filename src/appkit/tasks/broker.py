@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, TypeVar
@@ -134,15 +134,15 @@ class OutboxBroker(AsyncBroker):
     async def _claim(self) -> list[Lease]:
         return await self.leases.claim(self.get_all_tasks(), limit=max(1, self.concurrency - len(self.leases)))
 
-    async def _next(self, take: Callable[[], Awaitable[T]]) -> T:
+    async def _next(self, take: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Whatever there is to take, as soon as there is something. A database that fails is asked again, later."""
         interval = min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
         failures = 0
         while True:
             self._woken.clear()
             try:
-                await self._tick(interval)
-                taken = await take()
+                await uninterrupted(self._tick(interval))
+                taken = await uninterrupted(take())
             except Exception:
                 self.healthy = False
                 logger.exception("The outbox could not be read.")
@@ -199,6 +199,16 @@ class OutboxBroker(AsyncBroker):
                 f"{task.original_func.__module__}. Pass name= to one of them, as in @router.task(name=…)."
             )
         super()._register_task(task_name, task)
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Let work end before a cancellation: a connection that is dropped in the middle of a query can't be used again."""
+    task = asyncio.create_task(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.gather(task, return_exceptions=True)
+        raise
 
 
 class _RouterTask(AsyncTaskiqDecoratedTask[Any, Any]):

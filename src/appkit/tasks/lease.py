@@ -124,10 +124,12 @@ class Leases:
 
     async def settle(self, lease: Lease, error: BaseException | None) -> None:
         """Write to the row how the attempt ended; never raises, for there is nobody left to tell."""
-        if lease.settled or (self._stopping and isinstance(error, asyncio.CancelledError)):
-            return  # What was stopped is given back with everything else.
+        if lease.settled:
+            return
         lease.closing = True
         try:
+            if self._stopping and isinstance(error, asyncio.CancelledError):
+                return  # It is given back with everything else.
             if not await self._persist(lambda: self._close(lease, error)):
                 logger.warning("%s was given to another process, for this one seemed dead.", lease)
         except Exception:
@@ -169,12 +171,13 @@ class Leases:
         """Settle what never got to `post_execute`: a teardown failed, or a middleware, or it was cancelled."""
         error = asyncio.CancelledError() if runner.cancelled() else runner.exception()
         self._held.pop(lease.task.key, None)
-        if lease.settled and error is None:
-            return
-        logger.error("%s ended badly.", lease, exc_info=error)
-        settling = runner.get_loop().create_task(self.settle(lease, error), context=context)
-        self._settling.add(settling)
-        settling.add_done_callback(self._settling.discard)
+        if error is not None:
+            logger.error("%s ended badly.", lease, exc_info=error)
+        if not lease.settled:
+            error = error or RuntimeError("Taskiq came to no result.")
+            settling = runner.get_loop().create_task(self.settle(lease, error), context=context)
+            self._settling.add(settling)
+            settling.add_done_callback(self._settling.discard)
 
     async def _persist(self, write: Callable[[], Awaitable[bool]]) -> bool:
         """Write, and try again for a second or two when the database is busy."""

@@ -14,7 +14,8 @@ from taskiq_redis import RedisStreamBroker
 
 from appkit.core.settings import Settings
 from appkit.repository.database import Database
-from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.broker import OutboxBroker, uninterrupted
+from appkit.tasks.lease import Lease
 
 BACKLOG = 1000
 """Entries that a stream holds at most; what is beyond waits in the outbox."""
@@ -62,26 +63,26 @@ class RedisBroker(OutboxBroker, RedisStreamBroker):
         """Claim the rows that the stream speaks of and yield their messages, for ever."""
         try:
             while True:
-                for task_id in await self._read():
-                    for lease in await self.leases.claim(self.get_all_tasks(), task_id=task_id):
-                        if (message := await self._message(lease)) is not None:
-                            yield message
+                for lease in await uninterrupted(self._claim()):
+                    if (message := await self._message(lease)) is not None:
+                        yield message
         finally:
             self.leases.abandon()
 
-    async def _read(self) -> list[str]:
-        """The next task's id; none when Redis or a second passed without one."""
+    async def _claim(self) -> list[Lease]:
         try:
             async with Redis(connection_pool=self.connection_pool) as redis:
                 streams: Any = await redis.xreadgroup(
                     self.consumer_group_name, "workers", {self.queue_name: ">"}, count=1, block=1000, noack=True
                 )
-        except RedisError:
-            logger.exception("Redis does not answer.")
+            ids = [json.loads(fields[b"data"])["task_id"] for _, entries in streams for _, fields in entries]
+            return [lease for each in ids for lease in await self.leases.claim(self.get_all_tasks(), task_id=each)]
+        except Exception:
+            logger.exception("Tasks could not be taken from Redis.")
             await asyncio.sleep(1)
-            await self._declare_consumer_group()  # A server that lost its memory has to be told again.
+            with suppress(RedisError):
+                await self._declare_consumer_group()  # A server that lost its memory has to be told again.
             return []
-        return [json.loads(fields[b"data"])["task_id"] for _, entries in streams for _, fields in entries]
 
     async def _publish_forever(self) -> None:
         while True:

@@ -78,7 +78,7 @@ class Task(Generic[P, R]):
         return handle
 
 
-def enqueue(db: AsyncSession, task: Task[..., Any], *args: Any, **kwargs: Any) -> TaskHandle:
+def enqueue(db: AsyncSession, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
     """Run a task once this session's transaction has committed, and never if it is rolled back.
 
     Raises:

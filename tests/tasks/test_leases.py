@@ -1,0 +1,244 @@
+"""Who has a task, for how long, and what becomes of the work of those who lost it."""
+
+import asyncio
+import time
+
+from sqlalchemy import update
+
+from appkit.repository.outbox import OutboxTask
+from appkit.repository.queue import TaskQueue
+from appkit.tasks.context import TaskContext, TaskSession
+from appkit.tasks.relay import Relay
+from appkit.tasks.router import enqueue
+
+
+async def steal(app) -> None:
+    """Do as another process does that claimed the row after its lease had expired."""
+    async with app.session() as db:
+        await db.execute(update(OutboxTask).values(attempts=OutboxTask.attempts + 1, lease_owner="somebody else"))
+
+
+async def test_task_session_undoes_what_was_done_without_the_lease(app):
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.router.task
+    async def work(db: TaskSession) -> None:
+        reached.set()
+        await go_on.wait()
+        await app.effect(db, "mine")
+
+    async with app.working():
+        async with app.session() as db:
+            enqueue(db, work)
+        await asyncio.wait_for(reached.wait(), 5)
+        await steal(app)
+        go_on.set()
+        await asyncio.sleep(0.5)
+        (row,) = await app.rows()
+
+    assert (row.state, row.attempts, row.lease_owner) == ("running", 2, "somebody else")
+    assert await app.effects() == []
+
+
+async def test_failure_without_the_lease_changes_nothing(app, caplog):
+    reached, go_on = asyncio.Event(), asyncio.Event()
+
+    @app.router.task
+    async def work() -> None:
+        reached.set()
+        await go_on.wait()
+        raise ValueError
+
+    async with app.working():
+        async with app.session() as db:
+            enqueue(db, work)
+        await asyncio.wait_for(reached.wait(), 5)
+        await steal(app)
+        go_on.set()
+        await asyncio.sleep(0.5)
+        (row,) = await app.rows()
+
+    assert (row.state, row.last_error) == ("running", None)
+    assert "was given to another process" in caplog.text
+
+
+async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
+    app = await make_app(lease=0.6)
+    stopped = asyncio.Event()
+
+    @app.router.task
+    async def work() -> None:
+        try:
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+    async with app.working():
+        async with app.session() as db:
+            enqueue(db, work)
+        await app.until(lambda rows: rows[0].state == "running")
+        await asyncio.sleep(0.05)
+        await steal(app)
+        await asyncio.wait_for(stopped.wait(), 5)
+
+
+async def test_long_task_is_not_run_twice(make_app):
+    """Not even where it holds the event loop for longer than its lease, and another process looks for lost tasks."""
+    app = await make_app(lease=1)
+    other = await make_app(lease=1)
+    starts = []
+
+    @app.router.task
+    async def work(ctx: TaskContext) -> None:
+        starts.append(ctx.attempt)
+        await asyncio.to_thread(time.sleep, 0)
+        time.sleep(2.5)  # noqa: ASYNC251 - what the test is about
+
+    async with app.session() as db:
+        enqueue(db, work)
+
+    def look_for_lost_tasks() -> list[object]:
+        async def look() -> list[object]:
+            found: list[object] = []
+            end = time.monotonic() + 3
+            while time.monotonic() < end:
+                found += await TaskQueue(other.database, other.settings.tasks).tick([])
+                await asyncio.sleep(0.1)
+            await other.database.dispose()
+            return found
+
+        return asyncio.run(look())
+
+    async with app.working():
+        rescued = await asyncio.to_thread(look_for_lost_tasks)
+        (row,) = await app.settled()
+
+    assert rescued == []
+    assert starts == [1]
+    assert (row.state, row.attempts) == ("done", 1)
+
+
+async def test_task_of_a_dead_process_is_rescued(make_app):
+    app = await make_app(lease=0.5)
+
+    @app.router.task
+    async def work(ctx: TaskContext, db: TaskSession) -> None:
+        await app.effect(db, f"attempt {ctx.attempt}")
+
+    async with app.session() as db:
+        enqueue(db, work)
+    dead = app.broker()
+    await dead.queue.claim(["x", *dead.get_all_tasks()], limit=5)
+    async with app.working():
+        (row,) = await app.settled()
+
+    assert (row.state, row.attempts) == ("done", 2)
+    assert await app.effects() == ["attempt 2"]
+
+
+async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
+    app = await make_app(lease=0.3, max_attempts=2)
+
+    @app.router.task
+    async def work() -> None:
+        raise AssertionError
+
+    async with app.session() as db:
+        enqueue(db, work)
+    broker = app.broker()
+    for _ in range(2):
+        assert len(await broker.queue.claim(broker.get_all_tasks())) == 1
+        await asyncio.sleep(0.4)
+        await broker.queue.tick([])
+    (row,) = await app.rows()
+
+    assert (row.state, row.attempts) == ("dead", 2)
+    assert row.last_error == "The process that ran it died, or stopped answering."
+
+
+async def test_two_workers_run_each_task_once(make_app):
+    app, other = await make_app(), await make_app()
+    ran = []
+
+    @app.router.task
+    async def work(number: int, db: TaskSession) -> None:
+        ran.append(number)
+        await app.effect(db, str(number))
+
+    other.router = app.router
+    async with app.session() as db:
+        for number in range(60):
+            enqueue(db, work, number)
+    async with app.working(), other.working():
+        rows = await app.settled()
+
+    assert sorted(ran) == list(range(60))
+    assert sorted(map(int, await app.effects())) == list(range(60))
+    assert {row.attempts for row in rows} == {1}
+
+
+async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
+    app = await make_app(concurrency=1)
+    started, finished = asyncio.Event(), []
+
+    @app.router.task
+    async def work(number: int) -> None:
+        started.set()
+        await asyncio.sleep(0.3)
+        finished.append(number)
+
+    async with app.session() as db:
+        enqueue(db, work, 1)
+        enqueue(db, work, 2)
+    async with app.working():
+        await asyncio.wait_for(started.wait(), 5)
+
+    assert finished == [1]
+    assert [(row.state, row.attempts) for row in await app.rows()] == [("done", 1), ("pending", 0)]
+
+
+async def test_stop_gives_back_what_does_not_end(make_app):
+    app = await make_app()
+    started, cleaned = asyncio.Event(), []
+
+    @app.router.task
+    async def work(db: TaskSession) -> None:
+        await app.effect(db, "half done")
+        started.set()
+        try:
+            await asyncio.sleep(30)
+        finally:
+            cleaned.append(True)
+
+    async with app.session() as db:
+        enqueue(db, work)
+    relay = Relay(app.broker(), work=True)
+    async with relay:
+        await asyncio.wait_for(started.wait(), 5)
+        await relay.stop(grace=0.1)
+
+    (row,) = await app.rows()
+    assert (row.state, row.attempts, row.last_error) == ("pending", 0, None)
+    assert cleaned == [True]
+    assert await app.effects() == []
+
+
+async def test_progress_after_the_writer_is_taken_says_what_to_do(make_app, database_url):
+    app = await make_app(max_attempts=1)
+
+    @app.router.task
+    async def work(ctx: TaskContext, db: TaskSession) -> None:
+        await app.effect(db, "first")
+        await ctx.progress(50)
+
+    async with app.session() as db:
+        enqueue(db, work)
+    async with app.working():
+        (row,) = await app.settled()
+
+    if database_url.startswith("sqlite"):
+        assert row.state == "dead"
+        assert "holds SQLite's writer already" in row.last_error
+    else:
+        assert (row.state, row.progress) == ("done", {"percent": 50, "step": ""})
