@@ -102,6 +102,7 @@ def _add_middleware(app: FastAPI, context: AppContext) -> None:
             allow_credentials=True,
             allow_methods=["*"],
             allow_headers=["*"],
+            expose_headers=["X-Request-ID", "Retry-After"],
         )
     app.add_middleware(SecurityHeadersMiddleware, api_prefix=settings.api_prefix, hsts=settings.production)
     app.add_middleware(RequestContextMiddleware)
