@@ -11,6 +11,8 @@ from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api.app import create_app, install
+from appkit.core.cache import Cache
+from appkit.core.limits import Limiter
 from appkit.core.logging import configure_logging
 from appkit.core.mail import Mailer, create_mailer
 from appkit.core.monitoring import Monitoring
@@ -107,6 +109,8 @@ class AppKit:
             plugins=self.plugins,
             database=database,
             mailer=create_mailer(self.settings),
+            cache=Cache(self.redis, prefix=self.settings.app_name),
+            limiter=Limiter(self.settings, self.redis),
             user_model=resolve_user_model(self._user_model),
             subscribers=_Subscribers(self._task_routers),
         )
@@ -121,6 +125,16 @@ class AppKit:
     def mailer(self) -> Mailer:
         """Sends mail, by way of `MAIL_URL`."""
         return self.context.mailer
+
+    @property
+    def cache(self) -> Cache:
+        """Keeps what is expensive to make, in Redis where there is one."""
+        return self.context.cache
+
+    @property
+    def limiter(self) -> Limiter:
+        """Counts how often somebody does something, in Redis where there is one."""
+        return self.context.limiter
 
     @cached_property
     def redis(self) -> "Redis | None":

@@ -10,6 +10,8 @@ import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from appkit.core.cache import Cache
+from appkit.core.limits import Limiter
 from appkit.core.mail import create_mailer
 from appkit.core.settings import Settings
 from appkit.plugins.manager import PluginManager
@@ -40,6 +42,8 @@ class App:
             plugins=PluginManager(self.settings.plugins),
             database=self.database,
             mailer=create_mailer(self.settings),
+            cache=Cache(),
+            limiter=Limiter(self.settings),
             user_model=BaseUser,
             subscribers=_Subscribers(self.router),
         )

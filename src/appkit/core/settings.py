@@ -7,9 +7,11 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    IPvAnyNetwork,
     ModelWrapValidatorHandler,
     SecretStr,
     ValidationError,
+    field_validator,
     model_validator,
 )
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
@@ -89,6 +91,23 @@ class HTTPSettings(SettingsGroup):
 
     max_body_size: int = Field(default=2 * 1024 * 1024, gt=0)
     """Bytes of a request's body; a larger one is answered 413."""
+    trusted_proxies: tuple[IPvAnyNetwork, ...] = ()
+    """JSON list of the networks that our own proxies are in: from them, and from nobody else, `X-Forwarded-For` is
+    believed. Who comes over a Unix socket counts as 127.0.0.1."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _trust_somebody(cls, networks: tuple[IPvAnyNetwork, ...]) -> tuple[IPvAnyNetwork, ...]:
+        if any(network.prefixlen == 0 for network in networks):
+            raise ValueError("A network of everybody would let everybody choose their address")
+        return networks
+
+
+class LimitsSettings(SettingsGroup):
+    """How often somebody may do something."""
+
+    enabled: bool = True
+    """Whether rate limits count; without it, everything is allowed."""
 
 
 class TasksSettings(SettingsGroup):
@@ -201,6 +220,7 @@ class Settings(BaseSettings):
     auth: AuthSettings = AuthSettings()
     frontend: FrontendSettings = FrontendSettings()
     http: HTTPSettings = HTTPSettings()
+    limits: LimitsSettings = LimitsSettings()
     tasks: TasksSettings = TasksSettings()
     redis: RedisSettings = RedisSettings()
     mail: MailSettings = MailSettings()

@@ -9,6 +9,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from appkit.exceptions import AppKitError
 
 if TYPE_CHECKING:
+    from appkit.core.cache import Cache
+    from appkit.core.limits import Limiter
     from appkit.core.mail import Mailer
     from appkit.core.settings import Settings
     from appkit.plugins.manager import PluginManager
@@ -29,6 +31,8 @@ class AppContext:
     plugins: "PluginManager"
     database: "Database"
     mailer: "Mailer"
+    cache: "Cache"
+    limiter: "Limiter"
     user_model: "type[BaseUser]"
     subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
     """Which tasks run for an event of exactly this class; live, for tasks are declared at any time."""

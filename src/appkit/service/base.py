@@ -4,6 +4,7 @@ from typing import TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from appkit.core.cache import Cache
 from appkit.core.settings import Settings
 from appkit.domain.events import Event
 from appkit.plugins.manager import PluginManager
@@ -31,6 +32,15 @@ class BaseService:
             AppKitError: When the session belongs to no app.
         """
         return app_context(self.db).settings
+
+    @property
+    def cache(self) -> Cache:
+        """The app's cache.
+
+        Raises:
+            AppKitError: When the session belongs to no app.
+        """
+        return app_context(self.db).cache
 
     @property
     def plugins(self) -> PluginManager:
