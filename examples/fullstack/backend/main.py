@@ -4,6 +4,7 @@ import asyncio
 
 import typer
 from appkit import AppKit
+from appkit.repository.migrations import Migrations
 
 from api.routes import comments, exports, posts
 from core.settings import DeskSettings
@@ -23,15 +24,7 @@ commands = typer.Typer(help="The desk's own commands; `appkit` has the others.",
 @commands.command()
 def upgrade_database() -> None:
     """Apply the migrations that the database has not seen yet."""
-    from appkit.repository.migrations import Migrations
-
-    async def upgrade() -> str:
-        try:
-            return await Migrations(kit.database, kit.settings.database.migrations).upgrade()
-        finally:
-            await kit.database.dispose()
-
-    print(asyncio.run(upgrade()))
+    print(asyncio.run(migrate()))
 
 
 @commands.command()
@@ -40,6 +33,14 @@ def seed() -> None:
     from seed import plant
 
     print(asyncio.run(plant(kit)))
+
+
+async def migrate() -> str:
+    """Bring the database to the state that the models need."""
+    try:
+        return await Migrations(kit.database, kit.settings.database.migrations).upgrade()
+    finally:
+        await kit.database.dispose()
 
 
 if __name__ == "__main__":

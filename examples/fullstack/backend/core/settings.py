@@ -1,4 +1,4 @@
-"""What the desk reads from its environment: appkit's settings, with the desk's own places as defaults."""
+"""What the desk reads from its environment: appkit's settings, some with other defaults."""
 
 from pathlib import Path
 
@@ -9,21 +9,9 @@ BACKEND = Path(__file__).resolve().parents[1]
 DIST = BACKEND.parent / "frontend" / "dist"
 
 
-class DeskDatabaseSettings(DatabaseSettings):
-    """The database, whose migrations lie beside the models."""
-
-    migrations: Path = BACKEND / "repository" / "migrations"
-
-
-class DeskFrontendSettings(FrontendSettings):
-    """The frontend, served from here once it is built."""
-
-    dist: Path | None = DIST if DIST.is_dir() else None
-
-
 class DeskSettings(Settings):
-    """The desk's settings."""
+    """The desk's settings: run from anywhere, it finds its migrations and, once they are built, its pages."""
 
-    app_name: str = "Desk"
-    database: DeskDatabaseSettings = DeskDatabaseSettings()
-    frontend: DeskFrontendSettings = DeskFrontendSettings()
+    app_name: str = "Pilcrow"
+    database: DatabaseSettings = DatabaseSettings(migrations=BACKEND / "repository" / "migrations" / "versions")
+    frontend: FrontendSettings = FrontendSettings(dist=DIST if DIST.is_dir() else None)

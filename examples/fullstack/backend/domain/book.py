@@ -5,52 +5,47 @@ from datetime import date
 from pathlib import Path
 
 from fpdf import FPDF
+from fpdf.fonts import TTFFont
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 FONTS = Path(__file__).parent / "fonts"
-INK, QUIET, ACCENT = (29, 43, 48), (96, 106, 110), (15, 91, 91)
+INK, QUIET, ACCENT = "#1d2b30", "#606a6e", "#0f5b5b"
 LINE, INDENT = 5.6, 6.0  # Millimetres.
+EMPHASIS = {"strong": "B", "em": "I", "s": "S", "a": ""}
 
 
 class Book(FPDF):
-    """A small book that grows by one post at a time.
-
-    Raw HTML stays text and pictures stay links: making a book fetches nothing.
-
-    Args:
-        title: What the cover says.
-        author: Whose work it is.
-        day: When it was made.
-    """
+    """A small book that grows by one post at a time; pictures stay links, so making it fetches nothing."""
 
     def __init__(self, title: str, author: str, day: date) -> None:
         super().__init__(format=(148, 210))
         self.set_title(title)
         self.set_author(author)
         self.set_margins(20, 20)
-        self.c_margin = 0.0
         self.set_auto_page_break(auto=True, margin=22)
+        self.c_margin = 0.0
         for style, weight in {"": "Regular", "B": "Bold", "I": "Italic", "BI": "Bold"}.items():
             self.add_font("serif", style, FONTS / f"IBMPlexSerif-{weight}.ttf")
-        self.add_font("mono", "", FONTS / "IBMPlexMono-Regular.ttf")
-        self._markdown = MarkdownIt("commonmark", {"html": False}).disable("image")
+            self.add_font("mono", style, FONTS / "IBMPlexMono-Regular.ttf")
+        self._markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
         self._lists: list[int | None] = []  # The next number of each open list; None where it has bullets.
+        self._rows: list[list[str]] = []  # The open table's.
         self._quotes = 0
         self.add_page()
         self.set_y(70)
-        self._paragraph(title, 26, "B")
-        self._paragraph(author, 13, "I", QUIET)
-        self._paragraph(written(day), 9, color=ACCENT)
+        self._line(title, 26, "B")
+        self._line(author, 13, "I", QUIET)
+        self._line(_written(day), 9, color=ACCENT)
 
     def add_post(self, title: str, subtitle: str | None, day: date | None, content: str) -> None:
         """Set one post, from the top of a new page; one without a day is a draft."""
         self.add_page()
         self.start_section(title)
-        self._paragraph(title, 20, "B")
+        self._line(title, 20, "B")
         if subtitle:
-            self._paragraph(subtitle, 12, "I", QUIET)
-        self._paragraph(written(day) if day else "Draft", 8, color=ACCENT)
+            self._line(subtitle, 12, "I", QUIET)
+        self._line(_written(day) if day else "Draft", 8, color=ACCENT)
         self.ln(4)
         for token in self._markdown.parse(content):
             self._block(token)
@@ -58,6 +53,12 @@ class Book(FPDF):
     def bind(self) -> bytes:
         """The finished file."""
         return bytes(self.output())
+
+    def close(self) -> None:
+        """Let go of the typefaces' files."""
+        for font in self.fonts.values():
+            if isinstance(font, TTFFont):
+                font.close()
 
     def footer(self) -> None:
         """Number every page but the cover."""
@@ -73,65 +74,57 @@ class Book(FPDF):
 
     def _block(self, token: Token) -> None:
         match token.type:
+            case "inline" if self._rows:
+                self._rows[-1].append("".join(child.content for child in token.children or ()))
+            case "inline":
+                self._inline(token.children or ())
             case "heading_open":
                 self.ln(2)
                 self._type(16 - 1.5 * int(token.tag[1]), "B")
-            case "paragraph_open" if self._quotes:
-                self._type(10, "I", QUIET)
             case "paragraph_open":
-                self._type(10)
-            case "inline":
-                self._inline(token.children or ())
+                self._type(10, "I" if self._quotes else "")
             case "heading_close" | "paragraph_close":
                 self.ln(LINE if token.hidden else LINE + 2.5)
             case "bullet_list_open" | "ordered_list_open":
                 self._lists.append(int(token.attrGet("start") or 1) if token.tag == "ol" else None)
                 self._indent(INDENT)
+            case "list_item_open":
+                self._mark_item()
             case "bullet_list_close" | "ordered_list_close":
                 self._lists.pop()
                 self._indent(-INDENT)
                 self.ln(1.5)
-            case "list_item_open":
-                self._mark_item()
-            case "blockquote_open":
-                self._quotes += 1
-                self._indent(INDENT)
-            case "blockquote_close":
-                self._quotes -= 1
-                self._indent(-INDENT)
+            case "blockquote_open" | "blockquote_close":
+                self._quotes += token.nesting
+                self._indent(token.nesting * INDENT)
             case "fence" | "code_block":
-                self._type(8.5, family="mono")
-                self.multi_cell(0, 4.6, token.content.rstrip("\n"), align="L", new_x="LMARGIN", new_y="NEXT")
-                self.ln(2.5)
+                self._line(token.content.rstrip("\n"), 8.5, family="mono")
+            case "tr_open":
+                self._rows.append([])
+            case "table_close":
+                widths = [max(map(len, column)) for column in zip(*self._rows, strict=True)]
+                rows = ("  ".join(map(str.ljust, row, widths)) for row in self._rows)
+                self._line("\n".join(rows), 8.5, family="mono")
+                self._rows = []
             case "hr":
-                self._paragraph("* * *", 10, color=QUIET)
+                self._line("* * *", 10, color=QUIET)
 
     def _inline(self, tokens: Sequence[Token]) -> None:
         """Set the words of a paragraph, starting from the type that is set."""
-        size, color, base = self.font_size_pt, self.text_color, self.font_style
-        emphasis, link = "", ""
+        size, styles, link = self.font_size_pt, [self.font_style], ""
         for token in tokens:
-            match token.type:
-                case "text":
-                    self.write(LINE, token.content, link)
-                case "softbreak":
-                    self.write(LINE, " ", link)
-                case "hardbreak":
-                    self.ln(LINE)
-                case "code_inline":
-                    self.set_font("mono", "", size * 0.9)
-                    self.write(LINE, token.content, link)
-                case "strong_open" | "em_open":
-                    emphasis += "B" if token.tag == "strong" else "I"
-                case "strong_close" | "em_close":
-                    emphasis = emphasis[:-1]
-                case "link_open":
-                    href = str(token.attrGet("href"))
-                    link = href if href.startswith(("https:", "http:", "mailto:")) else ""
-                case "link_close":
-                    link = ""
-            self.set_font("serif", "".join(sorted({*base, *emphasis})), size)
-            self.set_text_color(ACCENT if link else color)
+            if token.nesting > 0:
+                styles.append(EMPHASIS[token.tag])
+                href = str(token.attrGet("href"))
+                link = href if href.startswith(("https:", "http:", "mailto:")) else link
+            elif token.nesting < 0:
+                styles.pop()
+                link = "" if token.tag == "a" else link
+            else:
+                family = "mono" if token.type == "code_inline" else "serif"
+                color = ACCENT if link else QUIET if self._quotes else INK
+                self._type(size, "".join(sorted({*"".join(styles)})), color, family)
+                self.write(LINE, {"softbreak": " ", "hardbreak": "\n"}.get(token.type, token.content), link)
 
     def _mark_item(self) -> None:
         number = self._lists[-1]
@@ -141,12 +134,12 @@ class Book(FPDF):
         self.set_x(self.l_margin - INDENT)
         self.cell(INDENT, LINE, "\u2022" if number is None else f"{number}.")
 
-    def _paragraph(self, text: str, size: float, style: str = "", color: tuple[int, int, int] = INK) -> None:
-        self._type(size, style, color)
+    def _line(self, text: str, size: float, style: str = "", color: str = INK, family: str = "serif") -> None:
+        self._type(size, style, color, family)
         self.multi_cell(0, size * 0.5, text, align="L", new_x="LMARGIN", new_y="NEXT")
         self.ln(2)
 
-    def _type(self, size: float, style: str = "", color: tuple[int, int, int] = INK, *, family: str = "serif") -> None:
+    def _type(self, size: float, style: str = "", color: str = INK, family: str = "serif") -> None:
         self.set_font(family, style, size)
         self.set_text_color(color)
 
@@ -155,6 +148,5 @@ class Book(FPDF):
         self.set_x(self.l_margin)
 
 
-def written(day: date) -> str:
-    """A day as people write it."""
+def _written(day: date) -> str:
     return f"{day.day} {day:%B %Y}"

@@ -5,12 +5,6 @@ from uuid import UUID
 from appkit import Event
 
 
-class CommentAdded(Event):
-    """Someone commented on a post."""
-
-    comment_id: UUID
-
-
 class ExportRequested(Event):
     """Someone wants their posts as a PDF."""
 

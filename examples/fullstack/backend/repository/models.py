@@ -49,7 +49,8 @@ class Comment(BaseTableModel):
 
 
 Post.comment_count = column_property(
-    select(func.count(Comment.id)).where(Comment.post_id == Post.id).correlate_except(Comment).scalar_subquery()
+    select(func.count(Comment.id)).where(Comment.post_id == Post.id).correlate_except(Comment).scalar_subquery(),
+    expire_on_flush=False,  # Else every change of a post would forget it.
 )
 
 

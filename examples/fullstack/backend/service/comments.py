@@ -6,7 +6,6 @@ from appkit import BaseService
 from appkit.repository.pagination import Page, keyset_page
 from sqlalchemy import select
 
-from domain.events import CommentAdded
 from exceptions import NotPublishedException
 from repository.models import Comment
 from service.posts import PostService
@@ -37,5 +36,4 @@ class CommentService(BaseService):
             raise NotPublishedException
         comment = await self.save(Comment(post_id=post.id, author_id=author_id, content=content))
         await self.db.refresh(comment)
-        self.emit(CommentAdded(comment_id=comment.id))
         return comment

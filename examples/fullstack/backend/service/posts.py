@@ -14,7 +14,12 @@ from repository.models import Post
 
 
 class PostService(BaseService):
-    """What people do with posts."""
+    """What people do with posts. Only its author may change one.
+
+    Raises:
+        PostNotFoundException: When there is no such post, or it is somebody else's draft.
+        NotYourPostException: When somebody else published it.
+    """
 
     async def published(self, cursor: str | None, size: int) -> Page[Post]:
         """What everybody may read, the latest first."""
@@ -29,11 +34,7 @@ class PostService(BaseService):
         return await keyset_page(self.db, posts, order=[Post.id.desc()], cursor=cursor, size=size)
 
     async def read(self, post_id: UUID, reader_id: UUID | None) -> Post:
-        """One post.
-
-        Raises:
-            PostNotFoundException: When there is none, or it is somebody else's draft.
-        """
+        """A published post, or one's own draft."""
         post = await self.db.get(Post, post_id)
         if post is None or (post.published_at is None and post.author_id != reader_id):
             raise PostNotFoundException
@@ -46,12 +47,7 @@ class PostService(BaseService):
         return post
 
     async def edit(self, post_id: UUID, author_id: UUID, changes: Mapping[str, Any]) -> Post:
-        """Change what a post says.
-
-        Raises:
-            PostNotFoundException: When there is none, or it is somebody else's draft.
-            NotYourPostException: When somebody else published it.
-        """
+        """Change what a post says."""
         post = await self._own(post_id, author_id)
         for name, value in changes.items():
             setattr(post, name, value)
@@ -61,8 +57,6 @@ class PostService(BaseService):
         """Let everybody read a post.
 
         Raises:
-            PostNotFoundException: When there is none, or it is somebody else's draft.
-            NotYourPostException: When somebody else published it.
             AlreadyPublishedException: When it was published before.
         """
         post = await self._own(post_id, author_id)
@@ -72,12 +66,7 @@ class PostService(BaseService):
         return await self.save(post)
 
     async def remove(self, post_id: UUID, author_id: UUID) -> None:
-        """Delete a post, and its comments with it.
-
-        Raises:
-            PostNotFoundException: When there is none, or it is somebody else's draft.
-            NotYourPostException: When somebody else published it.
-        """
+        """Delete a post, and its comments with it."""
         await self.delete(await self._own(post_id, author_id))
 
     async def _own(self, post_id: UUID, author_id: UUID) -> Post:

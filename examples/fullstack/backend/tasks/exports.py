@@ -1,7 +1,9 @@
 """Exports: the PDF is made here, in a thread, while the page that asked for it shows how far it is."""
 
+from contextlib import closing
+
 from anyio import to_thread
-from appkit import TaskContext, TaskRouter
+from appkit import TaskContext, TaskRouter, TaskSession
 from appkit.repository.base import utcnow
 
 from domain.book import Book
@@ -13,25 +15,25 @@ router = TaskRouter()
 
 
 @router.on(ExportRequested)
-async def make_export(event: ExportRequested, ctx: TaskContext) -> None:
-    """Set somebody's posts as a book, one after the other. It may run twice, and then makes the same book again."""
+async def make_export(event: ExportRequested, ctx: TaskContext, db: TaskSession) -> None:
+    """Set somebody's posts as a book, one after the other; kept with the task's own end, the book is made once."""
 
     async def report(state: ExportState, progress: int, step: str) -> None:
         await ctx.progress(progress, step)
-        async with ctx.session() as db:
-            await ExportService(db).report(event.export_id, state, progress, step)
+        async with ctx.session() as now:
+            await ExportService(now).report(event.export_id, state, progress, step)
 
-    async with ctx.read_session(primary=True) as db:
-        owner, posts = await ExportService(db).material(event.export_id)
+    async with ctx.session() as before:
+        owner, posts = await ExportService(before).material(event.export_id)
     try:
-        book = await to_thread.run_sync(Book, "Collected posts", owner.name, utcnow().date())
-        for number, post in enumerate(posts):
-            await report("running", round(90 * number / len(posts)), f"Setting “{post.title}”")
-            await to_thread.run_sync(book.add_post, post.title, post.subtitle, post.published_at, post.content)
-        await report("running", 90, "Binding")
-        content = await to_thread.run_sync(book.bind)
+        with closing(await to_thread.run_sync(Book, "Collected posts", owner.name, utcnow().date())) as book:
+            for number, post in enumerate(posts):
+                await report("running", round(90 * number / len(posts)), f"Setting “{post.title}”")
+                await to_thread.run_sync(book.add_post, post.title, post.subtitle, post.published_at, post.content)
+            await report("running", 90, "Binding")
+            content = await to_thread.run_sync(book.bind)
     except Exception:
-        await report("failed", 0, "Something went wrong. It will be tried again.")
+        last = ctx.attempt >= ctx.settings.tasks.max_attempts
+        await report("failed" if last else "queued", 0, "It could not be made" if last else "Waiting for another try")
         raise
-    async with ctx.session() as db:
-        await ExportService(db).finish(event.export_id, content)
+    await ExportService(db).finish(event.export_id, content)

@@ -1,0 +1,88 @@
+from datetime import timedelta
+
+from appkit.repository.base import utcnow
+from sqlalchemy import select, update
+
+from domain.book import Book
+from exceptions import ExportNotFoundException, ExportNotReadyException
+from repository.models import Export
+from service.exports import ExportService
+
+
+async def test_export_is_made_in_the_background(write, auth_client, tasks, assert_error):
+    await write("One", publish=True)
+    await write("Two")
+    requested = await auth_client.post("/api/exports")
+    export = requested.json()
+    url = f"/api/exports/{export['id']}"
+    assert requested.status_code == 201
+    assert (export["state"], export["progress"], export["size"]) == ("queued", 0, None)
+    assert_error(await auth_client.get(f"{url}/file"), ExportNotReadyException)
+
+    await tasks.run()
+
+    done = (await auth_client.get(url)).json()
+    file = await auth_client.get(f"{url}/file")
+    assert (done["state"], done["progress"]) == ("done", 100)
+    assert file.headers["content-type"] == "application/pdf"
+    assert "attachment" in file.headers["content-disposition"]
+    assert file.content.startswith(b"%PDF-")
+    assert len(file.content) == done["size"]
+    assert [item["id"] for item in (await auth_client.get("/api/exports")).json()] == [export["id"]]
+
+
+async def test_export_says_how_far_it_is_at_each_post(write, auth_client, tasks, monkeypatch):
+    reports: list[tuple[str, int, str]] = []
+    report = ExportService.report
+
+    async def listen(self, export_id, state, progress, step):
+        reports.append((state, progress, step))
+        await report(self, export_id, state, progress, step)
+
+    monkeypatch.setattr(ExportService, "report", listen)
+    for title in ("One", "Two", "Three"):
+        await write(title)
+    await auth_client.post("/api/exports")
+    await tasks.run()
+    assert reports == [
+        ("running", 0, "Setting “One”"),
+        ("running", 30, "Setting “Two”"),
+        ("running", 60, "Setting “Three”"),
+        ("running", 90, "Binding"),
+        ("done", 100, "Ready"),
+    ]
+
+
+async def test_export_that_breaks_waits_for_another_try(write, auth_client, tasks, monkeypatch):
+    await write()
+    export = (await auth_client.post("/api/exports")).json()
+    with monkeypatch.context() as broken:
+        broken.setattr(Book, "bind", lambda _: 1 / 0)
+        await tasks.run(check=False)
+    waiting = (await auth_client.get(f"/api/exports/{export['id']}")).json()
+    assert (waiting["state"], waiting["step"]) == ("queued", "Waiting for another try")
+
+
+async def test_making_a_book_never_holds_the_event_loop(write, auth_client, tasks, never_blocks):
+    await write(content="Words and *more* words.\n\n" * 2000)
+    await auth_client.post("/api/exports")
+    await tasks.run()
+
+
+async def test_export_is_its_owners_alone(auth_client, other, assert_error):
+    export = (await auth_client.post("/api/exports")).json()
+    assert_error(await other.get(f"/api/exports/{export['id']}"), ExportNotFoundException)
+    assert_error(await other.get(f"/api/exports/{export['id']}/file"), ExportNotFoundException)
+    assert (await other.get("/api/exports")).json() == []
+
+
+async def test_export_is_gone_after_its_time(auth_client, tasks, db, assert_error):
+    old = (await auth_client.post("/api/exports")).json()
+    await tasks.run()
+    await db.execute(update(Export).values(expires_at=utcnow() - timedelta(seconds=1)))
+    assert_error(await auth_client.get(f"/api/exports/{old['id']}"), ExportNotFoundException)
+    assert (await auth_client.get("/api/exports")).json() == []
+
+    new = (await auth_client.post("/api/exports")).json()
+    await tasks.run()
+    assert [str(kept) for kept in await db.scalars(select(Export.id))] == [new["id"]]

@@ -1,0 +1,94 @@
+import pytest
+
+from exceptions import AlreadyPublishedException, NotYourPostException, PostNotFoundException
+
+
+async def test_post_starts_as_a_draft_with_its_author(auth_client):
+    answer = await auth_client.post("/api/posts", json={"title": "  A title ", "content": "Words"})
+    post = answer.json()
+    assert answer.status_code == 201
+    assert post["title"] == "A title"
+    assert post["author"]["name"] == "user"
+    assert (post["published_at"], post["comment_count"], post["subtitle"]) == (None, 0, None)
+
+
+async def test_post_needs_somebody_signed_in(client):
+    assert (await client.post("/api/posts", json={"title": "A", "content": "B"})).status_code == 401
+    assert (await client.get("/api/posts/mine")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"title": " ", "content": "B"}, "title"),
+        ({"title": "A" * 201, "content": "B"}, "title"),
+        ({"title": "A", "content": ""}, "content"),
+        ({"title": "A", "content": "B", "subtitle": "C" * 301}, "subtitle"),
+    ],
+)
+async def test_post_is_refused_field_by_field(auth_client, body, field):
+    answer = await auth_client.post("/api/posts", json=body)
+    assert answer.status_code == 422
+    assert [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_published_posts_come_in_pages_latest_first(write, client, count_queries):
+    for number in range(5):
+        await write(f"Post {number}", publish=True)
+    await write("A draft")
+    with count_queries(max=1):
+        first = (await client.get("/api/posts", params={"size": 3})).json()
+    second = (await client.get("/api/posts", params={"size": 3, "cursor": first["next_cursor"]})).json()
+    titles = [post["title"] for page in (first, second) for post in page["items"]]
+    assert titles == ["Post 4", "Post 3", "Post 2", "Post 1", "Post 0"]
+    assert second["next_cursor"] is None
+
+
+async def test_page_refuses_a_damaged_cursor(client):
+    assert (await client.get("/api/posts", params={"cursor": "nonsense"})).status_code == 422
+
+
+async def test_own_posts_include_drafts(write, auth_client):
+    await write("Published", publish=True)
+    await write("Draft")
+    mine = (await auth_client.get("/api/posts/mine")).json()["items"]
+    assert [post["title"] for post in mine] == ["Draft", "Published"]
+
+
+async def test_draft_is_its_authors_alone(write, auth_client, other, assert_error):
+    url = f"/api/posts/{(await write())['id']}"
+    assert (await auth_client.get(url)).status_code == 200
+    for method, path in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/publish"), ("GET", "/comments")]:
+        answer = await other.request(method, url + path, json={} if method == "PATCH" else None)
+        assert_error(answer, PostNotFoundException)
+
+
+async def test_published_post_is_changed_by_its_author_only(write, auth_client, other, assert_error):
+    url = f"/api/posts/{(await write(publish=True))['id']}"
+    assert (await other.get(url)).status_code == 200
+    assert_error(await other.patch(url, json={"title": "Mine now"}), NotYourPostException)
+    assert_error(await other.delete(url), NotYourPostException)
+
+    changed = (await auth_client.patch(url, json={"title": "Still mine"})).json()
+    assert (changed["title"], changed["content"]) == ("Still mine", "Some *words*.")
+    assert changed["updated_at"] > changed["created_at"]
+
+
+async def test_change_can_clear_the_subtitle_but_not_the_title(write, auth_client):
+    url = f"/api/posts/{(await write())['id']}"
+    await auth_client.patch(url, json={"subtitle": "A subtitle"})
+    assert (await auth_client.patch(url, json={"subtitle": None})).json()["subtitle"] is None
+    assert (await auth_client.patch(url, json={"title": None})).status_code == 422
+
+
+async def test_post_is_published_once(write, auth_client, assert_error):
+    post = await write(publish=True)
+    assert post["published_at"] is not None
+    assert_error(await auth_client.post(f"/api/posts/{post['id']}/publish"), AlreadyPublishedException)
+
+
+async def test_deleted_post_is_gone_with_its_comments(write, auth_client, assert_error):
+    url = f"/api/posts/{(await write(publish=True))['id']}"
+    await auth_client.post(f"{url}/comments", json={"content": "Words"})
+    assert (await auth_client.delete(url)).status_code == 204
+    assert_error(await auth_client.get(url), PostNotFoundException)
