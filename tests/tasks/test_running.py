@@ -1,11 +1,12 @@
 """From the commit to the end of a task."""
 
+# The fixture `app` has no type that tests can import, and so its decorators have none.
+# mypy: disable-error-code="untyped-decorator"
+
 import asyncio
 import logging
 from time import perf_counter
 from uuid import UUID, uuid4
-
-import pytest
 
 from appkit.core import context
 from appkit.domain.events import Event
@@ -42,10 +43,9 @@ async def test_rolled_back_task_never_runs(app):
     async def note() -> None:
         raise AssertionError
 
-    with pytest.raises(ValueError, match="no"):
-        async with app.session() as db:
-            enqueue(db, note)
-            raise ValueError("no")
+    async with app.session() as db:
+        enqueue(db, note)
+        await db.rollback()
 
     assert await app.rows() == []
 
@@ -72,7 +72,7 @@ async def test_subscriber_gets_the_event_itself(app):
 
 async def test_commit_to_start_takes_milliseconds(make_app):
     app = await make_app(poll_interval=5)
-    started = asyncio.Queue()
+    started: asyncio.Queue[float] = asyncio.Queue()
 
     @app.router.task
     async def note() -> None:

@@ -1,6 +1,6 @@
 """TaskSession and TaskContext: what a task may ask for in its signature."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from typing import Annotated
 
@@ -53,8 +53,13 @@ class RunningTask:
         await self._lease.broker.queue.report(self._lease.task, {"percent": percent, "step": step})
 
 
-async def _task_session() -> AsyncIterator[AsyncSession]:
+def _task_session() -> AsyncGenerator[AsyncSession, None]:
     lease = current_lease()
+    lease.session = _session(lease)
+    return lease.session
+
+
+async def _session(lease: Lease) -> AsyncGenerator[AsyncSession, None]:
     async with lease.broker.database.session() as session:
         try:
             yield session

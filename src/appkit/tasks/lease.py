@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.ext.asyncio import AsyncSession
 from taskiq.exceptions import NoResultError
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
@@ -33,6 +34,8 @@ class Lease:
         self.labels: dict[str, Any] = {}
         self.runner: asyncio.Task[Any] | None = None
         """Taskiq's callback, once it has begun."""
+        self.session: AsyncGenerator[AsyncSession, None] | None = None
+        """The `TaskSession`, which Taskiq doesn't close when the teardown of another dependency fails."""
         self.closing = False
         """Whether the row is about to be closed, and it's too late to cancel."""
         self.settled = False
@@ -128,6 +131,8 @@ class Leases:
             return
         lease.closing = True
         try:
+            if lease.session is not None:
+                await lease.session.aclose()
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 return  # It is given back with everything else.
             if not await self._persist(lambda: self._close(lease, error)):

@@ -1,0 +1,102 @@
+"""A process that is killed loses nothing, and does nothing twice that it does in its `TaskSession`.
+
+How often it is killed says `APPKIT_TEST_KILLS`.
+"""
+
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+from sqlalchemy import Engine, create_engine, make_url, text
+
+KILLS = int(os.environ.get("APPKIT_TEST_KILLS", "3"))
+
+
+@contextmanager
+def serving(directory: Path, database_url: str) -> Iterator[httpx2.Client]:
+    """The app in a process of its own, which is killed when the block ends."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "DATABASE_URL": database_url,
+        "TASKS_LEASE": "3",
+        "LOGGING_LEVEL": "WARNING",
+        "ENVIRONMENT": "test",
+    }
+    command = [sys.executable, "-m", "uvicorn", "crash_app:app", "--port", str(port), "--log-level", "warning"]
+    command += ["--app-dir", str(Path(__file__).parent)]
+    with (directory / "log").open("ab") as log:
+        process = subprocess.Popen(command, cwd=directory, env=environment, stdout=log, stderr=log)
+    try:
+        with httpx2.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=10) as client:
+            wait_for_answer(client, process, directory / "log")
+            yield client
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+def wait_for_answer(client: httpx2.Client, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        assert process.poll() is None, log.read_text()
+        try:
+            if client.get("/ping").status_code == 200:
+                return
+        except httpx2.TransportError:
+            time.sleep(0.05)
+    raise AssertionError(log.read_text())
+
+
+def test_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path, database_url: str) -> None:
+    engine = create_engine(make_url(database_url).set(drivername=sync_driver(database_url)))
+    accepted = 0
+    for _ in range(KILLS if database_url.startswith("sqlite") else max(1, KILLS // 3)):
+        with serving(tmp_path, database_url) as client:
+            if accepted:
+                wait_until_done(engine, 10.0)
+                assert_nothing_lost(engine, accepted)
+            for number in range(10):
+                assert client.post("/bookmarks", json={"url": f"https://example.com/{number}"}).status_code == 201
+            accepted += 10
+            time.sleep(random.choice([0, random.uniform(0, 1.5)]))  # Right after the commit, or amid the tasks.
+    with serving(tmp_path, database_url):
+        wait_until_done(engine, 10.0)
+        assert_nothing_lost(engine, accepted)
+    engine.dispose()
+
+
+def wait_until_done(engine: Engine, seconds: float) -> None:
+    end = time.monotonic() + seconds
+    while states := count(engine, "SELECT state, count(*) FROM appkit_outbox WHERE state <> 'done' GROUP BY state"):
+        assert time.monotonic() < end, f"Not done after {seconds} s: {states}"
+        time.sleep(0.1)
+
+
+def assert_nothing_lost(engine: Engine, accepted: int) -> None:
+    bookmarks = count(engine, "SELECT id, count(*) FROM bookmark GROUP BY id")
+    fetched = count(engine, "SELECT bookmark_id, count(*) FROM fetched GROUP BY bookmark_id")
+    noticed = count(engine, "SELECT bookmark_id, count(*) FROM noticed GROUP BY bookmark_id")
+
+    assert len(bookmarks) == accepted
+    assert fetched == bookmarks  # Each of them once.
+    assert noticed.keys() == bookmarks.keys()  # Each at least once.
+
+
+def count(engine: Engine, query: str) -> Counter[str]:
+    with engine.connect() as connection:
+        return Counter({str(key): number for key, number in connection.execute(text(query))})
+
+
+def sync_driver(url: str) -> str:
+    return "sqlite" if url.startswith("sqlite") else "postgresql+psycopg"
