@@ -1,5 +1,6 @@
 """Where a request comes from, which is not for the request to say."""
 
+import logging
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
@@ -8,6 +9,8 @@ from starlette.requests import HTTPConnection
 from appkit.repository.context import AppContext
 
 Network = IPv4Network | IPv6Network
+
+_logger = logging.getLogger(__name__)
 
 
 def client_address(connection: HTTPConnection) -> str:
@@ -19,7 +22,10 @@ def client_address(connection: HTTPConnection) -> str:
     context: AppContext = connection.app.state.appkit
     peer = connection.client.host if connection.client else "127.0.0.1"
     forwarded = ",".join(connection.headers.getlist("x-forwarded-for"))
-    return resolve_address(peer, forwarded, context.settings.http.trusted_proxies)
+    trusted = context.settings.http.trusted_proxies
+    if forwarded and not trusted and (address := _parse(peer)) and address.is_private:
+        _warn(context, peer)
+    return resolve_address(peer, forwarded, trusted)
 
 
 def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
@@ -38,6 +44,20 @@ def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> st
             break
         found = before
     return str(found)
+
+
+class _Warned:
+    """Under this, an app remembers that it said so."""
+
+
+def _warn(context: AppContext, peer: str) -> None:
+    if _Warned not in context.resources:
+        context.resources[_Warned] = peer
+        _logger.warning(
+            "%s sends X-Forwarded-For, and HTTP_TRUSTED_PROXIES is not set. If it is a proxy of yours, "
+            "everybody behind it counts as one client.",
+            peer,
+        )
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:

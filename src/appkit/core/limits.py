@@ -120,6 +120,8 @@ def parse_rule(rule: str) -> RateLimitItem:
 
 def _network(key: Key) -> str | int:
     """An IPv6 address's /64, an IPv4 address out of IPv6, and any other key as it is."""
+    if not isinstance(key, Key):
+        raise AppKitError(f"A rate limit counts for a string, a number, a UUID or an address, not for {key!r}.")
     if isinstance(key, int):
         return key
     try:

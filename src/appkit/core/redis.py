@@ -43,7 +43,7 @@ class BestEffort:
                 answer = await call()
         except self._failures as exc:
             if self._resumes_at is None:
-                _logger.warning("Redis does not answer (%r). %s", exc, self._loss)
+                _logger.warning("Redis does not answer (%s). %s", str(exc) or type(exc).__name__, self._loss)
             self._resumes_at = monotonic() + PATIENCE
             return otherwise
         if self._resumes_at is not None:

@@ -1,0 +1,360 @@
+"""The cache: the same in memory and in Redis, made once for all who ask, and never older than an invalidation."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from redis.asyncio import Redis
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from appkit.core import cache as core_cache, redis as core_redis
+from appkit.core.cache import Cache
+from appkit.exceptions import AppKitError
+
+MakeCache = Callable[[], Cache]
+
+
+class Post(BaseModel):
+    id: int
+    title: str
+    at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+    price: Decimal = Decimal("1.10")
+
+
+@dataclass
+class Point:
+    x: int
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+    async with Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+def redis_cache(redis: "Redis", redis_prefix: str) -> MakeCache:
+    """A cache as each instance has one."""
+    return lambda: Cache(redis, prefix=redis_prefix)
+
+
+@pytest.fixture(params=["memory", "redis"])
+def cache(request: pytest.FixtureRequest) -> Cache:
+    return Cache() if request.param == "memory" else request.getfixturevalue("redis_cache")()
+
+
+class Loader:
+    """Makes values, counts how often, and waits when told to."""
+
+    def __init__(self, value: object = 1) -> None:
+        self.value = value
+        self.calls = 0
+        self.started = asyncio.Event()
+        self.may_end = asyncio.Event()
+        self.may_end.set()
+
+    async def __call__(self) -> object:
+        self.calls += 1
+        value = self.value
+        self.started.set()
+        await self.may_end.wait()
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (Post(id=1, title="Grüße\n"), Post),
+        ([Post(id=1, title="a"), Post(id=2, title="b")], list[Post]),
+        (Point(3), Point),
+        ({"a": [1, None]}, dict[str, list[int | None]]),
+        (datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), datetime),
+        (UUID(int=7), UUID),
+        ({1, 2}, set[int]),
+        ("", str),
+        (None, TypeAdapter(Post | None)),
+    ],
+    ids=str,
+)
+async def test_value_comes_back_as_its_type(cache: Cache, value: object, kind: Any):
+    await cache.set("key", value, ttl=60)
+    assert await cache.get("key", kind) == value
+    assert await cache.get_or_set("key", Loader(), kind, ttl=60) == value
+
+
+async def test_nothing_is_none(cache: Cache):
+    assert await cache.get("key", int) is None
+
+
+async def test_first_answer_is_what_later_ones_are(cache: Cache):
+    """A loader may give less than the type; nobody gets an object that somebody else may change."""
+    loader = Loader([{"id": 1, "title": "a"}])
+    first = await cache.get_or_set("key", loader, list[Post], ttl=60)
+    assert first == [Post(id=1, title="a")]
+    first.clear()
+    assert await cache.get_or_set("key", loader, list[Post], ttl=60) == [Post(id=1, title="a")]
+    assert loader.calls == 1
+
+
+async def test_value_lives_for_its_ttl(cache: Cache):
+    await cache.set("short", 1, ttl=0.05)
+    await cache.set("long", 1, ttl=60)
+    await asyncio.sleep(0.06)
+    assert await cache.get("short", int) is None
+    assert await cache.get("long", int) == 1
+
+
+async def test_redis_forgets_everything_in_time(redis: "Redis", redis_cache: MakeCache, redis_prefix: str):
+    await redis_cache().get_or_set("key", Loader(), int, ttl=60, tags=["a"])
+    ages = [await redis.ttl(name) async for name in redis.scan_iter(f"{redis_prefix}*")]
+    assert len(ages) == 3
+    assert all(0 < age <= 60 + core_cache.LEASE for age in ages)
+
+
+async def test_memory_keeps_the_latest_used():
+    cache = Cache(max_entries=6)  # A value and its own tag, three times.
+    for number in range(3):
+        await cache.set(str(number), number, ttl=60)
+    assert await cache.get("0", int) == 0
+    await cache.set("3", 3, ttl=60)
+    assert [await cache.get(str(number), int) for number in range(4)] == [0, None, 2, 3]
+    assert len(cache._store._entries) <= 6  # type: ignore[union-attr] # It is the one in memory.
+
+
+async def test_delete_forgets_some_keys(cache: Cache):
+    for key in "abc":
+        await cache.set(key, 1, ttl=60)
+    await cache.delete("a", "b")
+    assert [await cache.get(key, int) for key in "abc"] == [None, None, 1]
+
+
+async def test_invalidate_forgets_what_has_one_of_the_tags(cache: Cache):
+    await cache.set("both", 1, ttl=60, tags=["posts", "ada"])
+    await cache.set("one", 1, ttl=60, tags=["posts"])
+    await cache.set("other", 1, ttl=60, tags=["comments"])
+    await cache.set("ada", 1, ttl=60)
+    await cache.invalidate("ada")
+    assert [await cache.get(key, int) for key in ("both", "one", "other", "ada")] == [None, 1, 1, 1]
+    await cache.invalidate("comments", "posts")
+    assert [await cache.get(key, int) for key in ("one", "other", "ada")] == [None, None, 1]
+
+
+async def test_tag_lives_as_long_as_what_has_it(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(core_cache, "LEASE", 0)
+    await cache.set("short", 1, ttl=0.05, tags=["posts"])
+    await cache.set("long", 1, ttl=60, tags=["posts"])
+    await cache.set("short", 1, ttl=0.05, tags=["posts"])
+    await asyncio.sleep(0.06)
+    assert await cache.get("long", int) == 1
+
+
+async def test_value_whose_tag_was_pushed_out_of_memory_is_gone():
+    """Else nothing could invalidate it."""
+    cache = Cache(max_entries=5)
+    await cache.set("key", 1, ttl=60, tags=["posts"])
+    for number in range(3):
+        cache._store._get("value:key")  # type: ignore[union-attr] # As if it were in use, and its tags weren't.
+        await cache._store.write(str(number), b"", 60)
+    assert await cache.get("key", int) is None
+
+
+async def test_one_of_many_makes_the_value(cache: Cache):
+    loader = Loader(Post(id=1, title="a"))
+    loader.may_end.clear()
+    asking = [asyncio.create_task(cache.get_or_set("key", loader, Post, ttl=60)) for _ in range(20)]
+    await loader.started.wait()
+    loader.may_end.set()
+    posts = await asyncio.gather(*asking)
+    assert loader.calls == 1
+    assert posts == [Post(id=1, title="a")] * 20
+    assert len({id(post) for post in posts}) == 20
+
+
+async def test_different_keys_are_made_side_by_side(cache: Cache):
+    slow, quick = Loader(), Loader(2)
+    slow.may_end.clear()
+    asking = asyncio.create_task(cache.get_or_set("slow", slow, int, ttl=60))
+    await slow.started.wait()
+    assert await cache.get_or_set("quick", quick, int, ttl=60) == 2
+    slow.may_end.set()
+    assert await asking == 1
+
+
+async def test_one_of_many_processes_makes_the_value(redis_cache: MakeCache):
+    loader = Loader()
+    loader.may_end.clear()
+    asking = [asyncio.create_task(redis_cache().get_or_set("key", loader, int, ttl=60)) for _ in range(5)]
+    await loader.started.wait()
+    await asyncio.sleep(0.1)
+    loader.may_end.set()
+    assert await asyncio.gather(*asking) == [1] * 5
+    assert loader.calls == 1
+
+
+async def test_another_process_takes_over_from_one_that_died(
+    redis_cache: MakeCache, redis: "Redis", redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(core_cache, "LEASE", 0.2)
+    await redis.set(f"{redis_prefix}:cache:lock:key", "of the dead", px=200)
+    began = time.monotonic()
+    assert await redis_cache().get_or_set("key", Loader(), int, ttl=60) == 1
+    assert 0.1 < time.monotonic() - began < 2
+
+
+async def test_loader_slower_than_its_lease_keeps_its_value_and_leaves_others_alone(
+    redis_cache: MakeCache, redis: "Redis", redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(core_cache, "LEASE", 0.05)
+    slow = Loader()
+    slow.may_end.clear()
+    asking = asyncio.create_task(redis_cache().get_or_set("key", slow, int, ttl=60))
+    await slow.started.wait()
+    await asyncio.sleep(0.1)
+    await redis.set(f"{redis_prefix}:cache:lock:key", "of another", px=10_000)
+    slow.may_end.set()
+    assert await asking == 1
+    assert await redis.get(f"{redis_prefix}:cache:lock:key") == b"of another"
+
+
+async def test_everybody_who_waited_gets_the_exception_and_nothing_is_kept(cache: Cache):
+    loader = Loader(ZeroDivisionError("once"))
+    loader.may_end.clear()
+    asking = [asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60)) for _ in range(5)]
+    await loader.started.wait()
+    await asyncio.sleep(0)
+    loader.may_end.set()
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    assert [type(answer) for answer in answers] == [ZeroDivisionError] * 5
+    assert loader.calls == 1
+    assert await cache.get_or_set("key", Loader(), int, ttl=60) == 1
+
+
+async def test_another_one_takes_over_from_who_was_cancelled(cache: Cache):
+    loader = Loader()
+    loader.may_end.clear()
+    first, *others = [asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60)) for _ in range(5)]
+    await loader.started.wait()
+    await asyncio.sleep(0.05)
+    first.cancel()
+    loader.may_end.set()
+    assert await asyncio.gather(*others) == [1] * 4
+    assert loader.calls == 2
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_who_gives_up_waiting_stops_nobody(cache: Cache):
+    loader = Loader()
+    loader.may_end.clear()
+    first, second = [asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60)) for _ in range(2)]
+    await loader.started.wait()
+    await asyncio.sleep(0.05)
+    second.cancel()
+    await asyncio.wait([second])
+    loader.may_end.set()
+    assert await first == 1
+
+
+def delete(cache: Cache) -> Awaitable[None]:
+    return cache.delete("key")
+
+
+def invalidate(cache: Cache) -> Awaitable[None]:
+    return cache.invalidate("posts")
+
+
+@pytest.mark.parametrize("forget", [delete, invalidate])
+async def test_value_read_before_an_invalidation_is_not_kept_after_it(
+    cache: Cache, forget: Callable[[Cache], Awaitable[None]]
+):
+    loader = Loader("old")
+    loader.may_end.clear()
+    early = asyncio.create_task(cache.get_or_set("key", loader, str, ttl=60, tags=["posts"]))
+    await loader.started.wait()
+    loader.value = "new"
+    await forget(cache)
+    late = asyncio.create_task(cache.get_or_set("key", loader, str, ttl=60, tags=["posts"]))
+    await asyncio.sleep(0.05)
+    loader.may_end.set()
+    assert await early == "old"
+    assert await late == "new"
+    assert await cache.get("key", str) == "new"
+
+
+async def test_invalidation_reaches_a_value_that_another_process_makes(redis_cache: MakeCache):
+    one, other = redis_cache(), redis_cache()
+    loader = Loader("old")
+    loader.may_end.clear()
+    early = asyncio.create_task(one.get_or_set("key", loader, str, ttl=60, tags=["posts"]))
+    await loader.started.wait()
+    loader.value = "new"
+    await other.invalidate("posts")
+    late = [asyncio.create_task(cache.get_or_set("key", loader, str, ttl=60, tags=["posts"])) for cache in (one, other)]
+    await asyncio.sleep(0.05)
+    loader.may_end.set()
+    assert await asyncio.gather(early, *late) == ["old", "new", "new"]
+
+
+async def test_value_that_no_longer_fits_its_type_is_made_anew(cache: Cache):
+    """After a deployment, say."""
+    await cache.set("key", {"headline": "a"}, ttl=60)
+    assert await cache.get("key", Post) is None
+    post = Post(id=1, title="a")
+    assert await cache.get_or_set("key", Loader(post), Post, ttl=60) == post
+    assert await cache.get("key", Post) == post
+
+
+async def test_loader_whose_value_does_not_fit_is_a_mistake(cache: Cache):
+    with pytest.raises(ValidationError):
+        await cache.get_or_set("key", Loader("text"), int, ttl=60)
+
+
+async def test_rows_are_refused(cache: Cache):
+    class Base(DeclarativeBase): ...
+
+    class Row(Base):
+        __tablename__ = "row"
+        id: Mapped[int] = mapped_column(primary_key=True)
+
+    row = Row(id=1)
+    with pytest.raises(AppKitError, match="give it a schema"):
+        await cache.set("key", row, ttl=60)
+    with pytest.raises(AppKitError, match="give it a schema"):
+        await cache.get_or_set("key", Loader([row]), list[Any], ttl=60)
+
+
+async def test_apps_on_one_redis_keep_apart(redis: "Redis", redis_prefix: str):
+    await Cache(redis, prefix=f"{redis_prefix}a").set("key", 1, ttl=60)
+    assert await Cache(redis, prefix=f"{redis_prefix}b").get("key", int) is None
+
+
+async def test_values_are_made_once_for_all_who_wait_while_redis_is_away(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(core_redis, "PATIENCE", 0.2)
+    async with Redis(port=1) as client:
+        cache, loader = Cache(client), Loader()
+        loader.may_end.clear()
+        asking = [asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60)) for _ in range(5)]
+        await loader.started.wait()
+        await asyncio.sleep(0.05)
+        loader.may_end.set()
+        assert await asyncio.gather(*asking) == [1] * 5
+        assert loader.calls == 1
+        assert await cache.get_or_set("key", loader, int, ttl=60) == 1
+        assert loader.calls == 2
+        await cache.set("key", 1, ttl=60)
+        await cache.delete("key")
+        assert await cache.get("key", int) is None
+    (message,) = caplog.messages
+    assert message.startswith("Redis does not answer")
+    assert message.endswith("Values are made anew each time, and invalidations are lost.")
