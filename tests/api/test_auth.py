@@ -194,6 +194,8 @@ async def test_me_and_refresh_know_what_became_of_the_account(auth_client, kit, 
         await session.execute(update(kit.context.user_model).values(change))
     assert_error(await auth_client.get("/api/auth/me"), SessionRevokedException)
     assert_error(await auth_client.post("/api/auth/refresh"), SessionRevokedException)
+    async with kit.session() as session:
+        assert await session.scalar(select(AuthSession.refresh_seq)) == 0
 
 
 @pytest.mark.parametrize("authorization", ["Bearer garbage", "Bearer", "Bearer ", "", "Basic dXNlcjpwYXNz", "\xff"])

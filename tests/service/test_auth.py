@@ -8,7 +8,12 @@ import pytest
 from argon2 import Parameters, PasswordHasher, Type
 from sqlalchemy import func, select, update
 
-from appkit.exceptions import InvalidCredentialsException, ServiceUnavailableException, SessionRevokedException
+from appkit.exceptions import (
+    InvalidCredentialsException,
+    RefreshReplayedException,
+    ServiceUnavailableException,
+    SessionRevokedException,
+)
 from appkit.kit import AppKit
 from appkit.plugins.hookspecs import hookimpl
 from appkit.repository.auth import AuthSession
@@ -146,6 +151,19 @@ async def test_tokens_carry_plugins_claims_and_still_do_when_refreshed(kit, app,
         assert Security.of(kit.context).tokens.read_access(token).claims["plan"] == f"pro for {user.email}"
 
 
+async def test_refresh_commits_the_end_of_a_session_before_it_refuses(kit, app, user, monkeypatch):
+    """Whoever lets the exception pass rolls back, and the thief would stay."""
+    pair = (await signin(kit, user)).tokens
+    async with kit.session() as session:
+        await AuthService(session).refresh(pair.refresh)
+        await session.execute(update(AuthSession).values(rotated_at=utcnow() - timedelta(minutes=1)))
+    with pytest.raises(RefreshReplayedException):
+        async with kit.session() as session:
+            await AuthService(session).refresh(pair.refresh)
+    async with kit.session() as session:
+        assert await session.scalar(select(AuthSession.revoked_reason)) == "refresh_replayed"
+
+
 async def test_user_is_read_in_one_statement_and_can_be_used_after(kit, app, user, count_queries):
     principal = Security.of(kit.context).tokens.read_access((await signin(kit, user)).tokens.access)
     with count_queries(max=1):
@@ -173,11 +191,15 @@ async def test_parallel_signins_keep_to_the_number_of_sessions(kit, app, user, m
         assert await session.scalar(live) == 3
 
 
-async def test_an_ended_session_makes_no_room(kit, app, user):
-    """Only live ones count: one that ran out is not the oldest to be revoked."""
+async def test_a_session_that_ran_out_takes_no_room(kit, app, user, monkeypatch):
+    auth = kit.settings.auth.model_copy(update={"max_sessions": 2})
+    monkeypatch.setattr(kit.context, "settings", kit.settings.model_copy(update={"auth": auth}))
     await signin(kit, user)
+    ended = (await signin(kit, user)).tokens
     async with kit.session() as session:
-        await session.execute(update(AuthSession).values(expires_at=utcnow() - timedelta(days=1)))
+        (session_id,) = Security.of(kit.context).tokens.session_ids(ended.access)
+        past = utcnow() - timedelta(days=1)
+        await session.execute(update(AuthSession).where(AuthSession.id == session_id).values(expires_at=past))
     await signin(kit, user)
     async with kit.session() as session:
         assert await session.scalar(select(func.count()).where(AuthSession.revoked_at.is_not(None))) == 0
