@@ -113,17 +113,20 @@ async def test_an_unknown_path_under_the_prefix_is_a_problem(tmp_path: Path) -> 
     assert missing.headers["content-type"] == "application/problem+json"
 
 
+async def add_and_fail(kit: AppKit) -> None:
+    async with kit.session() as db:
+        db.add(kit.context.user_model(email="a@example.com", email_key="a@example.com"))
+        await db.flush()
+        raise ZeroDivisionError
+
+
 async def test_a_session_commits_at_the_end_and_forgets_what_failed(tmp_path: Path) -> None:
     kit = AppKit(settings_in(tmp_path), discover=False)
-    user_model = kit.context.user_model
     async with kit.lifespan(work=False):
         with pytest.raises(ZeroDivisionError):
-            async with kit.session() as db:
-                db.add(user_model(email="a@example.com", email_key="a@example.com"))
-                await db.flush()
-                raise ZeroDivisionError
+            await add_and_fail(kit)
         async with kit.session() as db:
-            assert await db.scalar(select(func.count()).select_from(user_model)) == 0
+            assert await db.scalar(select(func.count()).select_from(kit.context.user_model)) == 0
 
 
 def test_nothing_is_built_before_it_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
