@@ -1,8 +1,9 @@
 import vue from '@vitejs/plugin-vue'
 import { fileURLToPath } from 'node:url'
+import { loadEnv } from 'vite'
 import { defineConfig } from 'vitest/config'
 
-export default defineConfig({
+export default defineConfig(({ mode }) => ({
   plugins: [vue()],
   resolve: { alias: { '@': fileURLToPath(new URL('./src', import.meta.url)) } },
   // Nothing is inlined: a data: URL would need its own line in the Content-Security-Policy.
@@ -11,7 +12,9 @@ export default defineConfig({
     host: '127.0.0.1',
     port: 5173,
     strictPort: true,
-    proxy: { '/api': { target: process.env.API_ORIGIN ?? 'http://127.0.0.1:8000' } },
+    proxy: {
+      '/api': { target: loadEnv(mode, import.meta.dirname, 'API_').API_ORIGIN ?? 'http://127.0.0.1:8000' },
+    },
   },
   test: {
     environment: 'jsdom',
@@ -19,4 +22,4 @@ export default defineConfig({
     setupFiles: 'tests/setup.ts',
     restoreMocks: true,
   },
-})
+}))

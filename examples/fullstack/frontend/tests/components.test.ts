@@ -223,6 +223,13 @@ describe('EditorView', () => {
   })
 })
 
+it('leaves a stranger’s post to its author', async () => {
+  store.commit('auth/signedIn', { ...ada, id: 'u9' })
+  answerWith({ 'GET /posts/7': { data: makePost('7') } })
+  const { router } = await open('/posts/7/edit')
+  await vi.waitFor(() => expect(router.currentRoute.value.fullPath).toBe('/posts/7'))
+})
+
 describe('MarkdownEditor', () => {
   it('applies a mark to the selection and shows the result', async () => {
     const wrapper = mount(MarkdownEditor, { props: { modelValue: 'plain bold' }, attachTo: document.body })
@@ -231,7 +238,7 @@ describe('MarkdownEditor', () => {
     await wrapper.get('[aria-label=Bold]').trigger('click')
     expect(wrapper.emitted('update:modelValue')).toEqual([['plain **bold**']])
     await wrapper.setProps({ modelValue: 'plain **bold**' })
-    expect(wrapper.get('.prose strong').text()).toBe('bold')
+    await vi.waitFor(() => expect(wrapper.get('.prose strong').text()).toBe('bold'))
   })
 })
 

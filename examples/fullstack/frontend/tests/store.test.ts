@@ -96,6 +96,24 @@ describe('lists of posts', () => {
     expect(store.state.feed.items.map(({ id }) => id)).toEqual(['new'])
   })
 
+  it('are as long as they were left, for a while', async () => {
+    vi.useFakeTimers({ toFake: ['Date'] })
+    const log = fakeBackend({
+      'GET /posts': ({ params }) => ({
+        data: { items: [makePost(params.cursor ? '2' : '1')], next_cursor: params.cursor ? null : 'c' },
+      }),
+    })
+    await store.dispatch('feed/open')
+    await store.dispatch('feed/loadMore')
+    await store.dispatch('feed/open')
+    expect(store.state.feed.items).toHaveLength(2)
+    vi.setSystemTime(Date.now() + 60_000)
+    await store.dispatch('feed/open')
+    expect(store.state.feed.items).toHaveLength(1)
+    expect(log).toHaveLength(3)
+    vi.useRealTimers()
+  })
+
   it('tell drafts from published posts', () => {
     store.commit('desk/saved', makePost('1'))
     store.commit('desk/saved', makePost('2', { published_at: null }))
@@ -151,6 +169,22 @@ describe('exports', () => {
 })
 
 describe('article', () => {
+  it('shows the post that was asked for last, whichever answer comes last', async () => {
+    let answerFirst: () => void = () => undefined
+    const none = { data: { items: [], next_cursor: null } }
+    fakeBackend({
+      'GET /posts/1': () => new Promise((resolve) => (answerFirst = () => resolve({ data: makePost('1') }))),
+      'GET /posts/2': { data: makePost('2') },
+      'GET /posts/1/comments': none,
+      'GET /posts/2/comments': none,
+    })
+    const first = store.dispatch('article/open', '1')
+    await store.dispatch('article/open', '2')
+    answerFirst()
+    await first
+    expect(store.state.article).toMatchObject({ post: { id: '2' }, error: null })
+  })
+
   it('brings the post and its comments, and counts a new one', async () => {
     const comment = {
       id: 'c1',

@@ -14,8 +14,8 @@ async function fetchPage(url: string, size: number, cursor: string | null, signa
   return (await apiClient.get<Page<Post>>(url, { params, signal })).data
 }
 
-export async function fetchPost(id: string): Promise<Post> {
-  return (await apiClient.get<Post>(`/posts/${encodeURIComponent(id)}`)).data
+export async function fetchPost(id: string, signal?: AbortSignal): Promise<Post> {
+  return (await apiClient.get<Post>(`/posts/${encodeURIComponent(id)}`, { signal })).data
 }
 
 export async function createPost(draft: PostDraft): Promise<Post> {

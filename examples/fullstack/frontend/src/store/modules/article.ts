@@ -11,6 +11,8 @@ interface ArticleState {
   error: APIError | null
 }
 
+let current: AbortController | undefined
+
 export const article = defineModule({
   state: (): ArticleState => ({ post: null, comments: [], cursor: null, error: null }),
 
@@ -41,13 +43,16 @@ export const article = defineModule({
 
   actions: {
     async open({ commit }, id: string) {
+      current?.abort()
+      const { signal } = (current = new AbortController())
       commit('opened', null)
       try {
-        const [post, comments] = await Promise.all([api.fetchPost(id), api.fetchComments(id)])
+        const [post, comments] = await Promise.all([api.fetchPost(id, signal), api.fetchComments(id)])
+        if (signal.aborted) return
         commit('opened', post)
         commit('commentsLoaded', comments)
       } catch (failure) {
-        commit('failed', APIError.from(failure))
+        if (!signal.aborted) commit('failed', APIError.from(failure))
       }
     },
     async moreComments({ state, commit }) {

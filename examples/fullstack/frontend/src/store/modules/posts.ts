@@ -4,19 +4,25 @@ import { fetchMyPosts, fetchPosts, type PostPages } from '@/api/posts'
 import type { Page, Post } from '@/api/types'
 import { defineModule } from '../typed'
 
+const FRESH_FOR = 30_000
+
 interface PostsState {
   items: Post[]
   cursor: string | null
   /** `idle` before the first load, `more` while a further page is on its way. */
   status: 'idle' | 'loading' | 'more' | 'ready' | 'failed'
   error: APIError | null
+  /** When the first page came, in milliseconds. */
+  loadedAt: number
 }
+
+const empty = (): PostsState => ({ items: [], cursor: null, status: 'idle', error: null, loadedAt: 0 })
 
 function definePosts(fetchPage: PostPages) {
   let current: AbortController | undefined
 
   return defineModule({
-    state: (): PostsState => ({ items: [], cursor: null, status: 'idle', error: null }),
+    state: empty,
 
     getters: {
       hasMore: (state) => state.cursor !== null,
@@ -35,6 +41,7 @@ function definePosts(fetchPage: PostPages) {
         state.items = append ? [...state.items, ...items] : items
         state.cursor = page.next_cursor ?? null
         state.status = 'ready'
+        if (!append) state.loadedAt = Date.now()
       },
       failed(state, error: APIError) {
         state.error = error
@@ -47,11 +54,15 @@ function definePosts(fetchPage: PostPages) {
         state.items = state.items.filter((post) => post.id !== id)
       },
       cleared(state) {
-        Object.assign(state, { items: [], cursor: null, status: 'idle', error: null })
+        Object.assign(state, empty())
       },
     },
 
     actions: {
+      /** Loads the list, unless it was loaded a moment ago: who comes back finds it as long as they left it. */
+      async open({ state, dispatch }) {
+        if (Date.now() - state.loadedAt > FRESH_FOR) await dispatch('load')
+      },
       /** Loads the first page anew; what is shown stays until the answer is here. */
       async load({ commit }) {
         current?.abort()
@@ -63,6 +74,10 @@ function definePosts(fetchPage: PostPages) {
           const error = APIError.from(failure)
           if (error.kind !== 'cancelled') commit('failed', error)
         }
+      },
+      /** Does again what failed. */
+      async retry({ state, dispatch }) {
+        await dispatch(state.cursor ? 'loadMore' : 'load')
       },
       async loadMore({ state, commit }) {
         if (state.status === 'more' || state.status === 'loading' || !state.cursor) return

@@ -1,3 +1,4 @@
+import { APIError } from '@/api/errors'
 import { defineModule } from '../typed'
 
 export type Theme = 'light' | 'dark' | 'system'
@@ -50,6 +51,10 @@ export const ui = defineModule({
       const id = ++lastToast
       commit('toastAdded', { id, tone, text })
       setTimeout(() => commit('toastRemoved', id), TOAST_TIME)
+    },
+    /** Says what went wrong, where the page has no better place for it. */
+    complain({ dispatch }, failure: unknown) {
+      return dispatch('toast', { text: APIError.from(failure).message, tone: 'bad' })
     },
   },
 })
