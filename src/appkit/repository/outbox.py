@@ -44,7 +44,7 @@ class OutboxTask(Base):
             for state, column, rows in (
                 ("pending", "id", "state = 'pending'"),
                 ("scheduled", "run_at", "state = 'scheduled'"),
-                ("leased", "leased_until", "state IN ('running', 'published')"),
+                ("leased", "leased_until", "state = 'running' OR state = 'published'"),
             )
         ),
         {"sqlite_autoincrement": True},
@@ -80,6 +80,12 @@ class TaskPolicy:
     timeout: float | None = None
     """Seconds after which an attempt is cancelled, and has failed."""
 
+    @property
+    def labels(self) -> dict[str, float]:
+        """What Taskiq is to know of it."""
+        labels = {"max_attempts": self.max_attempts, "retry_delay": self.retry_delay, "timeout": self.timeout}
+        return {name: value for name, value in labels.items() if value is not None}
+
 
 def add_task(
     session: AsyncSession, policy: TaskPolicy, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
@@ -89,7 +95,7 @@ def add_task(
     Raises:
         AppKitError: When an argument can't be written as JSON.
     """
-    row = task_row(policy.name, args, kwargs or {}, max_attempts=policy.max_attempts)
+    row = task_row(policy.name, args, kwargs or {}, {"max_attempts": policy.max_attempts})
     session.add(row)
     context = session.info.get("appkit")
     if isinstance(context, AppContext):
@@ -98,20 +104,15 @@ def add_task(
 
 
 def task_row(
-    name: str,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    *,
-    task_id: str | None = None,
-    labels: Mapping[str, Any] | None = None,
-    max_attempts: int | None = None,
+    name: str, args: Sequence[Any], kwargs: Mapping[str, Any], labels: Mapping[str, Any], *, task_id: str | None = None
 ) -> OutboxTask:
     """A row for a task with these arguments, which carries the id of the request that is being answered."""
-    labels = {"request_id": request_id.get(), **(labels or {})}
+    labels = {"request_id": request_id.get(), **{key: value for key, value in labels.items() if value is not None}}
     try:
         payload = from_json(to_json({"args": args, "kwargs": kwargs, "labels": labels}, inf_nan_mode="strings"))
     except PydanticSerializationError as exc:
         raise AppKitError(
             f"An argument of task {name!r} can't be written as JSON: {exc}. Pass ids, or a model."
         ) from None
-    return OutboxTask(task_id=task_id or uuid7().hex, task_name=name, payload=payload, max_attempts=max_attempts)
+    limit = payload["labels"].get("max_attempts")
+    return OutboxTask(task_id=task_id or uuid7().hex, task_name=name, payload=payload, max_attempts=limit)

@@ -10,7 +10,7 @@ from datetime import datetime
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, case, func, null, select, tuple_, update
+from sqlalchemy import ColumnElement, Select, Table, case, func, literal_column, null, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -60,9 +60,10 @@ class TaskQueue:
         if task_id is None:
             ready = _oldest_pending(names, limit)
         else:
-            states = [TaskState.PENDING, TaskState.PUBLISHED]
             ready = select(_rows.c.id).where(
-                _rows.c.task_id == task_id, _rows.c.state.in_(states), _rows.c.task_name.in_(names)
+                _rows.c.task_id == task_id,
+                _in(TaskState.PENDING) | _in(TaskState.PUBLISHED),
+                _rows.c.task_name.in_(names),
             )
             ready = ready.with_for_update()  # Wait for whoever published it, and may not have committed that yet.
         statement = (
@@ -114,11 +115,11 @@ class TaskQueue:
         """
         expired = _rows.c.leased_until < clock(0)
         spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
-        due = (_rows.c.state == TaskState.SCHEDULED) & (_rows.c.run_at <= clock(0))
-        overlooked = (_rows.c.state == TaskState.PUBLISHED) & expired
+        due = _in(TaskState.SCHEDULED) & (_rows.c.run_at <= clock(0))
+        overlooked = _in(TaskState.PUBLISHED) & expired
         rescue = (
             update(_rows)
-            .where(_rows.c.state == TaskState.RUNNING, expired, _rows.c.id.not_in(running))
+            .where(_in(TaskState.RUNNING), expired, _rows.c.id.not_in(running))
             .values(
                 state=case((spent, TaskState.DEAD), else_=TaskState.PENDING),
                 finished_at=case((spent, clock(0)), else_=null()),
@@ -167,22 +168,21 @@ class TaskQueue:
             await session.execute(update(_rows).where(self._ours).values(values))
 
     async def requeue(self, task_id: str) -> bool:
-        """Make a task pending again, whoever has it; False when there is none with this id."""
-        statement = update(_rows).where(_rows.c.task_id == task_id).values(state=TaskState.PENDING, **_UNLEASED)
+        """Make a running task pending again; False when none with this id runs."""
+        running = (_rows.c.task_id == task_id) & _in(TaskState.RUNNING)
+        statement = update(_rows).where(running).values(state=TaskState.PENDING, **_UNLEASED)
         async with self._database.session() as session:
             return (await session.execute(statement.returning(_rows.c.id))).first() is not None
 
     async def unknown(self, names: Collection[str]) -> dict[str, int]:
         """How many tasks wait for a process that knows them, by name."""
-        waiting = select(_rows.c.task_name, func.count()).where(
-            _rows.c.state == TaskState.PENDING, _rows.c.task_name.not_in(names)
-        )
+        waiting = select(_rows.c.task_name, func.count()).where(_in(TaskState.PENDING), _rows.c.task_name.not_in(names))
         async with self._database.read_session(primary=True) as session:
             return dict(list(await session.execute(waiting.group_by(_rows.c.task_name))))
 
     @property
     def _ours(self) -> ColumnElement[bool]:
-        return (_rows.c.lease_owner == self.owner) & (_rows.c.state == TaskState.RUNNING)
+        return (_rows.c.lease_owner == self.owner) & _in(TaskState.RUNNING)
 
     async def _change(self, task: ClaimedTask, values: Mapping[str, Any], session: AsyncSession | None = None) -> bool:
         if session is None:
@@ -193,9 +193,14 @@ class TaskQueue:
         return changed.first() is not None
 
 
+def _in(state: TaskState) -> ColumnElement[bool]:
+    """Spelt out in the statement, for a parameter might be anything, and SQLite would use no partial index."""
+    return _rows.c.state == literal_column(f"'{state}'")
+
+
 def _oldest_pending(names: Collection[str], limit: int) -> Select[int]:
     """The ids of the oldest tasks that may run and that no other process is about to take."""
-    pending = select(_rows.c.id).where(_rows.c.state == TaskState.PENDING, _rows.c.task_name.in_(names))
+    pending = select(_rows.c.id).where(_in(TaskState.PENDING), _rows.c.task_name.in_(names))
     oldest = pending.order_by(_rows.c.id).limit(limit).with_for_update(skip_locked=True)
     # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
     return select(oldest.cte("oldest").c.id)

@@ -61,9 +61,7 @@ class OutboxBroker(AsyncBroker):
             AppKitError: When another task has its name, or its parameters can't be read from JSON.
         """
         self._arguments[task.name] = task.arguments
-        labels = {name: getattr(task.policy, name) for name in ("max_attempts", "retry_delay", "timeout")}
-        labels = {name: value for name, value in labels.items() if value is not None}
-        self._register_task(task.name, _RouterTask(self, task.name, task.function, labels))
+        self._register_task(task.name, _RouterTask(self, task.name, task.function, task.policy.labels))
         task.attach(self)
 
     def arguments(self, name: str) -> Arguments:
@@ -103,22 +101,13 @@ class OutboxBroker(AsyncBroker):
             await self.database.dispose()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Write a row in a transaction of its own; a task that exists is made pending again, as retries ask for."""
+        """Write a row in a transaction of its own; a task that runs is made pending again, as retries ask for."""
         if not await self.queue.requeue(message.task_id):
             task = self.formatter.loads(message.message)
             task.parse_labels()
-            limit = task.labels.get("max_attempts")
+            row = task_row(task.task_name, task.args, task.kwargs, task.labels, task_id=task.task_id)
             async with self.database.session() as session:
-                session.add(
-                    task_row(
-                        task.task_name,
-                        task.args,
-                        task.kwargs,
-                        task_id=task.task_id,
-                        labels=task.labels,
-                        max_attempts=None if limit is None else int(limit),
-                    )
-                )
+                session.add(row)
         self.wake()
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
@@ -160,7 +149,7 @@ class OutboxBroker(AsyncBroker):
         now = monotonic()
         if now >= self._next_tick:
             for name, task_id, state in await self.queue.tick(self.leases.ids):
-                logger.warning("Task %s %s is %s again: the process that ran it died.", name, task_id, state)
+                logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", name, task_id, state)
             self._next_tick = now + interval
         if now >= self._next_report:
             for name, count in (await self.queue.unknown(self.get_all_tasks())).items():

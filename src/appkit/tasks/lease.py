@@ -160,7 +160,10 @@ class Leases:
         if ending:
             await asyncio.wait(ending, timeout=patience)
         if self._heartbeat is not None:
-            await self._broker.queue.release()
+            try:
+                await self._broker.queue.release()
+            except Exception:
+                logger.exception("Tasks could not be given back; they run again when their leases have expired.")
             await self._heartbeat.stop()
             self._heartbeat = None
 

@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
+from contextlib import suppress
 from typing import Any
 
+from taskiq import AckableMessage
 from taskiq.receiver import Receiver as TaskiqReceiver
 from taskiq_dependencies import DependencyGraph
 from taskiq_dependencies.ctx import AsyncResolveContext
 
 from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.lease import LeaseLostError
 
 
 class Receiver(TaskiqReceiver):
@@ -38,6 +41,11 @@ class Receiver(TaskiqReceiver):
             options["wait_tasks_timeout"] = settings.shutdown_grace
         broker.concurrency = max_async_tasks or settings.concurrency
         super().__init__(broker, executor, max_async_tasks=broker.concurrency, **options)
+
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002
+        """Run a task, unless it was given up before it began."""
+        with suppress(LeaseLostError):
+            await super().callback(message, raise_err)
 
     def _prepare_task(self, name: str, handler: Callable[..., Any]) -> None:
         super()._prepare_task(name, handler)

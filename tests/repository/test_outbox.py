@@ -1,0 +1,263 @@
+"""Writing tasks, and how their rows change hands."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import event, select, text
+
+from appkit.core.context import request_id
+from appkit.core.settings import TasksSettings
+from appkit.domain.events import Event
+from appkit.exceptions import AppKitError
+from appkit.repository.base import Base
+from appkit.repository.database import Database
+from appkit.repository.outbox import OutboxTask, TaskPolicy, add_task
+from appkit.repository.queue import TaskQueue, clock
+
+POLICY = TaskPolicy(name="jobs:work")
+NAMES = [POLICY.name]
+
+
+class Happened(Event):
+    thing: str
+
+
+@pytest.fixture
+async def database(database_url: str) -> AsyncIterator[Database]:
+    database = Database(database_url)
+    async with database.engine.begin() as connection:
+        await connection.run_sync(Base.metadata.tables["appkit_outbox"].create)
+    yield database
+    await database.dispose()
+
+
+@pytest.fixture
+def queue(database: Database) -> TaskQueue:
+    return TaskQueue(database, TasksSettings(lease=60, max_attempts=2))
+
+
+@pytest.fixture
+def hasty(database: Database) -> TaskQueue:
+    """A queue of another process, whose leases have expired as soon as they begin."""
+    return TaskQueue(database, TasksSettings(lease=0.001, max_attempts=2))
+
+
+async def add(database: Database, count: int = 1, policy: TaskPolicy = POLICY) -> None:
+    async with database.session() as session:
+        for number in range(count):
+            add_task(session, policy, [number])
+
+
+async def rows(database: Database) -> list[OutboxTask]:
+    async with database.read_session() as session:
+        return list(await session.scalars(select(OutboxTask).order_by(OutboxTask.id)))
+
+
+async def test_row_holds_what_the_task_needs(database: Database) -> None:
+    thing = uuid4()
+    token = request_id.set("request-1")
+    async with database.session() as session:
+        row = add_task(session, TaskPolicy(name="a:b", max_attempts=7), [Happened(thing="x")], {"id": thing})
+        handle = row.task_id
+    request_id.reset(token)
+
+    (row,) = await rows(database)
+    assert (row.task_id, row.task_name, row.state, row.attempts, row.max_attempts) == (handle, "a:b", "pending", 0, 7)
+    assert row.payload["args"] == [{"thing": "x"}]
+    assert row.payload["kwargs"] == {"id": str(thing)}
+    assert row.payload["labels"]["request_id"] == "request-1"
+    assert datetime.now(UTC) - row.created_at < timedelta(minutes=1)
+
+
+async def test_rolled_back_savepoint_takes_its_tasks_along(database: Database) -> None:
+    async with database.session() as session:
+        add_task(session, POLICY, ["kept"])
+        await session.flush()
+        savepoint = await session.begin_nested()
+        add_task(session, POLICY, ["dropped"])
+        await session.flush()
+        await savepoint.rollback()
+
+    assert [row.payload["args"] for row in await rows(database)] == [["kept"]]
+
+
+async def test_argument_that_is_no_json_is_refused_before_anything_is_written(database: Database) -> None:
+    async with database.session() as session:
+        with pytest.raises(AppKitError, match="An argument of task 'jobs:work' can't be written as JSON"):
+            add_task(session, POLICY, [object()])
+
+    assert await rows(database) == []
+
+
+async def test_oldest_are_claimed_first_and_only_once(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
+    await add(database, 5)
+
+    first, second = await queue.claim(NAMES, limit=2), await hasty.claim(NAMES, limit=10)
+
+    assert [task.payload["args"] for task in first] == [[0], [1]]
+    assert [task.payload["args"] for task in second] == [[2], [3], [4]]
+    assert await queue.claim(NAMES, limit=10) == []
+    assert {(row.state, row.attempts) for row in await rows(database)} == {("running", 1)}
+
+
+async def test_unknown_names_are_left_alone_and_counted(database: Database, queue: TaskQueue) -> None:
+    await add(database, 2)
+
+    assert await queue.claim(["jobs:other"], limit=10) == []
+    assert await queue.claim([], limit=10) == []
+    assert await queue.unknown(["jobs:other"]) == {"jobs:work": 2}
+    assert await queue.unknown(NAMES) == {}
+
+
+async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQueue) -> None:
+    await add(database, 2)
+    soon, late = await queue.claim(NAMES, limit=2)
+
+    assert await queue.fail(soon, "too bad", retry_in=0)
+    assert await queue.fail(late, "too bad", retry_in=3600)
+    await queue.tick([])
+
+    assert [(row.state, row.last_error) for row in await rows(database)] == [
+        ("pending", "too bad"),
+        ("scheduled", "too bad"),
+    ]
+    late_row = (await rows(database))[1]
+    assert late_row.run_at is not None
+    assert timedelta(minutes=59) < late_row.run_at - datetime.now(UTC) < timedelta(minutes=61)
+
+
+async def test_expired_lease_is_taken_until_attempts_are_spent(
+    database: Database, queue: TaskQueue, hasty: TaskQueue
+) -> None:
+    await add(database)
+    states = []
+    for _ in range(2):
+        await hasty.claim(NAMES)
+        await hasty.claim(NAMES)  # Some time passes.
+        states += [state for _, _, state in await queue.tick([])]
+
+    (row,) = await rows(database)
+    assert states == ["pending", "dead"]
+    assert (row.state, row.attempts, row.lease_owner) == ("dead", 2, None)
+    assert row.finished_at is not None
+
+
+async def test_what_this_process_works_at_is_not_taken_from_it(database: Database, hasty: TaskQueue) -> None:
+    await add(database)
+    (task,) = await hasty.claim(NAMES)
+
+    assert await hasty.tick([task.id]) == []
+    assert len(await hasty.tick([])) == 1
+
+
+async def test_only_the_latest_claim_may_change_the_row(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
+    await add(database)
+    (stale,) = await hasty.claim(NAMES)
+    await queue.tick([])
+    (task,) = await queue.claim(NAMES)
+
+    assert not await hasty.finish(stale)
+    assert not await hasty.fail(stale, "late", retry_in=None)
+    assert not await hasty.report(stale, {"percent": 1})
+    assert await hasty.renew([stale]) == set()
+    assert not await queue.finish(stale)  # Nor the same process on behalf of its earlier attempt.
+    assert await queue.renew([task]) == {task.key}
+    assert await queue.finish(task)
+    assert not await queue.finish(task)
+
+
+async def test_finishing_belongs_to_the_transaction_it_is_given(database: Database, queue: TaskQueue) -> None:
+    await add(database)
+    (task,) = await queue.claim(NAMES)
+    async with database.session() as session:
+        assert await queue.finish(task, session)
+        await session.rollback()
+
+    assert [row.state for row in await rows(database)] == ["running"]
+
+
+async def test_released_tasks_are_as_if_never_claimed(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
+    await add(database, 3)
+    await queue.claim(NAMES, limit=2)
+    await hasty.claim(NAMES)
+
+    await queue.release()
+
+    assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)] * 2 + [("running", 1)]
+
+
+async def test_publishing_that_fails_has_not_happened(database: Database, queue: TaskQueue) -> None:
+    await add(database, 2)
+
+    async def refuse(_: object) -> None:
+        raise OSError
+
+    with pytest.raises(OSError):  # noqa: PT011 - ours, from above
+        await queue.publish(NAMES, 10, refuse)
+
+    assert {row.state for row in await rows(database)} == {"pending"}
+
+
+async def test_published_task_is_claimed_by_its_id_and_once(database: Database, queue: TaskQueue) -> None:
+    await add(database, 2)
+    sent: list[tuple[str, str]] = []
+
+    async def send(tasks: object) -> None:
+        sent.extend(tasks)  # type: ignore[arg-type] # a sequence of pairs
+
+    assert await queue.publish(NAMES, 1, send) == 1
+    ((task_id, name),) = sent
+
+    assert name == POLICY.name
+    assert len(await queue.claim(NAMES, task_id=task_id)) == 1
+    assert await queue.claim(NAMES, task_id=task_id) == []
+    assert await queue.claim(NAMES, task_id="unheard-of") == []
+
+
+async def test_published_task_that_nobody_claims_is_pending_again(database: Database, hasty: TaskQueue) -> None:
+    await add(database)
+
+    async def lose(_: object) -> None: ...
+
+    await hasty.publish(NAMES, 10, lose)
+    await hasty.tick([])
+
+    assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)]
+
+
+async def test_clock_is_the_database_s(database: Database) -> None:
+    async with database.session() as session:
+        now, then = (await session.execute(select(clock(0), clock(-90.5)))).one()
+
+    assert abs(now - datetime.now(UTC)) < timedelta(seconds=5)
+    assert abs(now - then - timedelta(seconds=90.5)) < timedelta(milliseconds=5)
+
+
+async def test_looking_for_work_reads_none_of_what_is_done(database: Database, queue: TaskQueue) -> None:
+    """However much has piled up, each question that is asked every second has an index."""
+    await add(database, 300)
+    async with database.session() as session:
+        await session.execute(text("UPDATE appkit_outbox SET state = 'done' WHERE id > 5"))
+        if not database.sqlite:
+            await session.execute(text("ANALYZE appkit_outbox"))
+    asked: list[tuple[str, Any]] = []
+    event.listen(
+        database.engine.sync_engine,
+        "before_cursor_execute",
+        lambda _, __, statement, parameters, *___: asked.append((statement, parameters)),
+    )
+    await queue.claim(NAMES, limit=10)
+    await queue.tick([])
+
+    plans = []
+    async with database.engine.connect() as connection:
+        for statement, parameters in [each for each in asked if "appkit_outbox" in each[0]]:
+            explain = "EXPLAIN QUERY PLAN " if database.sqlite else "EXPLAIN "
+            plan = await connection.exec_driver_sql(explain + statement, parameters)
+            plans.append(" ".join(str(row) for row in plan))
+    assert len(plans) == 4
+    for found, index in zip(plans, ["pending", "scheduled", "leased", "leased"], strict=True):
+        assert f"ix_appkit_outbox_{index}" in found
