@@ -180,7 +180,7 @@ def _describe_command(path: str, command: Any) -> Iterator[str]:
         usage = " ".join([path, *command.collect_usage_pieces(_context(command, path))])
         yield from (f"## `{path}`", "", f"```console\n$ {usage}\n```", "", inspect.cleandoc(command.help or ""), "")
         if rows := list(_parameters(command)):
-            yield from ("| | |", "| --- | --- |", *rows, "")
+            yield from ("| Argument or option | Meaning |", "| --- | --- |", *rows, "")
     for name, child in sorted(getattr(command, "commands", {}).items()):
         yield from _describe_command(f"{path} {name}", child)
 

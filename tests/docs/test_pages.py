@@ -8,6 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 LONGEST = 5
+INCLUDE = re.compile(r'^--8<-- "([^":]+)(?::(\d+):(\d+))?"$', re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -21,7 +22,7 @@ def test_page_types_no_long_python(path: Path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_page_includes_files_and_lines_that_are_there(path: Path):
     """Line numbers are easily wrong: each range begins and ends with code, not in the middle of nothing."""
-    for name, first, last in re.findall(r'--8<-- "([^":]+)(?::(\d+):(\d+))?"', path.read_text()):
+    for name, first, last in INCLUDE.findall(path.read_text()):
         lines = (ROOT / name).read_text().splitlines()
         if first:
             shown = lines[int(first) - 1 : int(last)]
@@ -30,10 +31,17 @@ def test_page_includes_files_and_lines_that_are_there(path: Path):
             assert int(last) == len(lines) or not lines[int(last)].strip()
 
 
-def test_every_snippet_is_shown_on_a_page():
-    text = "".join(page.read_text() for page in PAGES)
-    for snippet in (ROOT / "docs" / "snippets").glob("*.py"):
-        assert f'"docs/snippets/{snippet.name}' in text, snippet.name
+def test_every_snippet_is_included_by_a_page():
+    included = {match[0] for page in PAGES for match in INCLUDE.findall(page.read_text())}
+    snippets = {f"docs/snippets/{path.name}" for path in (ROOT / "docs" / "snippets").glob("*.py")}
+    assert included == snippets
+
+
+def test_page_has_nothing_that_only_looks_like_an_include():
+    """A formatter that takes the line for Python puts spaces into it, and the page shows the line instead."""
+    for page in PAGES:
+        lines = [line for line in page.read_text().splitlines() if "docs/snippets/" in line]
+        assert all(INCLUDE.fullmatch(line) for line in lines), page
 
 
 def test_theme_asks_no_other_server_for_anything():
