@@ -15,7 +15,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from appkit.exceptions import AppKitError, UnprocessableException
 from appkit.repository.base import BaseTableModel
 from appkit.repository.database import Database
-from appkit.repository.pagination import CursorPage, Page, keyset_page
+from appkit.repository.pagination import CursorPage, KeysetPage, keyset_page
 
 
 class Mood(Enum):
@@ -40,7 +40,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     async with database.engine.begin() as connection:
-        await connection.run_sync(Entry.__table__.create)
+        await connection.run_sync(Entry.metadata.tables["entry"].create)
     async with database.session() as db:
         for n in range(COUNT):  # Many ties, and values that are falsy.
             db.add(
@@ -138,7 +138,7 @@ async def test_keyset_page_takes_decimals(database_url):
         pytest.skip("SQLite has no decimals.")
     database = Database(database_url)
     async with database.engine.begin() as connection:
-        await connection.run_sync(Entry.__table__.create)
+        await connection.run_sync(Entry.metadata.tables["entry"].create)
     async with database.session() as db:
         for n in range(5):
             db.add(Entry(title="", score=0, mood=Mood.CALM, price=Decimal(n) / 7))
@@ -152,7 +152,7 @@ def test_cursor_page_is_what_an_api_makes_of_a_page():
     class EntrySchema(BaseModel, from_attributes=True):
         title: str
 
-    page = Page([Entry(title="One")], "next")
+    page = KeysetPage([Entry(title="One")], "next")
     assert CursorPage[EntrySchema].model_validate(page).model_dump() == {
         "items": [{"title": "One"}],
         "next_cursor": "next",

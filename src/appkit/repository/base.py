@@ -10,8 +10,7 @@ from secrets import randbits
 from typing import Any, ClassVar, Literal
 from uuid import UUID
 
-from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Interval, MetaData, event, text
-from sqlalchemy import Enum as EnumType
+from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Enum as EnumType, Interval, MetaData, event, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, has_inherited_table, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -33,23 +32,19 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-_uuid7_lock = threading.Lock()
-_uuid7_latest = 0
-
-
-def _uuid7() -> UUID:
-    """A UUID that sorts by age, after all that this process made before (RFC 9562, 5.7)."""
-    global _uuid7_latest  # noqa: PLW0603 - ids of one process are ordered only if it remembers the latest
-    now = time.time_ns() // 1_000_000 << 74
-    with _uuid7_lock:  # "Monotonic Random", RFC 9562, 6.2, method 2
-        _uuid7_latest = number = max(now | randbits(73), _uuid7_latest + 1 + randbits(32))
-    return UUID(int=number >> 74 << 80 | 7 << 76 | (number >> 62 & 0xFFF) << 64 | 2 << 62 | number & (1 << 62) - 1)
-
-
 if sys.version_info >= (3, 14):
     from uuid import uuid7
 else:
-    uuid7 = _uuid7
+    _uuid7_lock = threading.Lock()
+    _uuid7_latest = 0
+
+    def uuid7() -> UUID:
+        """A UUID that sorts by age, after all that this process made before (RFC 9562, 5.7)."""
+        global _uuid7_latest  # noqa: PLW0603 - ids of one process are ordered only if it remembers the latest
+        now = time.time_ns() // 1_000_000 << 74
+        with _uuid7_lock:  # "Monotonic Random", RFC 9562, 6.2, method 2
+            _uuid7_latest = number = max(now | randbits(73), _uuid7_latest + 1 + randbits(32))
+        return UUID(int=number >> 74 << 80 | 7 << 76 | (number >> 62 & 0xFFF) << 64 | 2 << 62 | number & (1 << 62) - 1)
 
 
 class UTCDateTime(TypeDecorator[datetime]):
@@ -139,6 +134,7 @@ def _apply_conventions(mapper: Mapper[Any], cls: type[Base]) -> None:
     for relationship in mapper.relationships:
         if relationship.lazy == "select":
             relationship.lazy = "raise_on_sql"
+            relationship.strategy_key = (("lazy", "raise_on_sql"),)
     for column in mapper.local_table.columns:
         if any(isinstance(constraint, CheckConstraint) for constraint in column.constraints):
             raise AppKitError(

@@ -3,16 +3,16 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from inspect import isawaitable
 from itertools import cycle
 from typing import Any
 
 from sqlalchemy import URL, Connection, MetaData, event, make_url, text
-from sqlalchemy.exc import ArgumentError, InvalidRequestError, NoSuchModuleError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
-from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection
+from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolResetState
 from sqlalchemy.sql.elements import TextClause
 
 from appkit.core.settings import DatabaseSettings
@@ -25,6 +25,7 @@ Hook = Callable[[], Awaitable[None] | None]
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
+_PATIENCE = 0.1  # seconds
 _HOOKS = "appkit.on_commit"
 
 _logger = logging.getLogger(__name__)
@@ -230,6 +231,7 @@ def _refuse_to_write() -> None:
 class _WriterPool(AsyncAdaptedQueuePool):
     """SQLite's one writing connection. Who asks for it twice would wait for themselves, so they are told."""
 
+    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Else it says, with our lines, whenever it is disposed of.
     _holder: asyncio.Task[Any] | None = None
 
     def connect(self) -> PoolProxiedConnection:
@@ -268,7 +270,7 @@ def create_engine(
         connect_args = {"timeout": timeout} if driver == "asyncpg" else {"connect_timeout": max(2, round(timeout))}
     try:
         engine = create_async_engine(url, hide_parameters=True, connect_args=connect_args, **options)
-    except (ImportError, NoSuchModuleError) as exc:
+    except ImportError as exc:
         extra = f" Install it: pip install 'fastapi-appkit[{_EXTRAS[driver]}]'." if driver in _EXTRAS else ""
         raise AppKitError(f"{url.drivername} needs {driver}, which is not installed.{extra}") from exc
     except InvalidRequestError as exc:
@@ -291,16 +293,17 @@ def parse_url(value: str) -> URL:
     """
     try:
         url = make_url(value)
+        url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
+        driver = url.get_driver_name()
     except ArgumentError:
         raise AppKitError("DATABASE_URL is not a URL like postgresql://user:password@host/name.") from None
-    url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
     if url.get_backend_name() == "sqlite":
         if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
             raise AppKitError(
                 "A SQLite database in memory belongs to one connection, and sessions need several. "
                 "Use a file, as in sqlite:///./app.db; in tests, one in a temporary directory."
             )
-    elif url.get_driver_name() == "asyncpg" and "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
+    elif driver == "asyncpg" and "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
         url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
     return url
 
@@ -318,6 +321,18 @@ def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) ->
     def on_connect(connection: Any, _: Any) -> None:
         connection.run_async(lambda driver: driver.executescript(script))
 
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def on_invalidate(connection: Any, *_: Any) -> None:
+        # A cancelled statement goes on in its thread, and SQLite keeps the locks of a connection closed meanwhile.
+        with suppress(Exception, asyncio.CancelledError):
+            connection.run_async(lambda driver: asyncio.shield(_abort(driver)))
+
+    @event.listens_for(engine.sync_engine, "reset")
+    def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
+        # A COMMIT that fails leaves the transaction open, and SQLAlchemy takes it for closed.
+        if state.asyncio_safe and connection.driver_connection.in_transaction:
+            connection.rollback()
+
     @event.listens_for(engine.sync_engine, "begin")
     def on_begin(connection: Connection) -> None:
         query_only = bool(connection.get_execution_options().get("query_only"))
@@ -325,6 +340,14 @@ def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) ->
             connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
             connection.info["query_only"] = query_only
         connection.exec_driver_sql(begin)
+
+
+async def _abort(driver: Any) -> None:
+    rollback = asyncio.ensure_future(driver.rollback())
+    done, _ = await asyncio.wait([rollback], timeout=_PATIENCE)
+    if not done:  # Not at once, for it would hit the rollback too where a cursor is still open.
+        await driver.interrupt()
+    await rollback
 
 
 def _configure_postgresql(engine: AsyncEngine) -> None:

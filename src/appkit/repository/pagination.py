@@ -1,15 +1,26 @@
-"""Pages by keyset: as quick at the millionth row as at the first, and steady while rows come and go."""
+"""Pages: by keyset, as quick at the millionth row as at the first and steady while rows come and go; and by number."""
 
 import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import to_jsonable_python
-from sqlalchemy import ColumnElement, Select, UnaryExpression, and_, literal, or_, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    SQLColumnExpression,
+    UnaryExpression,
+    and_,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Mapper, class_mapper
 from sqlalchemy.sql import operators, visitors
@@ -19,11 +30,16 @@ from appkit.exceptions import AppKitError, UnprocessableException
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT")
-OrderBy = ColumnElement[Any] | InstrumentedAttribute[Any]
+
+
+Count = Literal["exact", "capped", "none"]
+
+CAP = 10_000
+"""How far a capped count goes."""
 
 
 @dataclass(frozen=True)
-class Page(Generic[ModelT]):
+class KeysetPage(Generic[ModelT]):
     """Some of the rows that a query has, and where the next ones begin."""
 
     items: list[ModelT]
@@ -31,13 +47,43 @@ class Page(Generic[ModelT]):
     """For the next call; None on the last page."""
 
 
+@dataclass(frozen=True)
+class OffsetPage(Generic[ModelT]):
+    """The rows of one page that has a number, the first being 1."""
+
+    items: list[ModelT]
+    page: int
+    size: int
+    total: int | None
+    """How many rows there are; None when they were not counted, or are more than a capped count goes."""
+    has_next: bool
+
+    @property
+    def pages(self) -> int | None:
+        """How many pages there are, where the rows were counted."""
+        return None if self.total is None else -(-self.total // self.size)
+
+
 class CursorPage(BaseModel, Generic[T]):
-    """A `Page` as an API answers it: `-> CursorPage[PostSchema]`."""
+    """A page by keyset as an API answers it: `-> CursorPage[PostSchema]`."""
 
     model_config = ConfigDict(from_attributes=True)
 
     items: list[T]
-    next_cursor: str | None = None
+    next_cursor: str | None = Field(default=None, description="For the next page's `cursor`; null on the last one.")
+
+
+class Page(BaseModel, Generic[T]):
+    """A page by number as an API answers it: `-> Page[PostSchema]`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    items: list[T]
+    page: int
+    size: int
+    total: int | None = Field(description="How many there are; null where they are not counted.")
+    pages: int | None = Field(description="How many pages there are; null where `total` is.")
+    has_next: bool
 
 
 @dataclass(frozen=True)
@@ -50,10 +96,10 @@ async def keyset_page(
     session: AsyncSession,
     query: Select[ModelT],
     *,
-    order: Sequence[OrderBy],
+    order: Sequence[SQLColumnExpression[Any]],
     cursor: str | None = None,
     size: int = 20,
-) -> Page[ModelT]:
+) -> KeysetPage[ModelT]:
     """The rows of a query that come after a cursor.
 
         await keyset_page(db, select(Post), order=[Post.created_at.desc()], cursor=cursor)
@@ -73,33 +119,90 @@ async def keyset_page(
         AppKitError: When a column of the order may be NULL and the query lets it: such rows would be lost.
     """
     keys = _keys(query, order)
-    statement = query.order_by(None).order_by(*(k.column.desc() if k.descending else k.column.asc() for k in keys))
+    _refuse_null(query, keys)
+    statement = _ordered(query, keys)
     if cursor is not None:
         statement = statement.where(_after(keys, _decode(cursor, keys)))
     columns = [key.column for key in keys]
     rows = (await session.execute(statement.add_columns(*columns).limit(size + 1))).unique().all()
     items = [row[0] for row in rows[:size]]
-    return Page(items, _encode(keys, to_jsonable_python(list(rows[size - 1][1:]))) if len(rows) > size else None)
+    return KeysetPage(items, _encode(keys, to_jsonable_python(list(rows[size - 1][1:]))) if len(rows) > size else None)
 
 
-def _keys(query: Select[Any], order: Sequence[OrderBy]) -> list[_Key]:
+async def offset_page(
+    session: AsyncSession,
+    query: Select[ModelT],
+    *,
+    order: Sequence[SQLColumnExpression[Any]] = (),
+    page: int = 1,
+    size: int = 20,
+    count: Count = "exact",
+) -> OffsetPage[ModelT]:
+    """The rows of a query from the one where a page begins. The further on the page, the longer it takes.
+
+    On the last page the number of rows follows from it, and nothing is counted.
+
+    Args:
+        session: Where to ask.
+        query: A select of one model, without an order or a limit.
+        order: Columns, each with `.desc()` or `.asc()`; the primary key is added.
+        page: Which page, the first being 1.
+        size: How many rows at most.
+        count: Whether to count all rows, or up to `CAP` of them, or none.
+    """
+    start = (page - 1) * size
+    statement = in_order(query, order).offset(start).limit(size + 1)
+    rows = (await session.scalars(statement)).unique().all()
+    has_next = len(rows) > size
+    total: int | None = start + len(rows)
+    if has_next or (not rows and page > 1):
+        total = None if count == "none" else await count_rows(session, query, CAP + 1 if count == "capped" else None)
+        if count == "capped" and total is not None and total > CAP:
+            total = None
+    return OffsetPage(list(rows[:size]), page, size, total, has_next)
+
+
+async def count_rows(session: AsyncSession, query: Select[Any], limit: int | None = None) -> int:
+    """How many rows a query has, or `limit` when they are more."""
+    keys = primary_key(query.column_descriptions[0]["entity"])
+    rows = query.with_only_columns(*keys, maintain_column_froms=True).order_by(None).limit(limit)
+    return await session.scalar(select(func.count()).select_from(rows.subquery())) or 0
+
+
+def primary_key(model: type[Any]) -> list[InstrumentedAttribute[Any]]:
+    """The attributes that a row is known by."""
+    mapper: Mapper[Any] = class_mapper(model)
+    return [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
+
+
+def in_order(query: Select[ModelT], order: Sequence[SQLColumnExpression[Any]]) -> Select[ModelT]:
+    """The query in this order, and no other; the primary key comes last, so that no two rows share a place."""
+    return _ordered(query, _keys(query, order))
+
+
+def _ordered(query: Select[ModelT], keys: Sequence[_Key]) -> Select[ModelT]:
+    return query.order_by(None).order_by(*(k.column.desc() if k.descending else k.column.asc() for k in keys))
+
+
+def _keys(query: Select[Any], order: Sequence[SQLColumnExpression[Any]]) -> list[_Key]:
     keys = [_key(column) for column in order]
-    mapper: Mapper[Any] = class_mapper(query.column_descriptions[0]["entity"])
     descending = keys[-1].descending if keys else False
-    for column in mapper.primary_key:
-        attribute = mapper.get_property_by_column(column).class_attribute
-        if not any(column.compare(key.column) or attribute.compare(key.column) for key in keys):
+    for attribute in primary_key(query.column_descriptions[0]["entity"]):
+        if not any(attribute.compare(key.column) for key in keys):
             keys.append(_Key(attribute, descending))
+    return keys
+
+
+def _refuse_null(query: Select[Any], keys: Sequence[_Key]) -> None:
     for key in keys:
         if getattr(key.column, "nullable", False) and not _excludes_null(query, key.column):
             raise AppKitError(
                 f"{key.column} may be NULL, and a page would lose such rows. "
                 f"Add .where({key.column}.is_not(None)), or order by something else."
             )
-    return keys
 
 
-def _key(column: OrderBy) -> _Key:
+def _key(column: SQLColumnExpression[Any]) -> _Key:
     if isinstance(column, UnaryExpression) and column.modifier in (operators.desc_op, operators.asc_op):
         return _Key(column.element, column.modifier is operators.desc_op)
     return _Key(column, descending=False)  # type: ignore[arg-type]  # an attribute acts as its column
