@@ -30,8 +30,6 @@ from appkit.exceptions import AppKitError, UnprocessableException
 
 T = TypeVar("T")
 ModelT = TypeVar("ModelT")
-
-
 Count = Literal["exact", "capped", "none"]
 
 CAP = 10_000
@@ -88,7 +86,7 @@ class Page(BaseModel, Generic[T]):
 
 @dataclass(frozen=True)
 class _Key:
-    column: ColumnElement[Any]
+    column: Any  # SQLAlchemy has no type for both a column and an attribute that acts as one.
     descending: bool
 
 
@@ -170,7 +168,7 @@ async def count_rows(session: AsyncSession, query: Select[Any], limit: int | Non
 
 
 def primary_key(model: type[Any]) -> list[InstrumentedAttribute[Any]]:
-    """The attributes that a row is known by."""
+    """The attributes that tell a model's rows apart."""
     mapper: Mapper[Any] = class_mapper(model)
     return [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
 
@@ -188,7 +186,8 @@ def _keys(query: Select[Any], order: Sequence[SQLColumnExpression[Any]]) -> list
     keys = [_key(column) for column in order]
     descending = keys[-1].descending if keys else False
     for attribute in primary_key(query.column_descriptions[0]["entity"]):
-        if not any(attribute.compare(key.column) for key in keys):
+        known = (attribute, *attribute.property.columns)
+        if not any(same.compare(key.column) for key in keys for same in known):
             keys.append(_Key(attribute, descending))
     return keys
 
@@ -205,7 +204,7 @@ def _refuse_null(query: Select[Any], keys: Sequence[_Key]) -> None:
 def _key(column: SQLColumnExpression[Any]) -> _Key:
     if isinstance(column, UnaryExpression) and column.modifier in (operators.desc_op, operators.asc_op):
         return _Key(column.element, column.modifier is operators.desc_op)
-    return _Key(column, descending=False)  # type: ignore[arg-type]  # an attribute acts as its column
+    return _Key(column, descending=False)
 
 
 def _excludes_null(query: Select[Any], column: ColumnElement[Any]) -> bool:

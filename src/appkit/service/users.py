@@ -11,7 +11,7 @@ from appkit.exceptions import ConflictException, EmailTakenException, NotFoundEx
 from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.errors import translate
-from appkit.repository.pagination import Page, keyset_page
+from appkit.repository.pagination import KeysetPage, keyset_page
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
 from appkit.service.security import Security
@@ -71,7 +71,7 @@ class UserService(BaseService):
             raise NotFoundException
         return user
 
-    async def page(self, *, cursor: str | None = None, size: int = 50) -> Page[BaseUser]:
+    async def page(self, *, cursor: str | None = None, size: int = 50) -> KeysetPage[BaseUser]:
         """A page of the accounts, the youngest first."""
         return await keyset_page(self.db, select(self._model), order=[self._model.id.desc()], cursor=cursor, size=size)
 

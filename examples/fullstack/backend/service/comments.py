@@ -3,7 +3,7 @@
 from uuid import UUID
 
 from appkit import BaseService
-from appkit.repository.pagination import Page, keyset_page
+from appkit.repository.pagination import KeysetPage, keyset_page
 from sqlalchemy import select
 
 from exceptions import NotPublishedException
@@ -14,7 +14,7 @@ from service.posts import PostService
 class CommentService(BaseService):
     """What people do with comments."""
 
-    async def on_post(self, post_id: UUID, reader_id: UUID | None, cursor: str | None, size: int) -> Page[Comment]:
+    async def on_post(self, post_id: UUID, reader_id: UUID | None, cursor: str | None, size: int) -> KeysetPage[Comment]:
         """The comments on a post, the oldest first.
 
         Raises:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from appkit import BaseService
 from appkit.repository.base import utcnow
-from appkit.repository.pagination import Page, keyset_page
+from appkit.repository.pagination import KeysetPage, keyset_page
 from sqlalchemy import select
 
 from exceptions import AlreadyPublishedException, NotYourPostException, PostNotFoundException
@@ -21,14 +21,14 @@ class PostService(BaseService):
         NotYourPostException: When somebody else published it.
     """
 
-    async def published(self, cursor: str | None, size: int) -> Page[Post]:
+    async def published(self, cursor: str | None, size: int) -> KeysetPage[Post]:
         """What everybody may read, the latest first."""
         posts = select(Post).where(Post.published_at.is_not(None))
         return await keyset_page(
             self.db, posts, order=[Post.published_at.desc(), Post.id.desc()], cursor=cursor, size=size
         )
 
-    async def written_by(self, author_id: UUID, cursor: str | None, size: int) -> Page[Post]:
+    async def written_by(self, author_id: UUID, cursor: str | None, size: int) -> KeysetPage[Post]:
         """Everything that someone wrote, drafts included, the latest first."""
         posts = select(Post).where(Post.author_id == author_id)
         return await keyset_page(self.db, posts, order=[Post.id.desc()], cursor=cursor, size=size)
