@@ -205,7 +205,8 @@ async def test_authorization_counts_alone(auth_client, assert_error, authorizati
     assert_error(await auth_client.get("/api/auth/me", headers=headers), UnauthorizedException)
 
 
-async def test_access_tokens_are_accepted_as_bearer_tokens(auth_client, client, user):
-    headers = {"Authorization": f"bearer {auth_client.cookies['appkit_at']}"}
-    response = await client.get("/api/auth/me", headers=headers)
+async def test_access_tokens_are_accepted_as_bearer_tokens_and_as_no_others(auth_client, client, user):
+    token = auth_client.cookies["appkit_at"]
+    response = await client.get("/api/auth/me", headers={"Authorization": f"bearer {token}"})
     assert response.json()["id"] == str(user.id)
+    assert (await client.get("/api/auth/me", headers={"Authorization": f"Basic {token}"})).status_code == 401

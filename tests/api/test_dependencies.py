@@ -5,7 +5,7 @@ from typing import Annotated
 from uuid import UUID
 
 import pytest
-from fastapi import APIRouter, Depends, FastAPI, WebSocket
+from fastapi import APIRouter, Depends, FastAPI, Request, WebSocket
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import event, inspect, select, text, update
 from sqlalchemy.pool import Pool
@@ -27,6 +27,7 @@ from appkit.exceptions import (
     SessionRevokedException,
     UnauthorizedException,
 )
+from appkit.repository.database import on_commit
 
 router = APIRouter(prefix="/probe")
 
@@ -61,6 +62,11 @@ async def promote(user: CurrentUser, db: DbSession, *, fail: bool = False) -> No
 @router.get("/session")
 async def read_session(user: CurrentUser, db: DbSession) -> int | None:
     return await db.scalar(select(1))
+
+
+@router.post("/order")
+async def note_the_commit(request: Request, db: DbSession) -> None:
+    on_commit(db, lambda: request.app.state.order.append("commit"))
 
 
 @router.post("/read-session")
@@ -124,6 +130,22 @@ async def test_db_session_commits_before_the_answer_and_not_at_all_when_the_rout
     assert (await auth_client.get("/api/auth/me")).json()["is_superuser"] is False
     assert (await auth_client.post("/api/probe/promote")).status_code == 200
     assert (await auth_client.get("/api/auth/me")).json()["is_superuser"] is True
+
+
+async def test_db_session_commits_before_the_first_byte_is_sent(app):
+    """Else whoever has the answer may not find what it speaks of, and a commit that fails looks like a success."""
+    order = app.state.order = []
+
+    async def watched(scope, receive, send):
+        async def note(message):
+            order.append(message["type"])
+            await send(message)
+
+        await app(scope, receive, note)
+
+    async with AsyncClient(transport=ASGITransport(watched), base_url="https://testserver") as client:
+        await client.post("/api/probe/order")
+    assert order[:2] == ["commit", "http.response.start"]
 
 
 async def test_read_session_refuses_to_write(client):
