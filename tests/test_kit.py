@@ -40,7 +40,7 @@ async def browser(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
 
 
 async def test_two_kits_share_no_data_settings_or_plugins(tmp_path: Path) -> None:
-    """What DESIGN calls two kits in one process: own database, keys, tasks and prefix; classes are shared."""
+    """Each has a database, keys, plugins and a prefix of its own; what Python classes share, they share."""
     one = AppKit(settings_in(tmp_path / "one", app_name="One"), discover=False)
     two = AppKit(settings_in(tmp_path / "two", app_name="Two", api_prefix="/v2"), discover=False)
     told: list[str] = []
