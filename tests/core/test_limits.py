@@ -45,7 +45,8 @@ def settings_for(app_name: str = "desk", *, secret: str = SECRET, enabled: bool 
 
 
 @pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator["Redis"]:
+async def redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["Redis"]:
+    monkeypatch.setattr(core_redis, "PATIENCE", 30.0)  # A busy machine is no silent server.
     async with Redis.from_url(redis_url) as client:
         yield client
 
