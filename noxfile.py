@@ -99,7 +99,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the package, its tests and its example."""
-    install_desk(session, "types", "test", "e2e")
+    install_desk(session, "types", "test", "lint", "e2e")
     session.run("mypy")
     session.chdir(DESK)
     session.run("mypy")
