@@ -292,3 +292,10 @@ async def test_ten_processes_migrate_once(database_url, directory, versioned):
     output = (await racers.communicate())[0].decode()
     assert racers.returncode == 0, output
     assert output.count("appkit.repository.migrations migrated") == 1, output
+
+
+async def test_a_file_that_cannot_be_opened_is_a_sentence(tmp_path, directory):
+    database = Database(f"sqlite:///{tmp_path}/nowhere/app.db", metadata=schema())
+    with pytest.raises(AppKitError, match="unable to open database file"):
+        await Migrations(database, directory).upgrade()
+    await database.dispose()

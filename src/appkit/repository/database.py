@@ -1,31 +1,30 @@
-"""Database: engines and sessions. Every connection of an app is made here."""
+"""Database: an app's sessions, and what they promise."""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isawaitable
 from itertools import cycle
 from typing import Any
 
-from sqlalchemy import URL, Connection, MetaData, event, make_url, text
-from sqlalchemy.exc import ArgumentError, InvalidRequestError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
+from sqlalchemy import URL, MetaData, event, make_url, text
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
-from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolResetState
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 from sqlalchemy.sql.elements import TextClause
 
 from appkit.core.settings import DatabaseSettings
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.base import Base
 from appkit.repository.context import AppContext
+from appkit.repository.engines import WriterPool, create_engine
 from appkit.repository.errors import translate
 
 Hook = Callable[[], Awaitable[None] | None]
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
-_EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
-_PATIENCE = 0.1  # seconds
 _HOOKS = "appkit.on_commit"
 
 _logger = logging.getLogger(__name__)
@@ -143,7 +142,7 @@ class Database:
 
     def _create_engine(self, url: URL, *, writer: bool = False) -> AsyncEngine:
         pool: dict[str, Any] = {
-            "poolclass": _WriterPool if writer and url.get_backend_name() == "sqlite" else AsyncAdaptedQueuePool,
+            "poolclass": WriterPool if writer and url.get_backend_name() == "sqlite" else AsyncAdaptedQueuePool,
             "pool_size": self.settings.pool_size,
             "max_overflow": self.settings.pool_size,
             "pool_timeout": self.settings.pool_timeout,
@@ -228,63 +227,6 @@ def _refuse_to_write() -> None:
     raise AppKitError("A read session can't write. Use `DbSession` in a route, or `session()`.")
 
 
-class _WriterPool(AsyncAdaptedQueuePool):
-    """SQLite's one writing connection. Who asks for it twice would wait for themselves, so they are told."""
-
-    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Else it says, with our lines, whenever it is disposed of.
-    _holder: asyncio.Task[Any] | None = None
-
-    def connect(self) -> PoolProxiedConnection:
-        task = asyncio.current_task()
-        # Not a context variable: child tasks inherit those, and may well wait for their parent to finish.
-        if task is not None and task is self._holder:
-            raise AppKitError(
-                "This task holds SQLite's writer already, in a session that is still open. Use that session, "
-                "or end it before you open another one; to read beside it, use a read session."
-            )
-        connection = super().connect()
-        self._holder = task
-        return connection
-
-    def _do_return_conn(self, record: Any) -> None:
-        self._holder = None
-        super()._do_return_conn(record)
-
-
-def create_engine(
-    url: URL, timeout: float, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: bool = True, **options: Any
-) -> AsyncEngine:
-    """An engine with our defaults, for `Database` and for migrations.
-
-    Args:
-        url: A URL of `parse_url`.
-        timeout: Seconds to connect, or on SQLite to wait for another process's lock.
-        begin: How SQLite's transactions begin.
-        foreign_keys: Whether SQLite enforces them.
-        options: Passed on to SQLAlchemy.
-    """
-    driver = url.get_driver_name()
-    if "sqlite" in url.drivername:
-        connect_args: dict[str, Any] = {"timeout": timeout, "isolation_level": None}
-    else:
-        connect_args = {"timeout": timeout} if driver == "asyncpg" else {"connect_timeout": max(2, round(timeout))}
-    try:
-        engine = create_async_engine(url, hide_parameters=True, connect_args=connect_args, **options)
-    except ImportError as exc:
-        extra = f" Install it: pip install 'fastapi-appkit[{_EXTRAS[driver]}]'." if driver in _EXTRAS else ""
-        raise AppKitError(f"{url.drivername} needs {driver}, which is not installed.{extra}") from exc
-    except InvalidRequestError as exc:
-        raise AppKitError(
-            f"{url.drivername} is not an async driver. Use postgresql+asyncpg://, postgresql+psycopg:// "
-            "or sqlite+aiosqlite://."
-        ) from exc
-    if "sqlite" in url.drivername:
-        _configure_sqlite(engine, begin, foreign_keys=foreign_keys)
-    else:
-        _configure_postgresql(engine)
-    return engine
-
-
 def parse_url(value: str) -> URL:
     """The URL with an async driver.
 
@@ -312,48 +254,3 @@ def _read_only(engine: AsyncEngine) -> AsyncEngine:
     if engine.dialect.name == "sqlite":
         return engine.execution_options(query_only=True)
     return engine.execution_options(isolation_level="AUTOCOMMIT")  # Two round trips fewer for each session.
-
-
-def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
-    script = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys={int(foreign_keys)};"
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, _: Any) -> None:
-        connection.run_async(lambda driver: driver.executescript(script))
-
-    @event.listens_for(engine.sync_engine, "invalidate")
-    def on_invalidate(connection: Any, *_: Any) -> None:
-        # A cancelled statement goes on in its thread, and SQLite keeps the locks of a connection closed meanwhile.
-        with suppress(Exception, asyncio.CancelledError):
-            connection.run_async(lambda driver: asyncio.shield(_abort(driver)))
-
-    @event.listens_for(engine.sync_engine, "reset")
-    def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
-        # A COMMIT that fails leaves the transaction open, and SQLAlchemy takes it for closed.
-        if state.asyncio_safe and connection.driver_connection.in_transaction:
-            connection.rollback()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        query_only = bool(connection.get_execution_options().get("query_only"))
-        if connection.info.get("query_only", False) is not query_only:
-            connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
-            connection.info["query_only"] = query_only
-        connection.exec_driver_sql(begin)
-
-
-async def _abort(driver: Any) -> None:
-    rollback = asyncio.ensure_future(driver.rollback())
-    done, _ = await asyncio.wait([rollback], timeout=_PATIENCE)
-    if not done:  # Not at once, for it would hit the rollback too where a cursor is still open.
-        await driver.interrupt()
-    await rollback
-
-
-def _configure_postgresql(engine: AsyncEngine) -> None:
-    @event.listens_for(engine.sync_engine, "do_connect")
-    def on_connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            return dialect.connect(*args, **kwargs)
-        except (OSError, dialect.loaded_dbapi.OperationalError) as exc:  # Elsewhere it may be the app's own OSError.
-            raise ServiceUnavailableException from exc

@@ -11,7 +11,8 @@ from sqlalchemy import URL, NullPool, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from appkit.exceptions import AppKitError
-from appkit.repository.database import Database, create_engine
+from appkit.repository.database import Database
+from appkit.repository.engines import create_engine
 
 _LOCK = int.from_bytes(b"appkit")  # Advisory locks are numbers, and belong to one database.
 _CONNECT_TIMEOUT = 10.0
