@@ -21,6 +21,7 @@ from appkit.api.middleware import BodyLimitMiddleware, RequestContextMiddleware,
 from appkit.api.routes.auth import auth_router
 from appkit.api.routes.health import health_router
 from appkit.api.routes.users import users_router
+from appkit.api.sessions import check_sessions
 from appkit.exceptions import NotFoundException
 from appkit.repository.context import AppContext
 
@@ -119,6 +120,7 @@ def _wrap_lifespan(app: FastAPI, lifespan: Lifespan) -> None:
 
     @asynccontextmanager
     async def combined(app: FastAPI) -> AsyncIterator[Any]:
+        check_sessions(app)
         async with lifespan(), own(app) as state:
             yield state
 
