@@ -45,7 +45,7 @@ class MakeUser(Protocol):
         self, email: str | None = None, password: str = PASSWORD, *, superuser: bool = False
     ) -> "Awaitable[BaseUser]":
         """Make them."""
-        ...  # noqa: PIE790  # pyright asks for it in a protocol.
+        ...  # pyright asks for it in a protocol.
 
 
 class OpenSessions(list["AsyncSession"]):
