@@ -39,7 +39,8 @@ def _walk(dependant: Dependant) -> Iterator[Dependant]:
 
 
 def _commits_late(dependant: Dependant, app: FastAPI) -> bool:
-    call: Any = app.dependency_overrides.get(dependant.call, dependant.call)
+    call: Any = dependant.call
+    call = app.dependency_overrides.get(call, call)
     while isinstance(call, partial):
         call = call.func
     return unwrap(call) is get_session and dependant.scope != "function"
