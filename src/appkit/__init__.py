@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from appkit.__about__ import __version__ as __version__
 
 if TYPE_CHECKING:
+    from appkit.api.crud import crud_router as crud_router
     from appkit.api.dependencies import (
         CurrentPrincipal as CurrentPrincipal,
         CurrentSuperuser as CurrentSuperuser,
@@ -42,10 +43,28 @@ if TYPE_CHECKING:
     from appkit.plugins.hookspecs import hookimpl as hookimpl
     from appkit.repository.base import BaseTableModel as BaseTableModel
     from appkit.repository.database import Database as Database
-    from appkit.repository.pagination import CursorPage as CursorPage
+    from appkit.repository.filters import (
+        CursorQuery as CursorQuery,
+        PageQuery as PageQuery,
+        Where as Where,
+    )
+    from appkit.repository.mixins import (
+        Authored as Authored,
+        IntBaseTableModel as IntBaseTableModel,
+        SoftDelete as SoftDelete,
+        Versioned as Versioned,
+    )
+    from appkit.repository.pagination import (
+        CursorPage as CursorPage,
+        KeysetPage as KeysetPage,
+        OffsetPage as OffsetPage,
+        Page as Page,
+    )
+    from appkit.repository.repository import Repository as Repository
     from appkit.repository.user import BaseUser as BaseUser
     from appkit.service.auth import AuthService as AuthService
     from appkit.service.base import BaseService as BaseService
+    from appkit.service.crud import CRUDService as CRUDService
     from appkit.service.users import UserService as UserService
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
@@ -53,6 +72,7 @@ if TYPE_CHECKING:
 else:
     # Only where no type checker looks: a `__getattr__` in sight would let it accept any name.
     _HOMES = {
+        "api.crud": "crud_router",
         "api.dependencies": "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession",
         "api.errors": "errors install_error_handlers",
         "api.routes.auth": "auth_router",
@@ -71,10 +91,14 @@ else:
         "plugins.hookspecs": "hookimpl",
         "repository.base": "BaseTableModel",
         "repository.database": "Database",
-        "repository.pagination": "CursorPage",
+        "repository.filters": "CursorQuery PageQuery Where",
+        "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
+        "repository.pagination": "CursorPage KeysetPage OffsetPage Page",
+        "repository.repository": "Repository",
         "repository.user": "BaseUser",
         "service.auth": "AuthService",
         "service.base": "BaseService",
+        "service.crud": "CRUDService",
         "service.users": "UserService",
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",

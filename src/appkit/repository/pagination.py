@@ -221,7 +221,7 @@ def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
     if len({key.descending for key in keys}) == 1:  # One direction: the database compares rows, by the index.
         row, last = tuple_(*(key.column for key in keys)), tuple_(*bound)
         return row < last if keys[0].descending else row > last
-    beyond = [operators.lt if key.descending else operators.gt for key in keys]
+    beyond: list[Any] = [operators.lt if key.descending else operators.gt for key in keys]
     alternatives = [
         and_(*(keys[j].column == bound[j] for j in range(i)), beyond[i](key.column, bound[i]))
         for i, key in enumerate(keys)

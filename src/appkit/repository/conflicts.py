@@ -1,0 +1,63 @@
+"""INSERT … ON CONFLICT: what both databases have for writing a row that somebody else may write at the same moment."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Index, PrimaryKeyConstraint, UniqueConstraint
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapper, QueryableAttribute
+
+from appkit.exceptions import AppKitError
+from appkit.repository.mixins import SoftDelete
+
+_INSERTS: Mapping[str, Callable[[Any], Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+
+
+def insert_or_nothing(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]]) -> Any:
+    """An INSERT that writes no row where there is one with the same key."""
+    insert, target = _insert(db, mapper, on)
+    return insert.on_conflict_do_nothing(**target)
+
+
+def insert_or_update(
+    db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]], names: frozenset[str]
+) -> Any:
+    """An INSERT that, where there is a row with the same key, gives it the new values of the named attributes.
+
+    It also does to the row what the ORM does to every row that it changes, and brings back one that was hidden.
+    """
+    insert, target = _insert(db, mapper, on)
+    columns: Any = mapper.columns
+    changes = {
+        column: column.onupdate.arg(None) if column.onupdate.is_callable else column.onupdate.arg
+        for column in columns
+        if column.onupdate is not None
+    }
+    if mapper.version_id_col is not None:
+        changes[mapper.version_id_col] = mapper.version_id_col + 1
+    if issubclass(mapper.class_, SoftDelete):
+        changes[columns.deleted_at] = None
+    for name in names.difference(attribute.key for attribute in on):
+        changes[columns[name]] = insert.excluded[columns[name].key]
+    return insert.on_conflict_do_update(**target, set_=changes)
+
+
+def _insert(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]]) -> tuple[Any, dict[str, Any]]:
+    dialect = db.get_bind().dialect.name
+    if dialect not in _INSERTS:
+        raise AppKitError(f"This needs ON CONFLICT, as PostgreSQL and SQLite have it, and {dialect} doesn't.")
+    return _INSERTS[dialect](mapper), _target(mapper, on, dialect)
+
+
+def _target(mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]], dialect: str) -> dict[str, Any]:
+    """What ON CONFLICT names; of a partial index, the condition too."""
+    table: Any = mapper.local_table
+    columns = {mapper.columns[attribute.key] for attribute in on}
+    for each in (table.primary_key, *table.constraints, *table.indexes):
+        unique = isinstance(each, PrimaryKeyConstraint | UniqueConstraint) or getattr(each, "unique", False)
+        if unique and set(each.columns) == columns:
+            where = each.dialect_options[dialect].get("where") if isinstance(each, Index) else None
+            return {"index_elements": list(columns), "index_where": where}
+    names = ", ".join(attribute.key for attribute in on)
+    raise AppKitError(f"{table.name} has no unique constraint or index on exactly these: {names}.")

@@ -1,0 +1,208 @@
+"""Query classes: what one endpoint lets its callers filter by, sort by and page through."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticKnownError
+from sqlalchemy import Boolean, ColumnElement, SQLColumnExpression, String, and_, func, literal_column, or_, true
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from appkit.exceptions import AppKitError
+from appkit.repository.pagination import Count
+
+T = TypeVar("T")
+Text = SQLColumnExpression[str] | SQLColumnExpression[str | None]
+
+
+@dataclass(frozen=True)
+class Where:
+    """What a query parameter does, when it is given.
+
+        class PostFilters(BaseModel):
+            title: Annotated[str | None, Where.contains(Post.title)] = None
+            author: Annotated[str | None, Where(lambda name: Post.author.has(User.name == name))] = None
+
+    Args:
+        clause: Makes a condition of the parameter's value.
+    """
+
+    clause: Callable[[Any], ColumnElement[bool]]
+
+    @classmethod
+    def contains(cls, *columns: Text) -> "Where":
+        """The text occurs in one of the columns, whatever its case; `%` and `_` are letters like any other."""
+        return cls(lambda value: or_(*(column.icontains(value, autoescape=True) for column in columns)))
+
+    @classmethod
+    def search(cls, *columns: Text, language: str = "simple") -> "Where":
+        """Full-text search, as people know it from search engines.
+
+        PostgreSQL takes quotes for phrases, `or` for either and `-` for without, and knows a language's word forms.
+        Elsewhere each word must occur in one of the columns, as it is, whatever its case.
+
+        Args:
+            columns: Where to search.
+            language: One of PostgreSQL's text search configurations, such as `english`; `simple` knows no word forms.
+        """
+        vector = search_vector(*columns, language=language)
+
+        def matches(value: str) -> ColumnElement[bool]:
+            words = value.replace('"', " ").split()
+            if not words:
+                return true()
+            everywhere = and_(*(cls.contains(*columns).clause(word) for word in words))
+            return _Matches(vector.bool_op("@@")(func.websearch_to_tsquery(_regconfig(language), value)), everywhere)
+
+        return cls(matches)
+
+
+def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
+    """What `Where.search` searches on PostgreSQL, for the index that makes it quick.
+
+    Index(None, search_vector(Post.title), postgresql_using="gin").ddl_if(dialect="postgresql")
+    """
+    empty, space = literal_column("''", String), literal_column("' '", String)
+    text: Any = func.coalesce(columns[0], empty)
+    for column in columns[1:]:
+        text = text + space + func.coalesce(column, empty)
+    return func.to_tsvector(_regconfig(language), text)
+
+
+def _regconfig(language: str) -> ColumnElement[Any]:
+    """A literal, for an index on an expression serves only the same expression."""
+    if not re.fullmatch(r"\w+", language):
+        raise AppKitError(f"{language!r} is not the name of a text search configuration.")
+    return literal_column(f"'{language}'")
+
+
+class _Matches(FunctionElement[bool]):
+    """One condition for PostgreSQL, and one for the others."""
+
+    type = Boolean()
+    inherit_cache = True
+
+
+@compiles(_Matches, "postgresql")
+def _compile_search(element: _Matches, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses.clauses[0], **options)})"
+
+
+@compiles(_Matches)
+def _compile_plain(element: _Matches, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses.clauses[1], **options)})"
+
+
+def _terms(sort: str | None) -> list[tuple[str, bool]]:
+    """Names, each with whether it is to descend."""
+    return [] if not sort else [(term.removeprefix("-"), term.startswith("-")) for term in sort.split(",")]
+
+
+class ListQuery(BaseModel):
+    """What `PageQuery` and `CursorQuery` share: the filters that a class adds, and an order from names that it allows.
+
+    A parameter that the class doesn't have is a 422, and so is a datetime without its time zone.
+
+    Raises:
+        AppKitError: When a class's `default_sort` names what its `sortable` doesn't have.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    sortable: ClassVar[Mapping[str, SQLColumnExpression[Any]]] = {}
+    """What callers may sort by: names of the API, and the columns that they stand for."""
+    default_sort: ClassVar[str] = ""
+    """The order when none is asked for, as in `-created_at,title`; that of the primary key unless given."""
+
+    sort: str | None = None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, _ in _terms(cls.default_sort):
+            if name not in cls.sortable:
+                raise AppKitError(f"{cls.__name__}.default_sort names {name!r}, which is not in its `sortable`.")
+        names = " or ".join(f"`{name}`" for name in cls.sortable) or "nothing"
+        default = f" Otherwise by `{cls.default_sort}`." if cls.default_sort else ""
+        cls.model_fields["sort"].description = f"By {names}, `-` in front for descending, commas in between.{default}"
+
+    @field_validator("sort")
+    @classmethod
+    def _check_sort(cls, value: str | None) -> str | None:
+        names = [name for name, _ in _terms(value)]
+        if not set(names) <= cls.sortable.keys():
+            choice = ", ".join(cls.sortable)
+            raise ValueError(f"Sort by {choice}; - in front turns it round." if choice else "This can't be sorted.")
+        if len(set(names)) < len(names):
+            raise ValueError("Name each one only once.")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _check_zone(cls, value: T) -> T:
+        for each in value if isinstance(value, list | tuple | set | frozenset) else (value,):
+            if isinstance(each, datetime) and each.tzinfo is None:
+                raise PydanticKnownError("timezone_aware")
+        return value
+
+    def where(self) -> list[ColumnElement[bool]]:
+        """The conditions of the parameters that are given."""
+        return [
+            marker.clause(value)
+            for name, field in type(self).model_fields.items()
+            if (value := getattr(self, name)) is not None
+            for marker in field.metadata
+            if isinstance(marker, Where)
+        ]
+
+    def order(self) -> list[SQLColumnExpression[Any]]:
+        """The order that is asked for, or else the default."""
+        terms = _terms(self.default_sort if self.sort is None else self.sort)
+        return [self.sortable[name].desc() if down else self.sortable[name].asc() for name, down in terms]
+
+
+class PageQuery(ListQuery):
+    """A page by number, for tables of results that people leaf through; deep pages take long.
+
+        class PostQuery(PageQuery, PostFilters):
+            sortable = {"title": Post.title, "created_at": Post.created_at}
+            default_sort = "-created_at"
+
+        @router.get("")
+        async def list_posts(query: Annotated[PostQuery, Query()], db: ReadSession) -> Page[PostSchema]:
+            return Page[PostSchema].model_validate(await Repository[Post](db).page(query))
+
+    Use one such class for each endpoint: FastAPI takes no second one.
+    """
+
+    count: ClassVar[Count] = "exact"
+    """Whether to count all rows, or `capped` at 10,000, or `none`."""
+
+    page: int = Field(default=1, ge=1, le=10_000, description="Which page; the first is 1.")
+    size: int = Field(default=20, ge=1, le=200, description="How many items at most.")
+
+
+class CursorQuery(ListQuery):
+    """A page by keyset, for feeds and for tables of any length: each is as quick as the first.
+
+    Raises:
+        AppKitError: When a column of `sortable` may be NULL, for a page would lose such rows.
+    """
+
+    cursor: str | None = Field(default=None, description="The `next_cursor` of the page before; none for the first.")
+    size: int = Field(default=20, ge=1, le=200, description="How many items at most.")
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        for name, column in cls.sortable.items():
+            if getattr(column, "nullable", False):
+                raise AppKitError(
+                    f"{cls.__name__} can't sort by {name!r}: the column may be NULL, and a page would lose such rows. "
+                    "Leave it out, or use a PageQuery."
+                )

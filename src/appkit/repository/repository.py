@@ -1,0 +1,368 @@
+"""Repository: the common moves on the rows of one model, in SQLAlchemy's own expressions."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, Generic, TypeVar, cast, get_args, get_origin, overload
+
+from pydantic import BaseModel
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Delete,
+    Select,
+    SQLColumnExpression,
+    Update,
+    delete,
+    literal,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import QueryableAttribute, class_mapper
+from sqlalchemy.orm.interfaces import ORMOption
+
+from appkit.exceptions import AppKitError, ConstraintViolatedException, NotFoundException, StaleVersionException
+from appkit.repository.base import utcnow
+from appkit.repository.conflicts import insert_or_nothing, insert_or_update
+from appkit.repository.filters import CursorQuery, PageQuery
+from appkit.repository.mixins import SoftDelete, Versioned
+from appkit.repository.pagination import (
+    KeysetPage,
+    OffsetPage,
+    count_rows,
+    in_order,
+    keyset_page,
+    offset_page,
+    primary_key,
+)
+
+ModelT = TypeVar("ModelT")
+Data = BaseModel | Mapping[str, Any]
+Condition = ColumnElement[bool]
+Order = Sequence[SQLColumnExpression[Any]]
+Key = Sequence[QueryableAttribute[Any]]
+
+
+class Repository(Generic[ModelT]):
+    """The rows of one model.
+
+        await Repository[Post](db).list(Post.author_id == author_id, order=[Post.created_at.desc()])
+
+        class PostRepository(Repository[Post]):
+            def select(self) -> Select[Post]:
+                return super().select().where(Post.published_at.is_not(None)).options(selectinload(Post.tags))
+
+    It flushes and never commits: whoever opened the session ends its transaction.
+
+    Args:
+        db: The session.
+        model: The model, where a variable holds it; a type argument says the same.
+        include_deleted: Whether rows count that a `SoftDelete` model has hidden.
+
+    Raises:
+        AppKitError: When no model is named, or data has what the model doesn't.
+    """
+
+    def __init__(self, db: AsyncSession, model: type[ModelT] | None = None, *, include_deleted: bool = False) -> None:
+        self.db = db
+        self.include_deleted = include_deleted
+        if model is not None:
+            self.model = model
+
+    @cached_property
+    def model(self) -> type[ModelT]:
+        """The class of its rows."""
+        return model_of(getattr(self, "__orig_class__", type(self)), Repository)
+
+    def select(self) -> Select[ModelT]:
+        """Which rows there are, without an order: override it to narrow them, or to load more with them.
+
+        All that reads follows it, and so do `update_where` and `delete_where`.
+        """
+        return select(self.model)
+
+    # Reading
+
+    async def get(self, ident: Any, *, options: Sequence[ORMOption] = (), for_update: bool = False) -> ModelT:
+        """The row with this primary key, which is a tuple where it has several columns.
+
+        Args:
+            ident: The primary key.
+            options: What to load with it.
+            for_update: Lock the row until the transaction ends, and read it anew.
+
+        Raises:
+            NotFoundException: When there is none.
+        """
+        return _found(await self.get_or_none(ident, options=options, for_update=for_update))
+
+    async def get_or_none(
+        self, ident: Any, *, options: Sequence[ORMOption] = (), for_update: bool = False
+    ) -> ModelT | None:
+        """The same, or None."""
+        if options or self._narrowed:
+            values = ident if isinstance(ident, tuple) else (ident,)
+            keys = zip(primary_key(self.model), values, strict=True)
+            statement = self._rows(key == value for key, value in keys).options(*options)
+            if for_update:
+                statement = statement.with_for_update(of=self.model).execution_options(populate_existing=True)
+            return (await self.db.scalars(statement)).unique().one_or_none()
+        row = await self.db.get(
+            self.model,
+            ident,
+            with_for_update={"of": self.model} if for_update else None,
+            execution_options={"include_deleted": True} if self.include_deleted else {},
+        )
+        # The session may hold one that was deleted in it, and asks nobody then.
+        hidden = isinstance(row, SoftDelete) and row.deleted_at is not None and not self.include_deleted
+        return None if hidden else row
+
+    async def first(self, *where: Condition, order: Order = (), options: Sequence[ORMOption] = ()) -> ModelT | None:
+        """The first row that meets the conditions, by the primary key unless an order is given."""
+        rows = await self.list(*where, order=order, limit=1, options=options)
+        return rows[0] if rows else None
+
+    async def one(self, *where: Condition, options: Sequence[ORMOption] = ()) -> ModelT:
+        """The only row that meets the conditions.
+
+        Raises:
+            NotFoundException: When there is none.
+            MultipleResultsFound: When there are several: a mistake of the program's, not the caller's.
+        """
+        return _found((await self.db.scalars(self._rows(where).options(*options))).unique().one_or_none())
+
+    async def list(
+        self,
+        *where: Condition,
+        order: Order = (),
+        limit: int | None = None,
+        options: Sequence[ORMOption] = (),
+    ) -> Sequence[ModelT]:
+        """The rows that meet the conditions, by the primary key unless an order is given."""
+        statement = in_order(self._rows(where), order).limit(limit).options(*options)
+        return (await self.db.scalars(statement)).unique().all()
+
+    @overload
+    async def page(self, query: PageQuery, *where: Condition) -> OffsetPage[ModelT]: ...
+    @overload
+    async def page(self, query: CursorQuery, *where: Condition) -> KeysetPage[ModelT]: ...
+    async def page(self, query: PageQuery | CursorQuery, *where: Condition) -> OffsetPage[ModelT] | KeysetPage[ModelT]:
+        """The page that a query asks for, among the rows that meet its conditions and these.
+
+        Raises:
+            UnprocessableException: When the cursor is damaged, or belongs to another order.
+        """
+        statement, order = self._rows((*query.where(), *where)), query.order()
+        if isinstance(query, CursorQuery):
+            return await keyset_page(self.db, statement, order=order, cursor=query.cursor, size=query.size)
+        return await offset_page(self.db, statement, order=order, page=query.page, size=query.size, count=query.count)
+
+    async def stream(self, *where: Condition, batch: int = 1000) -> AsyncIterator[ModelT]:
+        """All rows that meet the conditions, by the primary key, a batch at a time.
+
+        The transaction may end in between, and rows may come and go.
+        """
+        cursor: str | None = None
+        while True:
+            page = await keyset_page(self.db, self._rows(where), order=(), cursor=cursor, size=batch)
+            for row in page.items:
+                yield row
+            if (cursor := page.next_cursor) is None:
+                return
+
+    async def count(self, *where: Condition) -> int:
+        """How many rows meet the conditions."""
+        return await count_rows(self.db, self._rows(where))
+
+    async def exists(self, *where: Condition) -> bool:
+        """Whether a row meets the conditions."""
+        statement = self._rows(where).with_only_columns(literal(1), maintain_column_froms=True)
+        return await self.db.scalar(statement.order_by(None).limit(1)) is not None
+
+    # Writing
+
+    def new(self, data: Data, /, **extra: Any) -> ModelT:
+        """A row made of all that a schema or a mapping has, and of `extra`; not yet written."""
+        return self.model(**self._known({**_fields(data), **extra}))
+
+    async def create(self, data: Data, /, **extra: Any) -> ModelT:
+        """Write a new row, made of all that a schema or a mapping has, and of `extra`."""
+        row = self.new(data, **extra)
+        self.db.add(row)
+        await self.db.flush()
+        return row
+
+    async def create_many(self, rows: Iterable[Data | ModelT]) -> Sequence[ModelT]:
+        """Write many new rows, in as few statements as the database allows."""
+        made = [row if isinstance(row, self.model) else self.new(cast("Data", row)) for row in rows]
+        self.db.add_all(made)
+        await self.db.flush()
+        return made
+
+    async def update(self, row: ModelT, data: Data, /, *, expected_version: int | None = None, **extra: Any) -> ModelT:
+        """Change a row to what a schema or a mapping says, and `extra`; a schema's fields that nobody set say nothing.
+
+        Args:
+            row: The row.
+            data: What changes. Its `version`, on a `Versioned` model, is the one that the editor saw.
+            expected_version: The same, where the data doesn't have it.
+            extra: What else changes.
+
+        Raises:
+            StaleVersionException: When somebody changed the row since the editor saw it.
+        """
+        values = self._known({**_fields(data, exclude_unset=True), **extra})
+        if isinstance(row, Versioned):
+            expected = values.pop("version", expected_version)
+            if expected is not None and expected != row.version:
+                raise StaleVersionException
+        for name, value in values.items():
+            setattr(row, name, value)
+        self.db.add(row)
+        await self.db.flush()
+        return row
+
+    async def delete(self, row: ModelT, *, hard: bool = False) -> None:
+        """Delete a row; of a `SoftDelete` model, hide it, unless it is to go for good.
+
+        Either way the session lets go of it.
+        """
+        if isinstance(row, SoftDelete) and not hard:
+            row.deleted_at = utcnow()
+            self.db.add(row)
+            await self.db.flush()
+            self.db.expunge(row)
+        else:
+            await self.db.delete(row)
+            await self.db.flush()
+
+    async def restore(self, row: ModelT) -> ModelT:
+        """Bring back a row that was hidden; a repository with `include_deleted` gets it.
+
+        What took its place under a unique index meanwhile makes it a 409, as any violation.
+        """
+        if not isinstance(row, SoftDelete):
+            raise AppKitError(f"{self.model.__name__} is no SoftDelete model: what is deleted is gone.")
+        row.deleted_at = None
+        self.db.add(row)
+        await self.db.flush()
+        return row
+
+    # Writing without reading first
+
+    async def upsert(self, rows: Iterable[Data], *, on: Key) -> Sequence[ModelT]:
+        """Write rows, or change those that are there already: in one statement, whoever else does the same.
+
+        Of two rows with the same key the last one counts. A row that was hidden is brought back.
+
+        Args:
+            rows: Schemas or mappings, all with the same columns.
+            on: What tells rows apart: the columns of the primary key, or of a unique constraint or index.
+
+        Returns:
+            The rows as they are now, in no particular order.
+        """
+        mapper = class_mapper(self.model)
+        known = [self._known(_fields(row), mapper.columns) for row in rows]
+        by_key = {tuple(row[column.key] for column in on): row for row in known}
+        if not by_key:
+            return []
+        names, *others = {frozenset(row) for row in known}
+        if others:
+            raise AppKitError("The rows of one upsert must all have the same columns.")
+        statement = insert_or_update(self.db, mapper, on, names).returning(self.model)
+        # So that rows which the session holds already say what has become of them.
+        options = {"populate_existing": True}
+        return (await self.db.scalars(statement, list(by_key.values()), execution_options=options)).all()
+
+    async def get_or_create(self, data: Data, *, on: Key) -> tuple[ModelT, bool]:
+        """The row with this key, or a new one; and whether it is new, which only one hears of those who try at once.
+
+        Args:
+            data: All of the row, the key among it.
+            on: What tells rows apart: the columns of the primary key, or of a unique constraint or index.
+
+        Raises:
+            ConstraintViolatedException: When a row has the key that this repository doesn't see, such as a hidden one.
+        """
+        mapper = class_mapper(self.model)
+        values = self._known(_fields(data), mapper.columns)
+        same = [column == values[column.key] for column in on]
+        if (row := await self.first(*same)) is not None:
+            return row, False
+        statement = insert_or_nothing(self.db, mapper, on).returning(self.model)
+        if (row := (await self.db.scalars(statement, [values])).one_or_none()) is not None:
+            return row, True
+        if (row := await self.first(*same)) is not None:
+            return row, False
+        taken = "This is taken already."
+        errors = [{"field": column.key, "message": taken, "type": "unique"} for column in on]
+        raise ConstraintViolatedException(taken, extra={"errors": errors})
+
+    async def update_where(self, *where: Condition, values: Data) -> int:
+        """Change all rows that meet the conditions, in one statement; returns how many they are."""
+        columns = self._known(_fields(values, exclude_unset=True), class_mapper(self.model).columns)
+        if issubclass(self.model, Versioned):
+            columns["version"] = self.model.version + 1
+        return await self._execute(update(self.model).values(columns), where, include_deleted=self.include_deleted)
+
+    async def delete_where(self, *where: Condition, hard: bool = False) -> int:
+        """Delete all rows that meet the conditions, in one statement; returns how many they are.
+
+        Args:
+            where: The conditions.
+            hard: Delete rows of a `SoftDelete` model for good, the hidden ones too.
+        """
+        if issubclass(self.model, SoftDelete) and not hard:
+            return await self.update_where(*where, values={"deleted_at": utcnow()})
+        return await self._execute(delete(self.model), where, include_deleted=hard or self.include_deleted)
+
+    async def _execute(self, statement: Update | Delete, where: Sequence[Condition], *, include_deleted: bool) -> int:
+        if not where:
+            raise AppKitError("Say which rows; to mean all of them, say sqlalchemy.true().")
+        if self._narrowed:
+            keys = primary_key(self.model)
+            seen = self.select().where(*where).with_only_columns(*keys, maintain_column_froms=True)
+            where = [tuple_(*keys).in_(seen.order_by(None))]
+        options = {"include_deleted": include_deleted}
+        result = await self.db.execute(statement.where(*where), execution_options=options)
+        return cast("CursorResult[Any]", result).rowcount
+
+    @property
+    def _narrowed(self) -> bool:
+        return type(self).select is not Repository.select
+
+    def _rows(self, where: Iterable[Condition]) -> Select[ModelT]:
+        statement = self.select().where(*where)
+        return statement.execution_options(include_deleted=True) if self.include_deleted else statement
+
+    def _known(self, values: dict[str, Any], names: Any = None) -> dict[str, Any]:
+        names = class_mapper(self.model).all_orm_descriptors if names is None else names
+        if unknown := [name for name in values if name not in names]:
+            raise AppKitError(f"{self.model.__name__} has no {', '.join(unknown)}.")
+        return values
+
+
+def model_of(generic: Any, origin: type[Any]) -> type[Any]:
+    """The model that a `Repository` or a `CRUDService` is for: the first type argument, given to it or to its class.
+
+    Raises:
+        AppKitError: When there is none.
+    """
+    classes = generic.__mro__ if isinstance(generic, type) else ()
+    for base in (generic, *(base for cls in classes for base in vars(cls).get("__orig_bases__", ()))):
+        named = get_args(base)[:1]
+        if isinstance(cls := get_origin(base), type) and issubclass(cls, origin) and isinstance(named[0], type):
+            return named[0]
+    raise AppKitError(f"{generic.__name__} doesn't say which model it is for, as {origin.__name__}[Post] does.")
+
+
+def _fields(data: Data, *, exclude_unset: bool = False) -> dict[str, Any]:
+    return data.model_dump(exclude_unset=exclude_unset) if isinstance(data, BaseModel) else dict(data)
+
+
+def _found(row: ModelT | None) -> ModelT:
+    if row is None:
+        raise NotFoundException
+    return row
