@@ -40,10 +40,14 @@ class DatabaseSettings(SettingsGroup):
     """SQLAlchemy URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite."""
     replica_urls: tuple[str, ...] = Field(default=(), repr=False)
     """JSON list of read replicas' URLs."""
+    replica_lag: PositiveSeconds = 5.0
+    """Seconds that a replica may be behind: who wrote reads from the primary for so long, to find what they wrote."""
     pool_size: int = Field(default=10, ge=1)
     """Connections kept open; on SQLite, the readers beside the one writer."""
     pool_timeout: PositiveSeconds = 10.0
     """Seconds to wait for a free connection before answering 503."""
+    statement_timeout: PositiveSeconds | None = None
+    """Seconds after which PostgreSQL gives a statement up, and we answer 503; SQLite knows no such limit."""
     migrate: Literal["upgrade", "check", "off"] = "upgrade"
     """At the start: apply pending migrations, refuse to start when there are some, or do nothing."""
     migrations: Path = Path("migrations")

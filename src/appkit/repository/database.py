@@ -11,9 +11,8 @@ from typing import Any
 from sqlalchemy import URL, MetaData, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
-from sqlalchemy.orm import ORMExecuteState, Session, SessionTransaction
+from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import AsyncAdaptedQueuePool
-from sqlalchemy.sql.elements import TextClause
 
 from appkit.core.settings import DatabaseSettings
 from appkit.exceptions import AppKitError, ServiceUnavailableException
@@ -21,11 +20,13 @@ from appkit.repository.base import Base
 from appkit.repository.context import AppContext
 from appkit.repository.engines import WriterPool, create_engine
 from appkit.repository.errors import translate
+from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, fall_back, needs_primary
 
 Hook = Callable[[], Awaitable[None] | None]
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _HOOKS = "appkit.on_commit"
+_REPLICA_TIMEOUT = 2.0  # seconds to connect, for the primary can answer as well
 
 _logger = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class Database:
         self.url = parse_url(settings.url)
         self.engine = self._create_engine(self.url, writer=True)
         self.readers = self._create_engine(self.url) if self.sqlite else self.engine
-        self._replicas = [self._create_engine(parse_url(url)) for url in settings.replica_urls]
+        self._replicas = [self._create_replica(parse_url(url)) for url in settings.replica_urls]
+        self._writing = WatchedSession if self._replicas else WritingSession
         self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self.readers]])
         self._primary_reader = _read_only(self.readers)
 
@@ -86,7 +88,9 @@ class Database:
     def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """A session that only reads, from the replicas in turn where there are some.
 
-        On PostgreSQL each statement sees what is committed by then, with no transaction around them.
+        On PostgreSQL each statement sees what is committed by then, with no transaction around them. A client that
+        wrote in the last `DATABASE_REPLICA_LAG` seconds reads from the primary, as does everybody while the
+        replica can't be reached.
 
         Args:
             primary: Read from the primary, for what must not be a moment old.
@@ -94,6 +98,7 @@ class Database:
         Raises:
             AppKitError: When it is asked to write.
         """
+        primary = primary or needs_primary()
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     async def ping(self, timeout: float = 2.0) -> None:
@@ -127,7 +132,7 @@ class Database:
             engine,
             expire_on_commit=False,
             info={} if self.context is None else {"appkit": self.context},
-            sync_session_class=_ReadingSession if read_only else _Session,
+            sync_session_class=ReadingSession if read_only else self._writing,
         )
         try:
             async with session:  # Its end is shielded: a cancelled task leaves no connection behind.
@@ -140,7 +145,12 @@ class Database:
                 raise
             raise translated from exc
 
-    def _create_engine(self, url: URL, *, writer: bool = False) -> AsyncEngine:
+    def _create_replica(self, url: URL) -> AsyncEngine:
+        engine = self._create_engine(url, connect_timeout=min(self.settings.pool_timeout, _REPLICA_TIMEOUT))
+        fall_back(engine, self.url)
+        return engine
+
+    def _create_engine(self, url: URL, *, writer: bool = False, connect_timeout: float | None = None) -> AsyncEngine:
         pool: dict[str, Any] = {
             "poolclass": WriterPool if writer and url.get_backend_name() == "sqlite" else AsyncAdaptedQueuePool,
             "pool_size": self.settings.pool_size,
@@ -149,7 +159,8 @@ class Database:
             "pool_use_lifo": True,
         }
         if url.get_backend_name() != "sqlite":
-            return create_engine(url, self.settings.pool_timeout, pool_pre_ping=True, pool_recycle=1800, **pool)
+            pool |= {"pool_pre_ping": True, "pool_recycle": 1800, "statement_timeout": self.settings.statement_timeout}
+            return create_engine(url, connect_timeout or self.settings.pool_timeout, **pool)
         if writer:
             pool |= {"pool_size": 1, "max_overflow": 0, "pool_use_lifo": False}
         return create_engine(url, self.settings.pool_timeout, begin="BEGIN IMMEDIATE" if writer else "BEGIN", **pool)
@@ -187,15 +198,7 @@ def on_commit(session: AsyncSession, hook: Hook) -> None:
     session.info.setdefault(_HOOKS, []).append((session.sync_session.get_nested_transaction(), hook))
 
 
-class _Session(Session):
-    """What is under every `UnitOfWork`."""
-
-
-class _ReadingSession(_Session):
-    """What is under those that only read."""
-
-
-@event.listens_for(_Session, "after_soft_rollback", propagate=True)
+@event.listens_for(WritingSession, "after_soft_rollback", propagate=True)
 def _forget_hooks(session: Session, rolled_back: SessionTransaction) -> None:
     def kept(savepoint: SessionTransaction | None) -> bool:
         while savepoint is not None and savepoint is not rolled_back:
@@ -203,28 +206,6 @@ def _forget_hooks(session: Session, rolled_back: SessionTransaction) -> None:
         return rolled_back.nested and savepoint is None
 
     session.info[_HOOKS] = [(savepoint, hook) for savepoint, hook in session.info.get(_HOOKS, ()) if kept(savepoint)]
-
-
-_READING = ("select", "with", "values", "table", "show", "explain", "pragma")
-
-
-@event.listens_for(_ReadingSession, "do_orm_execute")
-def _refuse_statement(state: ORMExecuteState) -> None:
-    writes = state.is_insert or state.is_update or state.is_delete
-    if isinstance(state.statement, TextClause):
-        writes = not state.statement.text.lstrip(" \t\n(").lower().startswith(_READING)
-    if writes:
-        _refuse_to_write()
-
-
-@event.listens_for(_ReadingSession, "before_flush")
-def _refuse_flush(session: Session, *_: Any) -> None:
-    if session.new or session.deleted or any(session.is_modified(row) for row in session.dirty):
-        _refuse_to_write()
-
-
-def _refuse_to_write() -> None:
-    raise AppKitError("A read session can't write. Use `DbSession` in a route, or `session()`.")
 
 
 def parse_url(value: str) -> URL:

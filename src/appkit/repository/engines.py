@@ -16,7 +16,13 @@ _PATIENCE = 0.1  # seconds
 
 
 def create_engine(
-    url: URL, timeout: float, *, begin: str = "BEGIN IMMEDIATE", foreign_keys: bool = True, **options: Any
+    url: URL,
+    timeout: float,
+    *,
+    begin: str = "BEGIN IMMEDIATE",
+    foreign_keys: bool = True,
+    statement_timeout: float | None = None,
+    **options: Any,
 ) -> AsyncEngine:
     """An engine with our defaults, for `Database` and for migrations.
 
@@ -25,6 +31,7 @@ def create_engine(
         timeout: Seconds to connect, or on SQLite to wait for another process's lock.
         begin: How SQLite's transactions begin.
         foreign_keys: Whether SQLite enforces them.
+        statement_timeout: Seconds after which PostgreSQL gives a statement up.
         options: Passed on to SQLAlchemy.
     """
     driver = url.get_driver_name()
@@ -33,6 +40,8 @@ def create_engine(
         connect_args: dict[str, Any] = {"timeout": timeout, "isolation_level": None}
     else:
         connect_args = {"timeout": timeout} if driver == "asyncpg" else {"connect_timeout": max(2, round(timeout))}
+        if statement_timeout is not None:
+            connect_args |= _limit_statements(driver, f"{statement_timeout * 1000:.0f}")
     try:
         engine = create_async_engine(url, hide_parameters=True, connect_args=connect_args, **options)
     except ImportError as exc:
@@ -82,6 +91,12 @@ class WriterPool(AsyncAdaptedQueuePool):
     def _do_return_conn(self, record: Any) -> None:
         self._holder = None
         super()._do_return_conn(record)
+
+
+def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
+    if driver == "asyncpg":
+        return {"server_settings": {"statement_timeout": milliseconds}}
+    return {"options": f"-c statement_timeout={milliseconds}"}
 
 
 def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:

@@ -41,8 +41,8 @@ class RunningTask:
         return self._database.session()
 
     def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A session that only reads."""
-        return self._database.read_session()
+        """A session that only reads; from the primary, for a replica may not know yet what the task is about."""
+        return self._database.read_session(primary=True)
 
     async def progress(self, percent: int, step: str = "") -> None:
         """Say how far the task has come, in a short transaction of its own that others see at once.

@@ -1,0 +1,137 @@
+"""Reading: sessions that refuse to write, replicas, and whom a replica is too far behind for."""
+
+import logging
+import math
+from contextvars import ContextVar
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.orm import ORMExecuteState, Session
+from sqlalchemy.sql.elements import TextClause
+
+from appkit.exceptions import AppKitError, ServiceUnavailableException
+
+_READING = ("select", "with", "values", "table", "show", "explain", "pragma")
+_PATIENCE = 10.0  # seconds
+_WROTE = "appkit.wrote"
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Client:
+    """Who is served, and whether replicas will do for them.
+
+    Args:
+        wrote: Whether they wrote a moment ago, and so must read from the primary to find it.
+        writes: Whether they wrote since.
+    """
+
+    wrote: bool = False
+    writes: bool = False
+
+    @property
+    def needs_primary(self) -> bool:
+        """Whether a replica may lack what they wrote."""
+        return self.wrote or self.writes
+
+
+client: ContextVar[Client | None] = ContextVar("appkit_client", default=None)
+"""The client whose request is answered, in an app that has replicas."""
+
+
+def needs_primary() -> bool:
+    """Whether the work in hand must not be read from a replica."""
+    current = client.get()
+    return current is not None and current.needs_primary
+
+
+class WritingSession(Session):
+    """What is under a unit of work."""
+
+
+class ReadingSession(Session):
+    """What is under a session that only reads."""
+
+
+class WatchedSession(WritingSession):
+    """What is under a unit of work where there are replicas, which lack for a moment what it writes."""
+
+
+@event.listens_for(ReadingSession, "do_orm_execute")
+def _refuse_statement(state: ORMExecuteState) -> None:
+    if _writes(state):
+        _refuse_to_write()
+
+
+@event.listens_for(ReadingSession, "before_flush")
+def _refuse_flush(session: Session, *_: Any) -> None:
+    if session.new or session.deleted or any(session.is_modified(row) for row in session.dirty):
+        _refuse_to_write()
+
+
+@event.listens_for(WatchedSession, "do_orm_execute")
+def _note_statement(state: ORMExecuteState) -> None:
+    if _writes(state):
+        state.session.info[_WROTE] = True
+
+
+@event.listens_for(WatchedSession, "after_flush")
+def _note_flush(session: Session, _: Any) -> None:
+    session.info[_WROTE] = True
+
+
+@event.listens_for(WatchedSession, "after_commit")
+def _note_commit(session: Session) -> None:
+    current = client.get()
+    if session.info.pop(_WROTE, False) and current is not None:
+        current.writes = True
+
+
+def _writes(state: ORMExecuteState) -> bool:
+    if isinstance(state.statement, TextClause):
+        return not state.statement.text.lstrip(" \t\n(").lower().startswith(_READING)
+    return state.is_insert or state.is_update or state.is_delete
+
+
+def _refuse_to_write() -> None:
+    raise AppKitError("A read session can't write. Use `DbSession` in a route, or `session()`.")
+
+
+def fall_back(replica: AsyncEngine, primary: URL) -> None:
+    """Read from the primary while the replica can't be reached, and look for it again every ten seconds."""
+    down_until = 0.0
+
+    @event.listens_for(replica.sync_engine, "do_connect", insert=True)
+    def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
+        nonlocal down_until
+        if monotonic() >= down_until:
+            if down_until:  # Only one looks for it, and the others don't wait.
+                down_until = monotonic() + _PATIENCE
+            try:
+                connection = dialect.connect(*args, **kwargs)
+            except (OSError, dialect.loaded_dbapi.Error):
+                _logger.warning("A replica can't be reached, so that the primary is read from.", exc_info=True)
+                down_until = monotonic() + _PATIENCE
+            else:
+                down_until = 0.0
+                return connection
+        record.info["primary_until"] = down_until
+        own_args, own_kwargs = dialect.create_connect_args(primary)
+        try:
+            return dialect.connect(*own_args, **{**_timeouts(kwargs), **own_kwargs})
+        except (OSError, dialect.loaded_dbapi.Error) as exc:
+            raise ServiceUnavailableException from exc
+
+    @event.listens_for(replica.sync_engine, "checkout")
+    def on_checkout(_: Any, record: Any, *__: Any) -> None:
+        if record.info.get("primary_until", math.inf) < monotonic():
+            raise DisconnectionError  # The pool connects anew.
+
+
+def _timeouts(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name in {"timeout", "connect_timeout"}}
