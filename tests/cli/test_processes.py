@@ -171,7 +171,7 @@ def test_users_are_created_and_promoted(library: Path) -> None:
 def test_worker_runs_what_another_process_committed_and_stops_when_told(start: Start, library: Path) -> None:
     subprocess.run([sys.executable, "library.py"], cwd=library, check=True, timeout=60)
     assert not (library / "labelled").exists()
-    worker = start("worker", ENVIRONMENT="development")
+    worker = start("worker")
     wait_for((library / "labelled").exists)
     worker.send_signal(signal.SIGTERM)
     worker.communicate(timeout=30)

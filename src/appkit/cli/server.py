@@ -69,7 +69,6 @@ def worker(target: Target = None) -> None:
     """Run background tasks, and nothing else, until told to stop."""
     import anyio
 
-    _default("ENVIRONMENT", "production")
     anyio.run(_work, find_kit(target).kit)
 
 
