@@ -173,3 +173,20 @@ async def test_two_kits_share_a_router_and_nothing_else(app, tmp_path):
     assert sorted(ran) == ["app's", "other's"]
     assert (mine.payload["kwargs"], mine.payload["args"]) == ({}, ["app's"])
     assert theirs.payload["args"] == ["other's"]
+
+
+async def test_kiq_beside_an_open_transaction_says_what_to_do(app, database_url):
+    if not database_url.startswith("sqlite"):
+        pytest.skip("Only SQLite has one writer.")
+
+    @app.router.task
+    async def work() -> None: ...
+
+    broker = app.broker()
+    async with app.session() as db:
+        await app.effect(db, "begun")
+        with pytest.raises(AppKitError, match="holds SQLite's writer already"):
+            await work.kiq()
+
+    assert broker.local_task_registry
+    assert await app.rows() == []

@@ -65,8 +65,8 @@ class Task(Generic[P, R]):
         """Enqueue it in a transaction of its own, on the only kit that has it.
 
         Raises:
-            AppKitError: When no kit has it or several do, when the arguments don't fit, or when a session of this
-                asyncio task is writing already: `enqueue(db, task, …)` joins that.
+            AppKitError: When no kit has it or several do, when the arguments don't fit, or, on SQLite, when a session
+                of this asyncio task is writing already: `enqueue(db, task, …)` joins that.
         """
         if len(self._brokers) != 1:
             has = "several kits have" if self._brokers else "no kit has"
