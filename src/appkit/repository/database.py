@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isawaitable
@@ -20,7 +21,7 @@ from appkit.repository.base import Base
 from appkit.repository.context import AppContext
 from appkit.repository.engines import WriterPool, create_engine
 from appkit.repository.errors import translate
-from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, fall_back, needs_primary
+from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, needs_primary
 
 Hook = Callable[[], Awaitable[None] | None]
 
@@ -56,7 +57,7 @@ class Database:
         self.url = parse_url(settings.url)
         self.engine = self._create_engine(self.url, writer=True)
         self.readers = self._create_engine(self.url) if self.sqlite else self.engine
-        self._replicas = [self._create_replica(parse_url(url)) for url in settings.replica_urls]
+        self._replicas = [self._create_engine(parse_url(url), primary=self.url) for url in settings.replica_urls]
         self._writing = WatchedSession if self._replicas else WritingSession
         self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self.readers]])
         self._primary_reader = _read_only(self.readers)
@@ -145,12 +146,7 @@ class Database:
                 raise
             raise translated from exc
 
-    def _create_replica(self, url: URL) -> AsyncEngine:
-        engine = self._create_engine(url, connect_timeout=min(self.settings.pool_timeout, _REPLICA_TIMEOUT))
-        fall_back(engine, self.url)
-        return engine
-
-    def _create_engine(self, url: URL, *, writer: bool = False, connect_timeout: float | None = None) -> AsyncEngine:
+    def _create_engine(self, url: URL, *, writer: bool = False, primary: URL | None = None) -> AsyncEngine:
         pool: dict[str, Any] = {
             "poolclass": WriterPool if writer and url.get_backend_name() == "sqlite" else AsyncAdaptedQueuePool,
             "pool_size": self.settings.pool_size,
@@ -160,7 +156,8 @@ class Database:
         }
         if url.get_backend_name() != "sqlite":
             pool |= {"pool_pre_ping": True, "pool_recycle": 1800, "statement_timeout": self.settings.statement_timeout}
-            return create_engine(url, connect_timeout or self.settings.pool_timeout, **pool)
+            timeout = min(self.settings.pool_timeout, _REPLICA_TIMEOUT if primary else math.inf)
+            return create_engine(url, timeout, primary=primary, **pool)
         if writer:
             pool |= {"pool_size": 1, "max_overflow": 0, "pool_use_lifo": False}
         return create_engine(url, self.settings.pool_timeout, begin="BEGIN IMMEDIATE" if writer else "BEGIN", **pool)

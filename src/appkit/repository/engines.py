@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolResetState
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
+from appkit.repository.reading import fall_back
 
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
 _PATIENCE = 0.1  # seconds
@@ -22,6 +23,7 @@ def create_engine(
     begin: str = "BEGIN IMMEDIATE",
     foreign_keys: bool = True,
     statement_timeout: float | None = None,
+    primary: URL | None = None,
     **options: Any,
 ) -> AsyncEngine:
     """An engine with our defaults, for `Database` and for migrations.
@@ -32,6 +34,7 @@ def create_engine(
         begin: How SQLite's transactions begin.
         foreign_keys: Whether SQLite enforces them.
         statement_timeout: Seconds after which PostgreSQL gives a statement up.
+        primary: What to connect to where this is a replica, and can't be reached.
         options: Passed on to SQLAlchemy.
     """
     driver = url.get_driver_name()
@@ -53,13 +56,10 @@ def create_engine(
             "or sqlite+aiosqlite://."
         ) from exc
 
-    @event.listens_for(engine.sync_engine, "do_connect")
-    def on_connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
-        try:
-            return dialect.connect(*args, **kwargs)
-        except (OSError, dialect.loaded_dbapi.Error) as exc:  # Here, for elsewhere an OSError may be the app's own.
-            raise ServiceUnavailableException from exc
-
+    if primary is None:
+        event.listen(engine.sync_engine, "do_connect", _connect)
+    else:
+        fall_back(engine, primary)
     if sqlite:
         _configure_sqlite(engine, begin, foreign_keys=foreign_keys)
     return engine
@@ -91,6 +91,13 @@ class WriterPool(AsyncAdaptedQueuePool):
     def _do_return_conn(self, record: Any) -> None:
         self._holder = None
         super()._do_return_conn(record)
+
+
+def _connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
+    try:
+        return dialect.connect(*args, **kwargs)
+    except (OSError, dialect.loaded_dbapi.Error) as exc:  # Here, for elsewhere an OSError may be the app's own.
+        raise ServiceUnavailableException from exc
 
 
 def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:

@@ -106,7 +106,7 @@ def fall_back(replica: AsyncEngine, primary: URL) -> None:
     """Read from the primary while the replica can't be reached, and look for it again every ten seconds."""
     down_until = 0.0
 
-    @event.listens_for(replica.sync_engine, "do_connect", insert=True)
+    @event.listens_for(replica.sync_engine, "do_connect")
     def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
         nonlocal down_until
         if monotonic() >= down_until:
