@@ -14,7 +14,9 @@ from service.posts import PostService
 class CommentService(BaseService):
     """What people do with comments."""
 
-    async def on_post(self, post_id: UUID, reader_id: UUID | None, cursor: str | None, size: int) -> KeysetPage[Comment]:
+    async def on_post(
+        self, post_id: UUID, reader_id: UUID | None, cursor: str | None, size: int
+    ) -> KeysetPage[Comment]:
         """The comments on a post, the oldest first.
 
         Raises:
