@@ -1,6 +1,7 @@
 """The cache: the same in memory and in Redis, made once for all who ask, and never older than an invalidation."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -232,7 +233,11 @@ async def test_value_made_between_the_look_and_the_turn_is_not_made_again(cache:
 
 
 async def test_loader_slower_than_its_lease_keeps_its_value_and_leaves_others_alone(
-    redis_cache: MakeCache, redis: "Redis", redis_prefix: str, monkeypatch: pytest.MonkeyPatch
+    redis_cache: MakeCache,
+    redis: "Redis",
+    redis_prefix: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ):
     monkeypatch.setattr(core_cache, "LEASE", 0.05)
     slow = Loader()
@@ -244,6 +249,16 @@ async def test_loader_slower_than_its_lease_keeps_its_value_and_leaves_others_al
     slow.may_end.set()
     assert await asking == 1
     assert await redis.get(f"{redis_prefix}:cache:lock:key") == b"of another"
+    assert caplog.messages == []
+
+
+async def test_invalidation_is_tried_though_redis_was_silent_a_moment_ago(redis_cache: MakeCache):
+    cache = redis_cache()
+    await cache.set("key", 1, ttl=60)
+    cache._store._ask.__self__._resumes_at = time.monotonic() + 60  # type: ignore[union-attr] # It is the one in Redis.
+    assert await cache.get("key", int) is None
+    await cache.delete("key")
+    assert await redis_cache().get("key", int) is None
 
 
 async def test_everybody_who_waited_gets_the_exception_and_nothing_is_kept(cache: Cache):
@@ -257,6 +272,15 @@ async def test_everybody_who_waited_gets_the_exception_and_nothing_is_kept(cache
     assert [type(answer) for answer in answers] == [ZeroDivisionError] * 5
     assert loader.calls == 1
     assert await cache.get_or_set("key", Loader(), int, ttl=60) == 1
+
+
+async def test_exception_that_nobody_else_waited_for_is_said_once(cache: Cache, caplog: pytest.LogCaptureFixture):
+    """By whom it is raised for, and not by the event loop too."""
+    with pytest.raises(ZeroDivisionError):
+        await cache.get_or_set("key", Loader(ZeroDivisionError("once")), int, ttl=60)
+    gc.collect()
+    await asyncio.sleep(0)
+    assert caplog.messages == []
 
 
 async def test_another_one_takes_over_from_who_was_cancelled(cache: Cache):

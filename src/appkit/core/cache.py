@@ -145,14 +145,13 @@ class Cache:
             value, unkept = await make()
         except Exception as exc:
             flight.set_exception(exc)
-            flight.exception()  # Perhaps nobody waits for it.
             raise
         else:
             flight.set_result(unkept)
             return value
         finally:
             del self._flights[key]
-            flight.cancel()  # Unless it is done: when this one was cancelled, somebody else takes over.
+            flight.cancel()  # When this one was cancelled, somebody else takes over; what is done stays done.
 
     async def _make(
         self,
