@@ -71,6 +71,8 @@ class AuthSettings(SettingsGroup):
     """As `session_idle_ttl`, for people who asked to be remembered."""
     remember_ttl: int = Field(default=60 * 86400, gt=0)
     """As `session_ttl`, for people who asked to be remembered."""
+    fresh_ttl: int = Field(default=600, gt=0)
+    """Seconds after entering their password in which people may do what is sensitive."""
     max_sessions: int = Field(default=20, ge=1)
     """Live sessions a user may have; the oldest is revoked for a new one."""
     cookie_secure: bool | None = None
@@ -118,7 +120,7 @@ class TasksSettings(SettingsGroup):
     """How background tasks run."""
 
     broker_url: str = Field(default="db://", repr=False)
-    """`db://` (the app's own database), `redis://`, or `memory://` (tests)."""
+    """`db://` is the app's own database; `redis://…` tells workers of its rows at once."""
     embedded: bool = True
     """Whether the app's own process runs tasks; without it, `appkit worker` does."""
     concurrency: int = Field(default=10, ge=1)
