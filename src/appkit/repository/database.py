@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from inspect import isawaitable
 from itertools import cycle
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, MetaData, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -22,7 +22,9 @@ from appkit.repository.context import AppContext
 from appkit.repository.engines import WriterPool, create_engine
 from appkit.repository.errors import translate
 from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, needs_primary
+from appkit.repository.retry import repeat
 
+T = TypeVar("T")
 Hook = Callable[[], Awaitable[None] | None]
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
@@ -101,6 +103,28 @@ class Database:
         """
         primary = primary or needs_primary()
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
+
+    async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = 3) -> T:
+        """Do a unit of work that may be repeated, and repeat it when a deadlock or the like undid it.
+
+        That is a deadlock, a serialisation failure, or a lock that another process holds on a SQLite file. Only the
+        database undoes what the work did, so it should do nothing else: events and `on_commit` are for the rest.
+        For PostgreSQL's strictest isolation, begin with
+        `await db.connection(execution_options={"isolation_level": "SERIALIZABLE"})`.
+
+        Args:
+            work: Gets a new session each time, which is committed after it.
+            attempts: How often it is done at the most.
+
+        Raises:
+            ServiceUnavailableException: When the last attempt fails as well.
+        """
+
+        async def attempt() -> T:
+            async with self.session() as session:
+                return await work(session)
+
+        return await repeat(attempt, attempts)
 
     async def ping(self, timeout: float = 2.0) -> None:
         """Ask the database for a sign of life.
