@@ -10,12 +10,12 @@ from uuid import uuid4
 import jwt
 import pytest
 
+from appkit.core.keys import KeyRing
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.plain_user import User
-from appkit.service.keys import KeyRing
 from appkit.service.tokens import Tokens
 
 SECRETS = ("new " * 16, "old " * 16)

@@ -17,12 +17,12 @@ from uuid import UUID, uuid4
 import jwt
 from pydantic import BaseModel, ConfigDict, Field
 
+from appkit.core.keys import KeyRing, sign, verify
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.keys import KeyRing, sign, verify
 
 ALGORITHM = "HS256"
 TYPE = "at+jwt"

@@ -2,8 +2,8 @@
 
 import pytest
 
+from appkit.core.keys import KeyRing, derive, sign, verify
 from appkit.exceptions import AppKitError
-from appkit.service.keys import KeyRing, derive, sign, verify
 
 SECRETS = (b"n" * 32, b"o" * 32)
 
