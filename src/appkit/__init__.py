@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from appkit.__about__ import __version__ as __version__
 
 if TYPE_CHECKING:
+    from appkit.api.client import client_address as client_address
     from appkit.api.crud import crud_router as crud_router
     from appkit.api.dependencies import (
         CurrentPrincipal as CurrentPrincipal,
@@ -18,10 +19,13 @@ if TYPE_CHECKING:
         ReadSession as ReadSession,
     )
     from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
+    from appkit.api.limits import limit as limit
     from appkit.api.routes.auth import auth_router as auth_router
     from appkit.api.routes.health import health_router as health_router
     from appkit.api.routes.users import users_router as users_router
     from appkit.api.schemas import Schema as Schema
+    from appkit.core.cache import Cache as Cache
+    from appkit.core.limits import Limiter as Limiter
     from appkit.core.mail import Mail as Mail
     from appkit.core.settings import Settings as Settings, SettingsGroup as SettingsGroup
     from appkit.domain.events import Event as Event
@@ -42,6 +46,7 @@ if TYPE_CHECKING:
     from appkit.kit import AppKit as AppKit
     from appkit.plugins.hookspecs import hookimpl as hookimpl
     from appkit.repository.base import BaseTableModel as BaseTableModel
+    from appkit.repository.cache import invalidate as invalidate
     from appkit.repository.database import Database as Database
     from appkit.repository.filters import (
         CursorQuery as CursorQuery,
@@ -72,13 +77,17 @@ if TYPE_CHECKING:
 else:
     # Only where no type checker looks: a `__getattr__` in sight would let it accept any name.
     _HOMES = {
+        "api.client": "client_address",
         "api.crud": "crud_router",
         "api.dependencies": "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession",
         "api.errors": "errors install_error_handlers",
+        "api.limits": "limit",
         "api.routes.auth": "auth_router",
         "api.routes.health": "health_router",
         "api.routes.users": "users_router",
         "api.schemas": "Schema",
+        "core.cache": "Cache",
+        "core.limits": "Limiter",
         "core.mail": "Mail",
         "core.settings": "Settings SettingsGroup",
         "domain.events": "Event",
@@ -90,6 +99,7 @@ else:
         "kit": "AppKit",
         "plugins.hookspecs": "hookimpl",
         "repository.base": "BaseTableModel",
+        "repository.cache": "invalidate",
         "repository.database": "Database",
         "repository.filters": "CursorQuery PageQuery Where",
         "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
