@@ -14,8 +14,9 @@ from starlette.testclient import TestClient, WebSocketDenialResponse
 from appkit.api.client import client_address, resolve_address
 from appkit.api.dependencies import CurrentUser
 from appkit.api.limits import limit
-from appkit.core.settings import HTTPSettings, LimitsSettings
+from appkit.core.settings import HTTPSettings, LimitsSettings, RedisSettings
 from appkit.exceptions import AppKitError, TooManyRequestsException
+from appkit.kit import AppKit
 
 router = APIRouter(prefix="/probe")
 OTHER = "203.0.113.9"
@@ -301,3 +302,17 @@ async def test_forgotten_setting_is_said_once(ask, caplog):
         await ask("/plain", peer=peer, x_forwarded_for="198.51.100.7")
     (message,) = [record.getMessage() for record in caplog.records if record.name == "appkit.api.client"]
     assert message.startswith("172.17.0.2 sends X-Forwarded-For, and HTTP_TRUSTED_PROXIES is not set.")
+
+
+async def test_kits_with_one_redis_count_and_keep_together(settings, kit, redis_url, redis_prefix):
+    """What `REDIS_URL` is for: two instances are one."""
+    shared = settings.model_copy(update={"app_name": redis_prefix, "redis": RedisSettings(url=redis_url)})
+    one, other = AppKit(shared, discover=False), AppKit(shared, discover=False)
+    async with one.lifespan(work=False), other.lifespan(work=False):
+        await one.limiter.hit("1/minute", "signin")
+        with pytest.raises(TooManyRequestsException):
+            await other.limiter.hit("1/minute", "signin")
+        await one.cache.set("key", 1, ttl=60)
+        assert await other.cache.get("key", int) == 1
+        await other.cache.delete("key")
+        assert await one.cache.get("key", int) is None
