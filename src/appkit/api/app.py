@@ -18,6 +18,7 @@ from appkit.api.docs import install_docs
 from appkit.api.errors import install_error_handlers
 from appkit.api.frontend import install_frontend
 from appkit.api.middleware import BodyLimitMiddleware, RequestContextMiddleware, SecurityHeadersMiddleware
+from appkit.api.queries import RepeatedQueriesMiddleware
 from appkit.api.replicas import ReadYourWritesMiddleware
 from appkit.api.routes.auth import auth_router
 from appkit.api.routes.health import health_router
@@ -89,6 +90,8 @@ def _add_middleware(app: FastAPI, context: AppContext) -> None:
     settings = context.settings
     for middleware in context.plugins.collect("register_middleware", settings=settings):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
+    if settings.environment == "development":
+        app.add_middleware(RepeatedQueriesMiddleware, database=context.database)
     if settings.database.replica_urls:
         app.add_middleware(ReadYourWritesMiddleware, settings=settings)
     app.add_middleware(

@@ -178,14 +178,14 @@ def _is_plain_413(message: Message) -> bool:
 def _log(scope: Scope, status: int, seconds: float) -> None:
     extra = {
         "method": scope.get("method", "WEBSOCKET"),
-        "path": _route_path(scope),
+        "path": route_path(scope),
         "status": status,
         "duration_ms": round(seconds * 1000, 1),
     }
     access.info("request", extra=extra)
 
 
-def _route_path(scope: Scope) -> str:
+def route_path(scope: Scope) -> str:
     """The path as the route declares it, with the prefixes of the routers that include it."""
     route: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(route, "path", "<unmatched>")

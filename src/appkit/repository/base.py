@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, has_i
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from appkit.exceptions import AppKitError
+from appkit.repository.queries import refuse_lazy_loading
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -133,8 +134,7 @@ def _apply_conventions(mapper: Mapper[Any], cls: type[Base]) -> None:
     mapper.eager_defaults = True  # What the database fills in is read with the INSERT or UPDATE, never later.
     for relationship in mapper.relationships:
         if relationship.lazy == "select":
-            relationship.lazy = "raise_on_sql"
-            relationship.strategy_key = (("lazy", "raise_on_sql"),)
+            refuse_lazy_loading(relationship)
     for column in mapper.local_table.columns:
         if any(isinstance(constraint, CheckConstraint) for constraint in column.constraints):
             raise AppKitError(

@@ -65,6 +65,11 @@ class Database:
         self._primary_reader = _read_only(self.readers)
 
     @property
+    def engines(self) -> set[AsyncEngine]:
+        """All of them: the writer's, the readers' and the replicas'."""
+        return {self.engine, self.readers, *self._replicas}
+
+    @property
     def sqlite(self) -> bool:
         """Whether this is a SQLite file."""
         return self.url.get_backend_name() == "sqlite"
@@ -148,7 +153,7 @@ class Database:
 
     async def dispose(self) -> None:
         """Close every connection. The database can be used again after, in another event loop too."""
-        for engine in {self.engine, self.readers, *self._replicas}:
+        for engine in self.engines:
             await engine.dispose()
 
     @asynccontextmanager

@@ -1,0 +1,123 @@
+"""What was not meant: a relationship that nobody loaded, and a statement for each row."""
+
+import logging
+from uuid import UUID
+
+import pytest
+from fastapi import APIRouter, FastAPI
+from httpx2 import ASGITransport, AsyncClient
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import ForeignKey, select
+from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+
+from appkit.api.dependencies import DbSession, ReadSession
+from appkit.api.queries import RepeatedQueriesMiddleware
+from appkit.core.settings import Settings
+from appkit.kit import AppKit
+from appkit.repository.base import BaseTableModel
+from appkit.repository.database import Database
+from appkit.testing.kits import settings_for_tests
+
+
+class Shelf(BaseTableModel):
+    books: Mapped[list["ShelfBook"]] = relationship(back_populates="shelf")
+    drawers: Mapped[list["Drawer"]] = relationship(lazy="selectin")
+
+
+class ShelfBook(BaseTableModel):
+    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("shelf.id"))
+    shelf: Mapped[Shelf] = relationship(back_populates="books")
+
+
+class Drawer(BaseTableModel):
+    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("shelf.id"))
+
+
+router = APIRouter(prefix="/shelves")
+
+
+@router.get("/{id}/books")
+async def read_one_by_one(id: UUID, db: ReadSession, *, count: int) -> int:  # noqa: A002 - the path's name
+    for _ in range(count):
+        await db.scalars(select(ShelfBook).where(ShelfBook.shelf_id == id))
+    return count
+
+
+@router.post("")
+async def add_shelf(db: DbSession) -> UUID:
+    shelf = Shelf(books=[ShelfBook() for _ in range(20)])
+    db.add(shelf)
+    await db.flush()
+    return shelf.id
+
+
+@pytest.fixture
+async def shelves(database_url):
+    database = Database(database_url)
+    tables = [Shelf.metadata.tables[name] for name in ("shelf", "shelf_book", "drawer")]
+    async with database.engine.begin() as connection:
+        await connection.run_sync(Shelf.metadata.create_all, tables)
+    async with database.session() as db:
+        db.add(Shelf(books=[ShelfBook(), ShelfBook()], drawers=[Drawer()]))
+    yield database
+    await database.dispose()
+
+
+async def test_a_relationship_that_nobody_loaded_says_how_to_load_it(shelves):
+    async with shelves.read_session() as db:
+        shelf = (await db.scalars(select(Shelf))).one()
+        with pytest.raises(InvalidRequestError, match=r"^Shelf\.books was not .*\(selectinload\(Shelf\.books\)\)"):
+            _ = shelf.books
+        await db.refresh(shelf, ["books"])
+        assert len(shelf.books) == 2
+        assert shelf.books[0].shelf is shelf  # In the session already, so that there is nothing to query.
+        assert len(shelf.drawers) == 1
+    async with shelves.read_session() as db:
+        book = (await db.scalars(select(ShelfBook).limit(1))).one()
+        with pytest.raises(InvalidRequestError, match=r"selectinload\(ShelfBook\.shelf\).*\[\"shelf\"\]"):
+            _ = book.shelf
+    async with shelves.read_session() as db:
+        shelf = (await db.scalars(select(Shelf).options(selectinload(Shelf.books)))).one()
+        assert len(shelf.books) == 2
+
+
+async def test_a_schema_over_it_says_so_too(shelves):
+    class ShelfSchema(BaseModel):
+        model_config = ConfigDict(from_attributes=True)
+        books: list[object]
+
+    async with shelves.read_session() as db:
+        shelf = (await db.scalars(select(Shelf))).one()
+        with pytest.raises(ValidationError, match=r"\(selectinload\(Shelf\.books\)\)"):
+            ShelfSchema.model_validate(shelf)
+
+
+def app_of(database_url: str, environment: str) -> FastAPI:
+    settings = settings_for_tests(Settings(), database_url).model_copy(update={"environment": environment})
+    return AppKit(settings, routers=[router], discover=False).app
+
+
+async def test_in_development_a_statement_that_runs_for_each_row_is_logged(database_url, caplog):
+    app = app_of(database_url, "development")
+    await app.state.appkit.database.create_all()
+    async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
+        shelf = (await client.post("/api/shelves")).json()
+        assert (await client.get(f"/api/shelves/{shelf}/books", params={"count": 10})).json() == 10
+        assert [record for record in caplog.records if record.name == "appkit.api.queries"] == []
+        assert (await client.get(f"/api/shelves/{shelf}/books", params={"count": 11})).json() == 11
+    [line] = [vars(record) for record in caplog.records if record.name == "appkit.api.queries"]
+    assert (line["levelno"], line["method"], line["path"], line["count"]) == (
+        logging.WARNING,
+        "GET",
+        "/api/shelves/{id}/books",
+        11,
+    )
+    assert "FROM shelf_book WHERE" in line["statement"]
+    assert shelf not in line["statement"]
+    await app.state.appkit.database.dispose()
+
+
+def test_elsewhere_nothing_is_counted(database_url):
+    installed: list[object] = [middleware.cls for middleware in app_of(database_url, "test").user_middleware]
+    assert RepeatedQueriesMiddleware not in installed
