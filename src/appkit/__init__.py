@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DbSession as DbSession,
         OptionalUser as OptionalUser,
         ReadSession as ReadSession,
+        require as require,
     )
     from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
     from appkit.api.limits import limit as limit
@@ -79,7 +80,7 @@ else:
     _HOMES = {
         "api.client": "client_address",
         "api.crud": "crud_router",
-        "api.dependencies": "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession",
+        "api.dependencies": "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession require",
         "api.errors": "errors install_error_handlers",
         "api.limits": "limit",
         "api.routes.auth": "auth_router",

@@ -1,6 +1,7 @@
 """Dependencies: a database session, and who asks. A route says what it needs, and nothing is checked elsewhere."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends
@@ -10,7 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api.cookies import presented_tokens
 from appkit.core.context import user_id
-from appkit.exceptions import AppKitError, ForbiddenException, UnauthorizedException
+from appkit.exceptions import (
+    AppKitError,
+    EmailNotVerifiedException,
+    ForbiddenException,
+    ReauthenticationRequiredException,
+    UnauthorizedException,
+)
+from appkit.repository.base import utcnow
 from appkit.repository.context import AppContext
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
@@ -118,6 +126,42 @@ CurrentSuperuser = Annotated[BaseUser, Depends(get_superuser)]
 
 CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
 """What the access token says, with no look at the database: it is believed until it expires, signed out or not."""
+
+
+def require(
+    *, verified: bool = False, fresh: bool | int = False, superuser: bool = False
+) -> Callable[..., Awaitable[BaseUser]]:
+    """A dependency that answers with the person who asks, when they are what a route needs.
+
+        @router.delete("/{id}", dependencies=[Depends(require(fresh=True))])
+
+        Owner = Annotated[BaseUser, Depends(require(verified=True, superuser=True))]
+
+    Args:
+        verified: Whether they must have verified their address.
+        fresh: Whether they must have entered their password lately: within so many seconds, or, with True, within
+            `AUTH_FRESH_TTL`. `POST /auth/reauth` makes it so.
+        superuser: Whether they must be a superuser.
+
+    Raises:
+        UnauthorizedException: When nobody is signed in.
+        ForbiddenException: When they are not a superuser.
+        EmailNotVerifiedException: When their address is not verified.
+        ReauthenticationRequiredException: When their sign-in is too old.
+    """
+
+    async def check(connection: HTTPConnection, user: CurrentUser, principal: CurrentPrincipal) -> BaseUser:
+        if superuser and not user.is_superuser:
+            raise ForbiddenException
+        if verified and not user.email_verified:
+            raise EmailNotVerifiedException
+        window = app_of(connection).settings.auth.fresh_ttl if fresh is True else fresh
+        if fresh is not False and utcnow() - principal.authenticated_at > timedelta(seconds=window):
+            raise ReauthenticationRequiredException
+        return user
+
+    return check
+
 
 DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
 """A session that commits before the response is sent, and rolls back when the route raises."""

@@ -74,3 +74,31 @@ class AccessSchema(Schema):
     """How long the access is good that was just refreshed."""
 
     expires_at: datetime
+
+
+class SessionSchema(Schema):
+    """A device that somebody is signed in on."""
+
+    id: UUID
+    current: bool
+    """Whether it is the one that asks."""
+    ip: str | None
+    user_agent: str | None
+    remember: bool
+    created_at: datetime
+    last_seen_at: datetime
+    """When it last signed in or refreshed its tokens, which a device in use does every few minutes."""
+    expires_at: datetime
+
+
+class ReauthSchema(InputSchema):
+    """Someone proves again who they are."""
+
+    password: Password
+
+
+class PasswordChangeSchema(InputSchema):
+    """Someone changes their password."""
+
+    current: Password
+    new: Password

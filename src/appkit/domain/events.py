@@ -40,3 +40,23 @@ class RefreshReplayed(Event):
 
     user_id: UUID
     session_id: UUID
+
+
+class SessionRevoked(Event):
+    """Someone ended a session from another one of theirs, or an administrator did."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class UserReauthenticated(Event):
+    """Someone signed in proved again who they are."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class PasswordChanged(Event):
+    """Someone gave their account a new password, which ended their sessions but the one they did it in."""
+
+    user_id: UUID

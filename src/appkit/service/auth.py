@@ -1,38 +1,22 @@
-"""AuthService: signing up, in and out, keeping people signed in, and knowing who asks."""
+"""AuthService: signing up, in and out, and keeping people signed in."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, case, exists, select, update
+from sqlalchemy import case, exists, select, update
 
 from appkit.domain.emails import parse_email
 from appkit.domain.events import RefreshReplayed, UserSignedIn, UserSignedOut, UserSignedUp
 from appkit.exceptions import InvalidCredentialsException, RefreshReplayedException, SessionRevokedException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
-from appkit.service.base import BaseService
-from appkit.service.security import Security
+from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, SessionKeeper, is_live
 from appkit.service.tokens import Principal, TokenPair
 from appkit.service.users import UserService
-
-# The rows are read anew after an UPDATE, so SQLAlchemy needn't find out which of them it holds.
-_QUIET = {"synchronize_session": False}
-_FRESH = {"populate_existing": True}
-
-
-class Device(NamedTuple):
-    """Where a sign-in comes from, so that people recognise their sessions."""
-
-    ip: str | None = None
-    user_agent: str | None = None
-
-
-UNKNOWN_DEVICE = Device()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +27,7 @@ class SignIn:
     tokens: TokenPair
 
 
-class AuthService(BaseService):
+class AuthService(SessionKeeper):
     """Sessions, and the tokens that speak for them."""
 
     async def signup(
@@ -128,14 +112,15 @@ class AuthService(BaseService):
         found = await self.db.execute(
             select(AuthSession, self._users)
             .join(self._users, self._belongs)
-            .where(AuthSession.id == session_id, _is_live(now)),
-            execution_options=_FRESH,
+            .where(AuthSession.id == session_id, is_live(now)),
+            execution_options=FRESH,
         )
         if (row := found.one_or_none()) is None:
             raise SessionRevokedException
         session, user = row
         grace = timedelta(seconds=self.settings.auth.refresh_grace)
-        repeated = session.refresh_seq == seq + 1 and now - (session.rotated_at or now) < grace
+        rotated_at = now if rotated else session.rotated_at  # None where nothing may be repeated.
+        repeated = session.refresh_seq == seq + 1 and rotated_at is not None and now - rotated_at < grace
         if not rotated and not repeated:
             await self._revoke(AuthSession.id == session_id, "refresh_replayed")
             self.emit(RefreshReplayed(user_id=user.id, session_id=session_id))
@@ -156,35 +141,12 @@ class AuthService(BaseService):
                 AuthSession.id == principal.session_id,
                 AuthSession.security_version == principal.security_version,
                 AuthSession.user_id == principal.user_id,
-                _is_live(utcnow()),
+                is_live(utcnow()),
             )
         )
         if found is None:
             raise SessionRevokedException
         return found
-
-    @property
-    def _users(self) -> type[BaseUser]:
-        return app_context(self.db).user_model
-
-    @property
-    def _security(self) -> Security:
-        return Security.of(app_context(self.db))
-
-    @property
-    def _belongs(self) -> ColumnElement[bool]:
-        """Whether a session is a user's, and neither was voided since it began."""
-        user = self._users
-        return and_(
-            user.id == AuthSession.user_id,
-            user.security_version == AuthSession.security_version,
-            self._is_open,
-        )
-
-    @property
-    def _is_open(self) -> ColumnElement[bool]:
-        """Whether an account may be used."""
-        return and_(self._users.is_active, self._users.deleted_at.is_(None))
 
     async def _look_up(self, email: str) -> Any:
         user = self._users
@@ -213,45 +175,11 @@ class AuthService(BaseService):
             .where(user.id == seen.id, user.security_version == seen.security_version, self._is_open)
             .values(values)
             .returning(user),
-            execution_options=_QUIET | _FRESH,
+            execution_options=QUIET | FRESH,
         )
         if confirmed is None:
             raise InvalidCredentialsException
         return confirmed
-
-    async def _begin(
-        self, user: BaseUser, *, remember: bool, device: Device, replaces: Collection[str | None]
-    ) -> AuthSession:
-        if held := self._security.tokens.session_ids(*replaces):
-            await self._revoke(AuthSession.id.in_(held), "replaced")
-        now, auth = utcnow(), self.settings.auth
-        idle, total = (
-            (auth.remember_idle_ttl, auth.remember_ttl) if remember else (auth.session_idle_ttl, auth.session_ttl)
-        )
-        session = await self.save(
-            AuthSession(
-                user_id=user.id,
-                security_version=user.security_version,
-                authenticated_at=now,
-                amr=["pwd"],
-                remember=remember,
-                idle_expires_at=now + timedelta(seconds=idle),
-                expires_at=now + timedelta(seconds=total),
-                ip=device.ip and device.ip[:45],  # A proxy may pass on whatever it was sent.
-                user_agent=device.user_agent and device.user_agent[:256],
-            )
-        )
-        surplus = (
-            select(AuthSession.id)
-            .where(AuthSession.user_id == user.id, AuthSession.id != session.id, _is_live(now))
-            .order_by(AuthSession.created_at.desc())
-            .offset(auth.max_sessions - 1)
-        )
-        await self._revoke(AuthSession.id.in_(surplus), "too_many")
-        return session
-
-    def _issue(self, user: BaseUser, session: AuthSession) -> TokenPair:
-        return self._security.tokens.issue(user, session, dict(self.plugins.collect("token_claims", user=user)))
 
     async def _rotate(self, session_id: UUID, seq: int, now: datetime) -> bool:
         """Count the session on, if it stands where the token does: of many at once, one succeeds."""
@@ -265,26 +193,11 @@ class AuthService(BaseService):
             .where(
                 AuthSession.id == session_id,
                 AuthSession.refresh_seq == seq,
-                _is_live(now),
+                is_live(now),
                 exists().where(self._belongs),
             )
             .values(refresh_seq=seq + 1, rotated_at=now, last_seen_at=now, idle_expires_at=idle)
             .returning(AuthSession.id),
-            execution_options=_QUIET,
+            execution_options=QUIET,
         )
         return rotated is not None
-
-    async def _revoke(self, which: ColumnElement[bool], reason: str) -> Collection[Any]:
-        """End live sessions; answers with the ids of those and of their users."""
-        revoked = await self.db.execute(
-            update(AuthSession)
-            .where(which, AuthSession.revoked_at.is_(None))
-            .values(revoked_at=utcnow(), revoked_reason=reason)
-            .returning(AuthSession.id, AuthSession.user_id),
-            execution_options=_QUIET,
-        )
-        return revoked.all()
-
-
-def _is_live(now: datetime) -> ColumnElement[bool]:
-    return and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > now, AuthSession.idle_expires_at > now)

@@ -32,7 +32,7 @@ class UserService(BaseService):
             ServiceUnavailableException: When too many passwords are being hashed.
         """
         address = _parse(email)
-        self._check_password(password, address)
+        self.check_password(password, address.address)
         user = self._model(
             email=address.address,
             email_key=address.key,
@@ -103,19 +103,29 @@ class UserService(BaseService):
         user.is_active = True
         return await self.save(user)
 
-    @property
-    def _model(self) -> type[BaseUser]:
-        return app_context(self.db).user_model
+    def check_password(self, password: str, email: str, user: BaseUser | None = None) -> None:
+        """See that a new password is acceptable.
 
-    def _check_password(self, password: str, address: EmailAddress) -> None:
+        Args:
+            password: As it was typed.
+            email: The account's address, which is no password.
+            user: Whose it will be; None at sign-up.
+
+        Raises:
+            UnprocessableException: When it isn't, with all that is wrong with it.
+        """
         found = complaints(
             password,
             min_length=self.settings.auth.password_min_length,
-            forbidden=(address.address, address.key, self.settings.app_name),
+            forbidden=(email, _parse(email).key, self.settings.app_name),
         )
-        found += self.plugins.collect("check_password", password=password, user=None)
+        found += self.plugins.collect("check_password", password=password, user=user)
         if found:
             raise _unacceptable("password", *found)
+
+    @property
+    def _model(self) -> type[BaseUser]:
+        return app_context(self.db).user_model
 
 
 def _parse(email: str) -> EmailAddress:

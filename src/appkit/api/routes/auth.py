@@ -2,10 +2,13 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from appkit.api.client import client_address
 from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
 from appkit.api.dependencies import CurrentUser, DbSession, app_of
 from appkit.api.errors import errors
 from appkit.api.problems import problem
+from appkit.api.routes.passwords import passwords_router
+from appkit.api.routes.sessions import sessions_router
 from appkit.api.schemas import AccessSchema, SigninSchema, SignupSchema, UserSchema
 from appkit.exceptions import (
     EmailTakenException,
@@ -16,7 +19,8 @@ from appkit.exceptions import (
     TokenExpiredException,
     UnauthorizedException,
 )
-from appkit.service.auth import AuthService, Device
+from appkit.service.auth import AuthService
+from appkit.service.sessions import Device
 
 
 async def forbid_caching(response: Response) -> None:
@@ -88,5 +92,9 @@ async def me(user: CurrentUser) -> UserSchema:
     return UserSchema.model_validate(user)
 
 
+auth_router.include_router(sessions_router)
+auth_router.include_router(passwords_router)
+
+
 def _device(request: Request) -> Device:
-    return Device(request.client.host if request.client else None, request.headers.get("user-agent"))
+    return Device(client_address(request), request.headers.get("user-agent"))

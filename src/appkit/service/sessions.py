@@ -1,0 +1,179 @@
+"""People's sessions: begun, shown, renewed and ended. What every rule about being signed in stands on."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, and_, func, select, update
+
+from appkit.domain.events import SessionRevoked
+from appkit.exceptions import NotFoundException, SessionRevokedException
+from appkit.repository.auth import AuthSession
+from appkit.repository.base import utcnow
+from appkit.repository.context import app_context
+from appkit.repository.user import BaseUser
+from appkit.service.base import BaseService
+from appkit.service.security import Security
+from appkit.service.tokens import Principal, TokenPair
+
+# The rows are read anew after an UPDATE, so SQLAlchemy needn't find out which of them it holds.
+QUIET: Final = {"synchronize_session": False}
+FRESH: Final = {"populate_existing": True}
+
+
+class Device(NamedTuple):
+    """Where a sign-in comes from, so that people recognise their sessions."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+
+
+UNKNOWN_DEVICE: Final = Device()
+
+
+def is_live(now: datetime) -> ColumnElement[bool]:
+    """Whether a session is still good at this moment, as far as its own row says."""
+    return and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > now, AuthSession.idle_expires_at > now)
+
+
+class SessionKeeper(BaseService):
+    """What services that begin or end sessions share."""
+
+    @property
+    def _users(self) -> type[BaseUser]:
+        return app_context(self.db).user_model
+
+    @property
+    def _security(self) -> Security:
+        return Security.of(app_context(self.db))
+
+    @property
+    def _belongs(self) -> ColumnElement[bool]:
+        """Whether a session is a user's, and neither was voided since it began."""
+        user = self._users
+        return and_(
+            user.id == AuthSession.user_id,
+            user.security_version == AuthSession.security_version,
+            self._is_open,
+        )
+
+    @property
+    def _is_open(self) -> ColumnElement[bool]:
+        """Whether an account may be used."""
+        return and_(self._users.is_active, self._users.deleted_at.is_(None))
+
+    async def _begin(
+        self, user: BaseUser, *, remember: bool, device: Device, replaces: Collection[str | None]
+    ) -> AuthSession:
+        if held := self._security.tokens.session_ids(*replaces):
+            await self._revoke(AuthSession.id.in_(held), "replaced")
+        now, auth = utcnow(), self.settings.auth
+        idle, total = (
+            (auth.remember_idle_ttl, auth.remember_ttl) if remember else (auth.session_idle_ttl, auth.session_ttl)
+        )
+        session = await self.save(
+            AuthSession(
+                user_id=user.id,
+                security_version=user.security_version,
+                authenticated_at=now,
+                amr=["pwd"],
+                remember=remember,
+                idle_expires_at=now + timedelta(seconds=idle),
+                expires_at=now + timedelta(seconds=total),
+                ip=device.ip and device.ip[:45],  # A proxy may pass on whatever it was sent.
+                user_agent=device.user_agent and device.user_agent[:256],
+            )
+        )
+        surplus = (
+            select(AuthSession.id)
+            .where(AuthSession.user_id == user.id, AuthSession.id != session.id, is_live(now))
+            .order_by(AuthSession.created_at.desc())
+            .offset(auth.max_sessions - 1)
+        )
+        await self._revoke(AuthSession.id.in_(surplus), "too_many")
+        return session
+
+    def _issue(self, user: BaseUser, session: AuthSession) -> TokenPair:
+        return self._security.tokens.issue(user, session, dict(self.plugins.collect("token_claims", user=user)))
+
+    async def _renew(self, principal: Principal, user: BaseUser) -> TokenPair:
+        """Note that somebody proved again who they are, and give them the next pair.
+
+        The pair before is dead: unlike after a refresh, there is no time in which it may be used again.
+
+        Raises:
+            SessionRevokedException: When the session has ended meanwhile.
+        """
+        now = utcnow()
+        session = await self.db.scalar(
+            update(AuthSession)
+            .where(
+                AuthSession.id == principal.session_id,
+                AuthSession.user_id == user.id,
+                AuthSession.security_version == principal.security_version,
+                is_live(now),
+            )
+            .values(
+                authenticated_at=now,
+                last_seen_at=now,
+                refresh_seq=AuthSession.refresh_seq + 1,
+                rotated_at=None,
+                security_version=user.security_version,
+            )
+            .returning(AuthSession),
+            execution_options=QUIET | FRESH,
+        )
+        if session is None:
+            raise SessionRevokedException
+        return self._issue(user, session)
+
+    async def _revoke(self, which: ColumnElement[bool], reason: str) -> Collection[Any]:
+        """End live sessions; answers with the ids of those and of their users."""
+        revoked = await self.db.execute(
+            update(AuthSession)
+            .where(which, AuthSession.revoked_at.is_(None))
+            .values(revoked_at=utcnow(), revoked_reason=reason)
+            .returning(AuthSession.id, AuthSession.user_id),
+            execution_options=QUIET,
+        )
+        return revoked.all()
+
+
+class SessionService(SessionKeeper):
+    """The devices that somebody is signed in on."""
+
+    async def live(self, user_id: UUID) -> Sequence[AuthSession]:
+        """Somebody's live sessions, the one seen last first."""
+        seen = func.coalesce(AuthSession.last_seen_at, AuthSession.created_at)
+        found = await self.db.scalars(
+            select(AuthSession)
+            .join(self._users, self._belongs)
+            .where(AuthSession.user_id == user_id, is_live(utcnow()))
+            .order_by(seen.desc(), AuthSession.id)
+        )
+        return found.all()
+
+    async def revoke(self, session_id: UUID, *, owner_id: UUID) -> None:
+        """End one session: its tokens are worth nothing from this moment on.
+
+        Raises:
+            NotFoundException: When the owner has no such live session; whether somebody else has is not said.
+        """
+        which = and_(AuthSession.id == session_id, AuthSession.user_id == owner_id, is_live(utcnow()))
+        if not await self._end(which):
+            raise NotFoundException
+
+    async def revoke_others(self, principal: Principal) -> None:
+        """End all of somebody's sessions but the one they ask from."""
+        await self._end(and_(AuthSession.user_id == principal.user_id, AuthSession.id != principal.session_id))
+
+    async def revoke_all(self, user_id: UUID) -> None:
+        """End all of somebody's sessions."""
+        await self._end(AuthSession.user_id == user_id)
+
+    async def _end(self, which: ColumnElement[bool]) -> bool:
+        ended = await self._revoke(which, "revoked")
+        for session_id, user_id in ended:
+            self.emit(SessionRevoked(user_id=user_id, session_id=session_id))
+        return bool(ended)
