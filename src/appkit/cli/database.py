@@ -1,6 +1,8 @@
 """`appkit db`: the database's migrations."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -9,6 +11,7 @@ from appkit.cli.discovery import find_kit
 from appkit.cli.output import AsJson, KitOption, fail, show
 
 if TYPE_CHECKING:
+    from appkit.kit import AppKit
     from appkit.repository.migrations import Migrations
 
 T = TypeVar("T")
@@ -19,6 +22,10 @@ _OUTCOMES = {
     "migrated": "The database is up to date now.",
     "created": "There are no migrations, so the missing tables were created.",
 }
+
+Revisions = Annotated[
+    str, typer.Argument(metavar="[FROM:TO]", help="As in `3f2a:head`, which begins after 3f2a; all, unless given.")
+]
 
 cli = typer.Typer(help="Migrate the database.", no_args_is_help=True)
 
@@ -58,25 +65,82 @@ def history(*, kit: KitOption = None, as_json: AsJson = False) -> None:
 
 
 @cli.command()
+def sql(revisions: Revisions = "base:head", *, kit: KitOption = None) -> None:
+    """Print what a range of migrations would execute, without asking the database."""
+    typer.echo(_migrations(find_kit(kit).kit).sql(revisions), nl=False)
+
+
+@cli.command()
 def check(*, kit: KitOption = None, as_json: AsJson = False) -> None:
-    """Fail when the models say something that no migration does."""
+    """Fail when models and migrations don't agree.
+
+    A difference is something that `appkit db revision` writes a migration for. Two last migrations, a constraint
+    without a name and a column's own CHECK are for you to change.
+    """
     differences = _run(kit, lambda migrations: migrations.check())
     show([{"difference": difference} for difference in differences], as_json=as_json)
     if differences:
-        raise fail('The models and the migrations differ. Run `appkit db revision -m "…"`.')
+        raise fail("The models and the migrations don't agree.")
+
+
+@cli.command()
+def lint(revisions: Revisions = "base:heads", *, kit: KitOption = None, as_json: AsJson = False) -> None:
+    """Fail when a migration would stop an app that runs meanwhile, and say what to do instead."""
+    from appkit.repository.migrations.lint import lint
+
+    findings = [finding for script in _migrations(find_kit(kit).kit).scripts(revisions) for finding in lint(script)]
+    if as_json:
+        show([asdict(finding) for finding in findings], as_json=True)
+    else:
+        for finding in findings:
+            typer.secho(f"{finding.code} {finding.revision}: {finding.where}", bold=True)
+            typer.echo(f"  {finding.problem}\n  {finding.instead}")
+    if findings:
+        raise fail(f"{len(findings)} to look at. `# appkit: allow {findings[0].code} reason` in the file allows one.")
+
+
+@cli.command()
+def reset(
+    *, kit: KitOption = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False
+) -> None:
+    """Drop all tables and migrate; never in production."""
+    found = find_kit(kit).kit
+    if not (yes or found.settings.production):
+        typer.confirm(f"Drop all tables of {found.database.url!r}?", abort=True)
+    typer.echo(_OUTCOMES[_run(kit, lambda migrations: migrations.reset())])
+
+
+@cli.command()
+def seed(*, kit: KitOption = None) -> None:
+    """Fill the database: run the `seed` that is written beside the kit, or imported there, with a session."""
+    import anyio
+
+    found = find_kit(kit)
+    function = getattr(found.module, "seed", None)
+    if not iscoroutinefunction(function):
+        raise fail(f"{found.module.__name__} has no `async def seed(db)`. Write it there, or import it.")
+
+    async def plant() -> None:
+        async with found.kit.lifespan(work=False), found.kit.session() as db:
+            await function(db)
+
+    anyio.run(plant)
+
+
+def _migrations(kit: "AppKit") -> "Migrations":
+    from appkit.repository.migrations import Migrations
+
+    return Migrations(kit.database, kit.settings.database.migrations, production=kit.settings.production)
 
 
 def _run(target: str | None, work: "Callable[[Migrations], Awaitable[T]]") -> T:
     import anyio
 
     kit = find_kit(target).kit
-    directory = kit.settings.database.migrations
 
     async def migrate() -> T:
-        from appkit.repository.migrations import Migrations
-
         try:
-            return await work(Migrations(kit.database, directory, production=kit.settings.production))
+            return await work(_migrations(kit))
         finally:
             await kit.database.dispose()
 

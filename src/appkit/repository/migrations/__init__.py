@@ -7,6 +7,7 @@ import logging
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -14,13 +15,16 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
+from alembic.script import Script, ScriptDirectory
+from alembic.script.revision import RevisionError
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect
+from sqlalchemy import Connection, MetaData, Table, inspect
+from sqlalchemy.dialects.postgresql.base import PGInspector
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.database import Database
-from appkit.repository.migrations.connections import locked, scratch
+from appkit.repository.migrations.connections import locked, patiently, scratch
+from appkit.repository.migrations.conventions import find_faults
 
 Outcome = Literal["current", "waited", "migrated", "created"]
 T = TypeVar("T")
@@ -37,14 +41,25 @@ class Migrations:
         database: The database.
         directory: Where the app keeps its migrations; `revision()` makes it.
         production: Refuse to make tables without migrations.
-        wait: Seconds to wait for another process that migrates.
+        wait: Seconds to wait for another process that migrates, and for tables that others hold.
+        lock_timeout: Seconds that a migration stands in the queue for a table on PostgreSQL. All who come later stand
+            behind it, so then it lets them pass, and tries again.
     """
 
-    def __init__(self, database: Database, directory: Path, *, production: bool = False, wait: float = 300.0) -> None:
+    def __init__(
+        self,
+        database: Database,
+        directory: Path,
+        *,
+        production: bool = False,
+        wait: float = 300.0,
+        lock_timeout: float = 1.0,
+    ) -> None:
         self.database = database
         self.directory = directory
         self.production = production
         self.wait = wait
+        self.lock_timeout = lock_timeout
 
     async def upgrade(self, revision: str = "head") -> Outcome:
         """Apply the migrations that are missing; in an app that has none, create the tables that are missing.
@@ -63,7 +78,7 @@ class Migrations:
         if head and await self.current() == head:
             return "current"
         async with locked(self.database, self.wait) as connection:
-            done = await connection.run_sync(self._migrate, revision, head)
+            done = await patiently(connection, self.wait, self._migrate, revision, head)
         if done is None:
             return "waited"
         _logger.info("migrated", extra={"from_revision": done[0], "to_revision": done[1]})
@@ -72,7 +87,19 @@ class Migrations:
     async def downgrade(self, revision: str) -> None:
         """Undo migrations, down to a revision: an id, `-1` for the last one, or `base` for all."""
         async with locked(self.database, self.wait) as connection:
-            await connection.run_sync(self._alembic, command.downgrade, revision)
+            await patiently(connection, self.wait, self._alembic, command.downgrade, revision)
+
+    async def reset(self) -> Outcome:
+        """Drop all tables, those of others in the same database too, and migrate.
+
+        Raises:
+            AppKitError: In production.
+        """
+        if self.production:
+            raise AppKitError("This is production, so its tables stay.")
+        async with locked(self.database, self.wait) as connection:
+            await patiently(connection, self.wait, self._drop)
+        return await self.upgrade()
 
     async def revision(self, message: str) -> Path | None:
         """Write the migration that takes the last one to the models as they are.
@@ -97,22 +124,48 @@ class Migrations:
         return await self.current() != self._head() if self._exist() else bool(await self._read(self._missing))
 
     async def check(self) -> list[str]:
-        """What the models say and no migration does."""
+        """What is wrong between the models and the migrations; nothing, when they agree."""
+        if len(heads := self._scripts().get_heads()) > 1:
+            first, *others = sorted(heads)
+            return [f"put one after the other, by its down_revision: {first} and {', '.join(others)} are both the last"]
+        if faults := list(find_faults(self.database.metadata)):
+            return faults
         async with scratch(self.database.url) as connection:
             await connection.run_sync(self._alembic, command.upgrade, "head")
             return await connection.run_sync(self._differences)
 
     async def history(self) -> list[dict[str, Any]]:
         """All migrations, the latest first."""
-        scripts = ScriptDirectory.from_config(self._config()).walk_revisions() if self._exist() else ()
-        return [{"revision": s.revision, "parent": s.down_revision, "message": s.doc} for s in scripts]
+        return [{"revision": s.revision, "parent": s.down_revision, "message": s.doc} for s in self.scripts()]
+
+    def scripts(self, revisions: str = "base:heads") -> list[Script]:
+        """Alembic's objects for a range of migrations, the latest first; `a1:b2` begins after a1 and ends with b2."""
+        lower, _, upper = revisions.rpartition(":")
+        with _sentences():
+            found = self._scripts().iterate_revisions(upper or "heads", lower or "base") if self._exist() else ()
+            return list(found)
+
+    def sql(self, revisions: str = "base:head") -> str:
+        """The statements that a range of migrations would execute. No database is asked.
+
+        Raises:
+            AppKitError: On SQLite when a table is altered, for that takes a look at the table.
+        """
+        config = self._config()
+        config.output_buffer = StringIO()
+        with _sentences():
+            command.upgrade(config, revisions, sql=True)
+        return config.output_buffer.getvalue()
 
     def _exist(self) -> bool:
         return any(self.directory.glob("*.py"))
 
     def _head(self) -> str | None:
         with _sentences():
-            return ScriptDirectory.from_config(self._config()).get_current_head()
+            return self._scripts().get_current_head()
+
+    def _scripts(self) -> ScriptDirectory:
+        return ScriptDirectory.from_config(self._config())
 
     async def _read(self, question: Callable[[Connection], T]) -> T:
         try:
@@ -165,6 +218,16 @@ class Migrations:
             self._alembic(connection, command.upgrade, revision)
         return before, _revision(connection)
 
+    def _drop(self, connection: Connection) -> None:
+        inspector, preparer = inspect(connection), connection.dialect.identifier_preparer
+        cascade = " CASCADE" if isinstance(inspector, PGInspector) else ""
+        for schema in {None, *(table.schema for table in self.database.metadata.tables.values())}:
+            for name in inspector.get_table_names(schema):
+                table = preparer.format_table(Table(name, MetaData(), schema=schema))
+                connection.exec_driver_sql(f"DROP TABLE IF EXISTS {table}{cascade}")
+            for enum in inspector.get_enums(schema) if isinstance(inspector, PGInspector) else ():
+                connection.exec_driver_sql(f"DROP TYPE {preparer.quote(enum['schema'])}.{preparer.quote(enum['name'])}")
+
     def _adopt(self, connection: Connection) -> None:
         """Take a database that was made without migrations for one that has them all, if that is true."""
         self.database.metadata.create_all(connection)
@@ -194,8 +257,10 @@ class Migrations:
             "file_template": "%(year)d_%(month).2d_%(day).2d_%(rev)s_%(slug)s",
         }.items():
             config.set_main_option(name, value.replace("%", "%%"))
-        options = {**_OPTIONS, "connection": connection, "target_metadata": self.database.metadata}
-        config.attributes["options"] = options
+        options: dict[str, Any] = {**_OPTIONS, "connection": connection, "target_metadata": self.database.metadata}
+        if connection is None:
+            options |= {"dialect_name": self.database.url.get_backend_name(), "literal_binds": True}
+        config.attributes.update(options=options, lock_timeout=self.lock_timeout)
         return config
 
 
@@ -233,5 +298,5 @@ def _describe(difference: Any) -> str:
 def _sentences() -> Iterator[None]:
     try:
         yield
-    except CommandError as exc:
+    except (CommandError, RevisionError) as exc:
         raise AppKitError(str(exc)) from exc

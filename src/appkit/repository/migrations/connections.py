@@ -1,13 +1,15 @@
 """Where migrations run: on a connection that nobody else migrates on, or in a database that is thrown away."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import URL, NullPool, func, select, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from appkit.exceptions import AppKitError
@@ -16,6 +18,9 @@ from appkit.repository.engines import create_engine
 
 _LOCK = int.from_bytes(b"appkit")  # Advisory locks are numbers, and belong to one database.
 _CONNECT_TIMEOUT = 10.0
+_LOCK_NOT_AVAILABLE = "55P03"
+
+T = TypeVar("T")
 
 
 @asynccontextmanager
@@ -41,6 +46,33 @@ async def locked(database: Database, wait: float) -> AsyncIterator[AsyncConnecti
         await _acquire(await guard.execution_options(isolation_level="AUTOCOMMIT"), wait)
         yield connection
         await connection.commit()
+
+
+async def patiently(connection: AsyncConnection, wait: float, work: Callable[..., T], *args: Any) -> T:
+    """Run `work`; when others hold a table that it needs, let them pass, and try again.
+
+    Args:
+        connection: What `work` is given, as `run_sync` does.
+        wait: Seconds in which to try.
+        work: What to run.
+        args: What else to give it.
+
+    Raises:
+        AppKitError: When they hold it for longer.
+    """
+    loop = asyncio.get_running_loop()
+    deadline, pause = loop.time() + wait, 0.1
+    while True:
+        try:
+            return await connection.run_sync(work, *args)
+        except DBAPIError as exc:
+            if getattr(exc.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            if loop.time() + pause > deadline:
+                raise AppKitError(f"Others held a table for {wait:.0f} seconds: {exc.statement}") from exc
+        await connection.rollback()
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 5.0)
 
 
 @asynccontextmanager

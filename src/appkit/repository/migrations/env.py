@@ -37,4 +37,7 @@ context.configure(
     process_revision_directives=drop_empty,
 )
 with context.begin_transaction():
+    if context.get_context().dialect.name == "postgresql":
+        # Who waits for a table makes all others wait behind them. Local, for a concurrent index does wait.
+        context.execute(f"SET LOCAL lock_timeout = {context.config.attributes['lock_timeout'] * 1000:.0f}")
     context.run_migrations()

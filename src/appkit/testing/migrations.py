@@ -1,0 +1,50 @@
+"""Whether migrations can be undone."""
+
+from collections.abc import Callable
+
+from sqlalchemy import Connection, MetaData
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from appkit.kit import AppKit
+
+
+async def assert_migrations_reversible(kit: AppKit) -> None:
+    """Apply, undo and apply again each of the kit's migrations, in an empty database that is gone afterwards.
+
+    Fails when undoing one leaves tables other than they were before it, and as the migration itself does.
+    """
+    from alembic import command
+
+    from appkit.repository.migrations import Migrations
+    from appkit.repository.migrations.connections import scratch
+
+    migrations = Migrations(kit.database, kit.settings.database.migrations)
+    async with scratch(kit.database.url) as connection:
+
+        async def run(function: Callable[..., None], revision: str) -> set[str]:
+            await connection.run_sync(migrations._alembic, function, revision)
+            await connection.commit()
+            schema = await connection.run_sync(_schema)
+            await connection.commit()
+            return schema
+
+        before: set[str] = set()
+        for script in reversed(migrations.scripts()):
+            await run(command.upgrade, script.revision)
+            after = await run(command.downgrade, "-1")
+            changes = [f"lost: {line}" for line in before - after] + [f"left behind: {line}" for line in after - before]
+            assert not changes, "\n".join([f"Undoing {script.revision} ({script.doc}) is no way back.", *changes])
+            before = await run(command.upgrade, script.revision)
+
+
+def _schema(connection: Connection) -> set[str]:
+    """Lines that describe all tables; their order, which is of no consequence, left out."""
+    metadata = MetaData()
+    metadata.reflect(connection)
+    lines = set()
+    for table in metadata.tables.values():
+        if table.name != "alembic_version":
+            created = str(CreateTable(table).compile(connection)).splitlines()
+            lines |= {f"{table.name}: {line.strip().rstrip(',')}" for line in created if line.strip(" \t)")}
+            lines |= {str(CreateIndex(index).compile(connection)) for index in table.indexes}
+    return lines
