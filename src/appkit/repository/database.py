@@ -5,6 +5,7 @@ import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cached_property
 from inspect import isawaitable
 from itertools import cycle
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from appkit.core.encryption import Cipher
 from appkit.core.settings import DatabaseSettings
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.base import Base
@@ -63,6 +65,22 @@ class Database:
         self._writing = WatchedSession if self._replicas else WritingSession
         self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self.readers]])
         self._primary_reader = _read_only(self.readers)
+        for engine in self.engines:
+            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # All that a column's type gets to see.
+
+    @cached_property
+    def cipher(self) -> Cipher:
+        """Encrypts the columns that are `EncryptedString`. Set one where the database belongs to no app.
+
+        Raises:
+            AppKitError: When it belongs to no app, which would have the keys.
+        """
+        if self.context is None:
+            raise AppKitError(
+                "This database belongs to no app, and so has no keys for encrypted columns. Use `kit.session()`, "
+                "or set `database.cipher = Cipher([secret])`."
+            )
+        return Cipher(self.context.settings.signing_keys)
 
     @property
     def engines(self) -> set[AsyncEngine]:
