@@ -20,7 +20,7 @@ from uuid import uuid4
 import web
 from contenders import ALCHEMY, FASTCRUD, OURS, PLAIN, Book, Contest, Cursor, Leaf, Service
 from hook import mapped
-from measure import Operation, Ratio, Seconds, interleave, ratios, table, write_json
+from measure import Operation, Ratio, interleave, ratios, table, write_json
 from sqlalchemy import delete, make_url, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from startup import imports, upgrades
@@ -40,91 +40,84 @@ class Sizes:
     rows: int
     """In the table."""
     rounds: int
-    """In which everybody has a turn."""
-    count: int
-    """Operations in a turn, of those that take a millisecond."""
+    """In which everybody has a turn, of what takes a millisecond."""
+    slow: int
+    """The same, of what takes longer."""
     bulk: int
     """Rows that are written at one go."""
 
 
-async def measure(kind: str, url: str, sizes: Sizes) -> AsyncIterator[list[Ratio]]:
-    """All that needs a database, as it is found."""
+@dataclass(frozen=True)
+class Stage:
+    """Where a part takes place."""
+
+    kind: str
+    url: str
+    kit: AppKit
+    contest: Contest
+    sizes: Sizes
+
+
+async def measure(kind: str, url: str, sizes: Sizes, only: str) -> AsyncIterator[list[Ratio]]:
+    """All that needs a database, part by part."""
     settings = Settings(database={"url": url}, environment="test", logging={"level": "ERROR"})
     kit = AppKit(settings, discover=False)
-    database = kit.database
     try:
-        await database.create_all()
-        await fill(database, sizes.rows)
-        async with database.read_session() as db:
+        await kit.database.create_all()
+        await fill(kit.database, sizes.rows)
+        async with kit.database.read_session() as db:
             ident = (await db.scalars(select(Book.id).limit(1))).one()
-        contest = Contest(database, ident)
-        yield await one_row(kind, contest, sizes)
-        yield await requests(kind, kit, contest, sizes)
-        yield await pages(kind, contest, sizes)
-        yield await cursors(kind, database, sizes)
-        yield await bulk(kind, contest, sizes)
-        yield await upgrades(kind, url, sizes.rounds)
-        yield await soft_delete(kind, contest, sizes)
+        stage = Stage(kind, url, kit, Contest(kit.database, ident), sizes)
+        for part in (get, create, update, http, pages, cursors, bulk, upgrade, soft_delete):
+            if part.__name__.startswith(only):
+                yield await part(stage)
     finally:
-        await database.dispose()
+        await kit.database.dispose()
 
 
-async def one_row(kind: str, contest: Contest, sizes: Sizes) -> list[Ratio]:
-    """One row, read and written."""
-
-    async def seconds(contenders: dict[str, Operation]) -> Seconds:
-        return await interleave(contenders, rounds=sizes.rounds, count=sizes.count)
-
-    reading = 1.10 if kind == "postgresql" else None
+async def get(stage: Stage) -> list[Ratio]:
+    """One row by its primary key."""
+    kind, rounds = stage.kind, stage.sizes.rounds
+    writing = await interleave(stage.contest.get(), rounds=rounds)
+    reading = await interleave(stage.contest.get_reading(), rounds=rounds)
     return [
-        *ratios("get, write session", kind, await seconds(contest.get()), (OURS, PLAIN, 1.25), *PEERS),
-        *ratios("get, read session", kind, await seconds(contest.get_reading()), (OURS, PLAIN, reading)),
-        *ratios(
-            "create + commit",
-            kind,
-            await seconds(contest.create()),
-            (OURS, PLAIN, 1.20),
-            (OURS, ALCHEMY, 0.60),
-            *PEERS,
-        ),
-        *ratios(
-            "get + update + commit",
-            kind,
-            await seconds(contest.update()),
-            (OURS, PLAIN, 1.25),
-            (OURS, ALCHEMY, 0.60),
-            *PEERS,
-        ),
+        *ratios("get, write session", kind, writing, (OURS, PLAIN, 1.25), *PEERS),
+        *ratios("get, read session", kind, reading, (OURS, PLAIN, 1.10 if kind == "postgresql" else None)),
     ]
 
 
-async def requests(kind: str, kit: AppKit, contest: Contest, sizes: Sizes) -> list[Ratio]:
+async def create(stage: Stage) -> list[Ratio]:
+    """A new row."""
+    found = await interleave(stage.contest.create(), rounds=stage.sizes.rounds)
+    return ratios("create + commit", stage.kind, found, (OURS, PLAIN, 1.20), (OURS, ALCHEMY, 0.60), *PEERS)
+
+
+async def update(stage: Stage) -> list[Ratio]:
+    """A row that is read and changed."""
+    found = await interleave(stage.contest.update(), rounds=stage.sizes.rounds)
+    return ratios("get + update + commit", stage.kind, found, (OURS, PLAIN, 1.25), (OURS, ALCHEMY, 0.60), *PEERS)
+
+
+async def http(stage: Stage) -> list[Ratio]:
     """One row over HTTP."""
-    found = await interleave(web.requests(kit, contest), rounds=sizes.rounds, count=sizes.count)
-    return ratios(
-        "HTTP get",
-        kind,
-        found,
-        (OURS, web.INLINE, 1.20),
-        (OURS, ALCHEMY, 0.75),
-        (web.WHOLE, web.INLINE, None),
-        (ALCHEMY, web.INLINE, None),
-        (FASTCRUD, web.INLINE, None),
-    )
+    found = await interleave(web.requests(stage.kit, stage.contest), rounds=stage.sizes.rounds)
+    ours = [(OURS, web.INLINE, 1.20), (OURS, ALCHEMY, 0.75), (web.WHOLE, web.INLINE, None)]
+    return ratios("HTTP get", stage.kind, found, *ours, (ALCHEMY, web.INLINE, None), (FASTCRUD, web.INLINE, None))
 
 
-async def pages(kind: str, contest: Contest, sizes: Sizes) -> list[Ratio]:
+async def pages(stage: Stage) -> list[Ratio]:
     """The first page, and how many rows there are."""
-    found = await interleave(contest.page(), rounds=min(sizes.rounds, 9))
-    target = 0.15 if kind == "postgresql" else None
-    what = f"page 1 + exact total, {sizes.rows:,} rows"
-    return ratios(what, kind, found, (OURS, ALCHEMY, target), (OURS, FASTCRUD, None))
+    found = await interleave(stage.contest.page(), rounds=stage.sizes.slow)
+    target = 0.15 if stage.kind == "postgresql" else None
+    what = f"page 1 + exact total, {stage.sizes.rows:,} rows"
+    return ratios(what, stage.kind, found, (OURS, ALCHEMY, target), (OURS, FASTCRUD, None))
 
 
-async def cursors(kind: str, database: Database, sizes: Sizes) -> list[Ratio]:
+async def cursors(stage: Stage) -> list[Ratio]:
     """A page far down, and the first one."""
+    database, row = stage.kit.database, stage.sizes.rows * 9 // 10
     async with database.read_session() as db:
-        far = select(Book).order_by(Book.created_at.desc(), Book.id.desc()).offset(sizes.rows * 9 // 10).limit(1)
+        far = select(Book).order_by(Book.created_at.desc(), Book.id.desc()).offset(row).limit(1)
         book = (await db.scalars(far)).one()
         found = await Service(db).repository.page(Cursor(size=1), Book.created_at <= book.created_at)
 
@@ -132,33 +125,38 @@ async def cursors(kind: str, database: Database, sizes: Sizes) -> list[Ratio]:
         async with database.session() as db:
             await Service(db).page(query)
 
-    deep = f"cursor page at row {sizes.rows * 9 // 10:,}"
+    deep = f"cursor page at row {row:,}"
     first, later = Cursor(), Cursor(cursor=found.next_cursor)
-    seconds = await interleave(
-        {"cursor page 1": lambda: read(first), deep: lambda: read(later)}, rounds=sizes.rounds, count=sizes.count
-    )
-    return ratios(f"page, {sizes.rows:,} rows", kind, seconds, (deep, "cursor page 1", 3.0))
+    contenders: dict[str, Operation] = {"cursor page 1": lambda: read(first), deep: lambda: read(later)}
+    seconds = await interleave(contenders, rounds=stage.sizes.rounds)
+    return ratios(f"page, {stage.sizes.rows:,} rows", stage.kind, seconds, (deep, "cursor page 1", 3.0))
 
 
-async def bulk(kind: str, contest: Contest, sizes: Sizes) -> list[Ratio]:
+async def bulk(stage: Stage) -> list[Ratio]:
     """Many rows at one go."""
+    database = stage.kit.database
 
     async def empty() -> None:
-        async with contest.database.session() as db:
-            await db.execute(delete(Leaf) if contest.database.sqlite else text("TRUNCATE leaf"))
+        async with database.session() as db:
+            await db.execute(delete(Leaf) if database.sqlite else text("TRUNCATE leaf"))
 
-    found = await interleave(contest.fill(sizes.bulk), rounds=min(sizes.rounds, 9), between=empty)
-    what = f"create_many, {sizes.bulk:,} rows"
-    return ratios(what, kind, found, (OURS, PLAIN, 1.05), (f"{OURS}, mappings", PLAIN, None))
+    found = await interleave(stage.contest.fill(stage.sizes.bulk), rounds=stage.sizes.slow, between=empty)
+    what = f"create_many, {stage.sizes.bulk:,} rows"
+    return ratios(what, stage.kind, found, (OURS, PLAIN, 1.05), (f"{OURS}, mappings", PLAIN, None))
 
 
-async def soft_delete(kind: str, contest: Contest, sizes: Sizes) -> list[Ratio]:
+async def upgrade(stage: Stage) -> list[Ratio]:
+    """Migrations, when there is nothing to do."""
+    return await upgrades(stage.kind, stage.url, stage.sizes.slow * 5)
+
+
+async def soft_delete(stage: Stage) -> list[Ratio]:
     """A model without `SoftDelete`, in an app that has one with it. Comes last, for the model stays."""
     with mapped() as turned:
-        get = contest.get()[OURS]
-        contenders = {"with the hook": turned(get, on=True), "without it": turned(get, on=False)}
-        found = await interleave(contenders, rounds=sizes.rounds * 2, count=sizes.count)
-    return ratios("get, soft deletion elsewhere", kind, found, ("with the hook", "without it", 1.02))
+        reading = stage.contest.get()[OURS]
+        contenders = {"with the hook": turned(reading, on=True), "without it": turned(reading, on=False)}
+        found = await interleave(contenders, rounds=stage.sizes.rounds * 2)
+    return ratios("get, soft deletion elsewhere", stage.kind, found, ("with the hook", "without it", 1.02))
 
 
 async def fill(database: Database, rows: int) -> None:
@@ -199,14 +197,13 @@ async def temporary(kind: str) -> AsyncIterator[str]:
         await engine.dispose()
 
 
-async def run(kinds: list[str], sizes: Sizes) -> list[Ratio]:
+async def run(kinds: list[str], sizes: Sizes, only: str) -> list[Ratio]:
     """Everything, with a table of each part as soon as it is there."""
-    found = imports(min(sizes.rounds, 9))
-    print(table(found), flush=True)
+    found = imports(sizes.slow) if "imports".startswith(only) else []
     for kind in kinds:
         async with temporary(kind) as url:
-            async for part in measure(kind, url, sizes):
-                print(table(part), flush=True)
+            async for part in measure(kind, url, sizes, only):
+                print(table(part), file=sys.stderr, flush=True)
                 found += part
     return found
 
@@ -215,19 +212,20 @@ def main() -> int:
     """Measure, print, and say by the exit code whether every target is met."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000, help="in the table (1,000,000)")
-    parser.add_argument("--rounds", type=int, default=25, help="in which each has a turn (25)")
-    parser.add_argument("--count", type=int, default=40, help="quick operations in a turn (40)")
+    parser.add_argument("--rounds", type=int, default=1_000, help="in which each has a turn (1,000)")
+    parser.add_argument("--slow", type=int, default=11, help="the same, of what takes longer (11)")
     parser.add_argument("--bulk", type=int, default=10_000, help="rows written at one go (10,000)")
     parser.add_argument("--database", action="append", choices=["postgresql", "sqlite"], help="one only")
+    parser.add_argument("--only", default="", help="parts whose names begin like this, such as http")
     parser.add_argument("--quick", action="store_true", help="see whether it runs, not how fast")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
-    sizes = Sizes(options.rows, options.rounds, options.count, options.bulk)
+    sizes = Sizes(options.rows, options.rounds, options.slow, options.bulk)
     if options.quick:
-        sizes = Sizes(rows=min(options.rows, 2_000), rounds=2, count=3, bulk=100)
+        sizes = Sizes(rows=min(options.rows, 2_000), rounds=2, slow=1, bulk=100)
     print(", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]))
-    found = asyncio.run(run(options.database or ["postgresql", "sqlite"], sizes))
+    found = asyncio.run(run(options.database or ["postgresql", "sqlite"], sizes, options.only))
     print(table(found))
     if options.json:
         write_json(options.json, found)

@@ -1,4 +1,4 @@
-"""Timings that can be compared on a machine with other work to do: interleaved rounds, and the ratios of their minima."""
+"""Timings that can be compared on a machine with other work to do: interleaved rounds, and the ratios of their first deciles."""
 
 import gc
 import json
@@ -21,11 +21,11 @@ class Ratio:
     measured: str
     against: str
     microseconds: float
-    """What one operation of the measured took, at best."""
+    """What the measured took in the first decile of the rounds."""
     ratio: float
-    """Best round against best round."""
+    """First decile against first decile."""
     median: float
-    """The median of the rounds' own ratios: far from `ratio`, the machine was too busy to believe either."""
+    """Median against median: far from `ratio`, the machine was too busy to believe either."""
     target: float | None
 
     @property
@@ -36,44 +36,36 @@ class Ratio:
         return "ok" if self.ratio <= self.target else "over"
 
 
-async def interleave(
-    contenders: Mapping[str, Operation], *, rounds: int, count: int = 1, between: Operation | None = None
-) -> Seconds:
-    """Seconds for each operation, round by round; in each round all have their turn, and begin in another order.
+async def interleave(contenders: Mapping[str, Operation], *, rounds: int, between: Operation | None = None) -> Seconds:
+    """How long each operation took, round by round: one of each contender, in another order each time.
+
+    Turns this short mostly fit between two moments at which somebody else has the processor.
 
     Args:
         contenders: What to measure.
-        rounds: How often each has its turn, after one that doesn't count.
-        count: How many operations are a turn.
+        rounds: How often each has its turn, after a few that don't count.
         between: What to do after each turn, beside the clock.
     """
     names = list(contenders)
     seconds: Seconds = {name: [] for name in names}
-    for number in range(rounds + 1):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            spent = await _turn(contenders[name], count)
-            if number:
-                seconds[name].append(spent)
-            if between:
-                await between()
+    warmup = min(rounds, 10)
+    gc.collect()
+    gc.freeze()  # What is there already is nobody's to look through.
+    try:
+        for number in range(-warmup, rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                start = perf_counter()
+                await contenders[name]()
+                if number >= 0:
+                    seconds[name].append(perf_counter() - start)
+                if between:
+                    await between()
+    finally:
+        gc.unfreeze()
     return seconds
 
 
-async def _turn(operation: Operation, count: int) -> float:
-    gc.collect()
-    gc.disable()
-    try:
-        start = perf_counter()
-        for _ in range(count):
-            await operation()
-        return (perf_counter() - start) / count
-    finally:
-        gc.enable()
-
-
-def ratios(
-    what: str, database: str, seconds: Seconds, *targets: tuple[str, str, float | None]
-) -> list[Ratio]:
+def ratios(what: str, database: str, seconds: Seconds, *targets: tuple[str, str, float | None]) -> list[Ratio]:
     """The ratios that matter: for each, who is measured, against whom, and its target if it has one."""
     return [
         Ratio(
@@ -81,13 +73,18 @@ def ratios(
             database,
             measured,
             against,
-            min(seconds[measured]) * 1e6,
-            min(seconds[measured]) / min(seconds[against]),
-            median(a / b for a, b in zip(seconds[measured], seconds[against], strict=True)),
+            _quick(seconds[measured]) * 1e6,
+            _quick(seconds[measured]) / _quick(seconds[against]),
+            median(seconds[measured]) / median(seconds[against]),
             target,
         )
         for measured, against, target in targets
     ]
+
+
+def _quick(seconds: Sequence[float]) -> float:
+    """The first decile: what it takes when nothing comes in between, without the luck of a minimum."""
+    return sorted(seconds)[len(seconds) // 10]
 
 
 def table(found: Sequence[Ratio]) -> str:
