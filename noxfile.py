@@ -88,6 +88,14 @@ def lowest(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Write for half a minute with 64 writers and each driver, cancel at random, and kill PostgreSQL in the middle."""
+    install(session, "test")
+    session.env["APPKIT_TEST_CHAOS_SECONDS"] = "30"
+    session.run("pytest", "tests/repository/test_durability.py", "--log-cli-level=INFO", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style, and that imports go down the layers only."""
     install(session, "lint")
