@@ -62,6 +62,7 @@ def run(
         log_config=None,
         access_log=False,
         server_header=False,
+        forwarded_allow_ips=[*map(str, found.kit.settings.http.trusted_proxies)],
     )
 
 

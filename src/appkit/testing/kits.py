@@ -16,6 +16,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 _VALUES = {
     "auth": {"secret_keys": (SecretStr("for tests alone, where anybody may read it"),)},
     "frontend": {"dist": None},
+    "limits": {"enabled": False},
     "mail": {"url": "memory://"},
     "plugins": {"strict": True},
     "redis": {"url": None},
