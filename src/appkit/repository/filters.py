@@ -1,6 +1,5 @@
 """Query classes: what one endpoint lets its callers filter by, sort by and page through."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticKnownError
-from sqlalchemy import Boolean, ColumnElement, SQLColumnExpression, String, and_, func, literal_column, or_, true
+from sqlalchemy import Boolean, ColumnElement, SQLColumnExpression, and_, func, literal, or_, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
@@ -57,7 +56,7 @@ class Where:
             if not words:
                 return true()
             everywhere = and_(*(cls.contains(*columns).clause(word) for word in words))
-            return _Matches(vector.bool_op("@@")(func.websearch_to_tsquery(_regconfig(language), value)), everywhere)
+            return _Matches(vector.bool_op("@@")(func.websearch_to_tsquery(_constant(language), value)), everywhere)
 
         return cls(matches)
 
@@ -67,18 +66,15 @@ def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any
 
     Index(None, search_vector(Post.title), postgresql_using="gin").ddl_if(dialect="postgresql")
     """
-    empty, space = literal_column("''", String), literal_column("' '", String)
-    text: Any = func.coalesce(columns[0], empty)
+    document: Any = func.coalesce(columns[0], _constant(""))
     for column in columns[1:]:
-        text = text + space + func.coalesce(column, empty)
-    return func.to_tsvector(_regconfig(language), text)
+        document = document + _constant(" ") + func.coalesce(column, _constant(""))
+    return func.to_tsvector(_constant(language), document)
 
 
-def _regconfig(language: str) -> ColumnElement[Any]:
-    """A literal, for an index on an expression serves only the same expression."""
-    if not re.fullmatch(r"\w+", language):
-        raise AppKitError(f"{language!r} is not the name of a text search configuration.")
-    return literal_column(f"'{language}'")
+def _constant(value: str) -> ColumnElement[str]:
+    """Written into the statement, for an index on an expression serves no other one."""
+    return literal(value, literal_execute=True)
 
 
 class _Matches(FunctionElement[bool]):
@@ -162,7 +158,7 @@ class ListQuery(BaseModel):
 
     def order(self) -> list[SQLColumnExpression[Any]]:
         """The order that is asked for, or else the default."""
-        terms = _terms(self.default_sort if self.sort is None else self.sort)
+        terms = _terms(self.sort or self.default_sort)
         return [self.sortable[name].desc() if down else self.sortable[name].asc() for name, down in terms]
 
 

@@ -164,7 +164,8 @@ async def count_rows(session: AsyncSession, query: Select[Any], limit: int | Non
     """How many rows a query has, or `limit` when they are more."""
     keys = primary_key(query.column_descriptions[0]["entity"])
     rows = query.with_only_columns(*keys, maintain_column_froms=True).order_by(None).limit(limit)
-    return await session.scalar(select(func.count()).select_from(rows.subquery())) or 0
+    statement = select(func.count()).select_from(rows.subquery()).execution_options(**query.get_execution_options())
+    return await session.scalar(statement) or 0
 
 
 def primary_key(model: type[Any]) -> list[InstrumentedAttribute[Any]]:

@@ -111,6 +111,7 @@ class Repository(Generic[ModelT]):
         row = await self.db.get(
             self.model,
             ident,
+            populate_existing=for_update,
             with_for_update={"of": self.model} if for_update else None,
             execution_options={"include_deleted": True} if self.include_deleted else {},
         )
