@@ -48,7 +48,8 @@ if TYPE_CHECKING:
     from appkit.plugins.hookspecs import hookimpl as hookimpl
     from appkit.repository.base import BaseTableModel as BaseTableModel
     from appkit.repository.cache import invalidate as invalidate
-    from appkit.repository.database import Database as Database
+    from appkit.repository.database import Database as Database, on_commit as on_commit
+    from appkit.repository.encrypted import EncryptedString as EncryptedString, encrypt_again as encrypt_again
     from appkit.repository.filters import (
         CursorQuery as CursorQuery,
         PageQuery as PageQuery,
@@ -101,7 +102,8 @@ else:
         "plugins.hookspecs": "hookimpl",
         "repository.base": "BaseTableModel",
         "repository.cache": "invalidate",
-        "repository.database": "Database",
+        "repository.database": "Database on_commit",
+        "repository.encrypted": "EncryptedString encrypt_again",
         "repository.filters": "CursorQuery PageQuery Where",
         "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
         "repository.pagination": "CursorPage KeysetPage OffsetPage Page",

@@ -108,7 +108,7 @@ async def test_an_app_s_keys_come_from_its_settings(kit):
 
 
 def test_a_database_without_an_app_says_what_it_lacks(tmp_path):
-    with pytest.raises(AppKitError, match=r"`database\.cipher = Cipher\(\[secret\]\)`"):
+    with pytest.raises(AppKitError, match=r"set `database\.cipher` to a Cipher"):
         _ = Database(f"sqlite:///{tmp_path}/test.db").cipher
     with pytest.raises(AppKitError, match="Set AUTH_SECRET_KEYS"):
         Cipher([])

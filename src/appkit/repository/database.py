@@ -78,7 +78,7 @@ class Database:
         if self.context is None:
             raise AppKitError(
                 "This database belongs to no app, and so has no keys for encrypted columns. Use `kit.session()`, "
-                "or set `database.cipher = Cipher([secret])`."
+                "or set `database.cipher` to a Cipher of appkit.core.encryption."
             )
         return Cipher(self.context.settings.signing_keys)
 
