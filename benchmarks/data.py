@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import web
 from contenders import ALCHEMY, FASTCRUD, OURS, PLAIN, Book, Contest, Cursor, Leaf, Service
-from hook import mapped
+from hook import soft_deletion
 from measure import Operation, Ratio, interleave, ratios, table, write_json
 from sqlalchemy import delete, make_url, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -140,7 +140,7 @@ async def bulk(stage: Stage) -> list[Ratio]:
         async with database.session() as db:
             await db.execute(delete(Leaf) if database.sqlite else text("TRUNCATE leaf"))
 
-    found = await interleave(stage.contest.fill(stage.sizes.bulk), rounds=stage.sizes.slow, between=empty)
+    found = await interleave(stage.contest.fill(stage.sizes.bulk), rounds=stage.sizes.slow, after=empty)
     what = f"create_many, {stage.sizes.bulk:,} rows"
     return ratios(what, stage.kind, found, (OURS, PLAIN, 1.05), (f"{OURS}, mappings", PLAIN, None))
 
@@ -152,11 +152,15 @@ async def upgrade(stage: Stage) -> list[Ratio]:
 
 async def soft_delete(stage: Stage) -> list[Ratio]:
     """A model without `SoftDelete`, in an app that has one with it. Comes last, for the model stays."""
-    with mapped() as turned:
-        reading = stage.contest.get()[OURS]
-        contenders = {"with the hook": turned(reading, on=True), "without it": turned(reading, on=False)}
-        found = await interleave(contenders, rounds=stage.sizes.rounds * 2)
-    return ratios("get, soft deletion elsewhere", stage.kind, found, ("with the hook", "without it", 1.02))
+    reading = stage.contest.get()[OURS]
+    with_hook, without = "with the hook", "without it"
+    with soft_deletion() as turn:
+        found = await interleave(
+            {with_hook: reading, without: reading},
+            rounds=stage.sizes.rounds * 2,
+            before=lambda name: turn(name == with_hook),
+        )
+    return ratios("get, soft deletion elsewhere", stage.kind, found, (with_hook, without, 1.02))
 
 
 async def fill(database: Database, rows: int) -> None:

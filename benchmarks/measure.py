@@ -36,7 +36,13 @@ class Ratio:
         return "ok" if self.ratio <= self.target else "over"
 
 
-async def interleave(contenders: Mapping[str, Operation], *, rounds: int, between: Operation | None = None) -> Seconds:
+async def interleave(
+    contenders: Mapping[str, Operation],
+    *,
+    rounds: int,
+    before: Callable[[str], None] | None = None,
+    after: Operation | None = None,
+) -> Seconds:
     """How long each operation took, round by round: one of each contender, in another order each time.
 
     Turns this short mostly fit between two moments at which somebody else has the processor.
@@ -44,7 +50,8 @@ async def interleave(contenders: Mapping[str, Operation], *, rounds: int, betwee
     Args:
         contenders: What to measure.
         rounds: How often each has its turn, after a few that don't count.
-        between: What to do after each turn, beside the clock.
+        before: What to do before each turn, beside the clock; it is told whose turn it is.
+        after: What to do after each turn, beside the clock.
     """
     names = list(contenders)
     seconds: Seconds = {name: [] for name in names}
@@ -54,12 +61,14 @@ async def interleave(contenders: Mapping[str, Operation], *, rounds: int, betwee
     try:
         for number in range(-warmup, rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:
+                if before:
+                    before(name)
                 start = perf_counter()
                 await contenders[name]()
                 if number >= 0:
                     seconds[name].append(perf_counter() - start)
-                if between:
-                    await between()
+                if after:
+                    await after()
     finally:
         gc.unfreeze()
     return seconds

@@ -5,12 +5,15 @@ import os
 import resource
 import subprocess
 import sys
+from argparse import Namespace
+from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from alembic import command
 from alembic.config import Config
-from measure import Ratio, Seconds, interleave, ratios
+from measure import Operation, Ratio, Seconds, interleave, ratios
+from sqlalchemy import select
 
 from appkit.repository.database import Database
 from appkit.repository.migrations import Migrations
@@ -28,48 +31,77 @@ IMPORTS = {
 
 def imports(rounds: int) -> list[Ratio]:
     """Processor time of a Python that imports, beside one that imports what all of them stand on."""
-    nothing, *_ = [min(_import("pass") for _ in range(rounds))]
+    base, *others = IMPORTS
     seconds: Seconds = {name: [] for name in IMPORTS}
-    for _ in range(rounds):
-        for name, statement in IMPORTS.items():
-            seconds[name].append(_import(statement) - nothing)
-    base = "SQLAlchemy + FastAPI"
-    others = [(name, base, 1.20 if name == "appkit" else None) for name in IMPORTS if name != base]
-    return ratios("import", "", seconds, *others)
+    with TemporaryDirectory() as directory:
+        python = _Python(Path(directory))
+        for statement in IMPORTS.values():
+            python.seconds(statement)  # Compiles what was never compiled.
+        empty = min(python.seconds("pass") for _ in range(rounds))
+        for _ in range(rounds):
+            for name, statement in IMPORTS.items():
+                seconds[name].append(python.seconds(statement) - empty)
+    return ratios("import", "", seconds, *((name, base, 1.20 if name == "appkit" else None) for name in others))
 
 
-def _import(statement: str) -> float:
-    with TemporaryDirectory() as directory:  # An app keeps its secret where it runs.
+class _Python:
+    """Runs statements where what they leave behind, bytecode and an app's secret, is gone afterwards."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(directory)}
+        self.environment.pop("PYTHONDONTWRITEBYTECODE", None)
+
+    def seconds(self, statement: str) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run([sys.executable, "-c", statement], check=True, cwd=directory, env=os.environ)
+        subprocess.run([sys.executable, "-c", statement], check=True, cwd=self.directory, env=self.environment)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 async def upgrades(kind: str, url: str, rounds: int) -> list[Ratio]:
-    """At head already: ours, and Alembic's with the environment that `alembic init -t async` writes."""
+    """From nothing to the first query, when the database is at head already.
+
+    Ours asks on a connection that the app goes on with; Alembic, in the environment that `alembic init -t async`
+    writes, on one of its own. Both in this process, so that Alembic's command doesn't pay for its imports.
+    """
     with TemporaryDirectory() as directory:
         migrations = Path(directory) / "migrations"
-        config = Config(Path(directory) / "alembic.ini")
-        config.print_stdout = lambda *_: None
-        await asyncio.to_thread(command.init, config, str(migrations), "async")
-        config = Config(Path(directory) / "alembic.ini")
-        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-        config.attributes["configure_logger"] = False
-        await asyncio.to_thread(command.revision, config, "First")
-        await asyncio.to_thread(command.upgrade, config, "head")
+        config = await asyncio.to_thread(_initialise, migrations, url)
 
-        async def ours() -> None:
-            database = Database(url)  # As at the start of a process: no connection is open yet.
+        async def serve(database: Database) -> None:
             try:
-                outcome = await Migrations(database, migrations / "versions").upgrade()
+                async with database.read_session() as db:
+                    await db.scalar(select(1))
             finally:
                 await database.dispose()
+
+        async def ours() -> None:
+            database = Database(url)
+            outcome = await Migrations(database, migrations / "versions").upgrade()
+            await serve(database)
             if outcome != "current":
                 raise RuntimeError(f"This database was to be at head, and upgrade() said {outcome!r}.")
 
         async def alembic() -> None:
             await asyncio.to_thread(command.upgrade, config, "head")
+            await serve(Database(url))
 
-        seconds = await interleave({"appkit": ours, "Alembic": alembic}, rounds=rounds)
-    return ratios("upgrade at head", kind, seconds, ("appkit", "Alembic", 0.70))
+        async def neither() -> None:
+            await serve(Database(url))
+
+        contenders: dict[str, Operation] = {"appkit": ours, "Alembic": alembic, "no migrations": neither}
+        seconds = await interleave(contenders, rounds=rounds)
+    targets = [("appkit", "Alembic", 0.70), ("appkit", "no migrations", None)]
+    return ratios("upgrade at head + first query", kind, seconds, *targets)
+
+
+def _initialise(migrations: Path, url: str) -> Config:
+    """A history of one revision, which the database is at."""
+    file = migrations.with_name("alembic.ini")
+    command.init(Config(file, stdout=StringIO(), cmd_opts=Namespace(quiet=True)), str(migrations), "async")
+    config = Config(file, stdout=StringIO(), cmd_opts=Namespace(quiet=True))
+    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+    command.revision(config, "First")
+    command.upgrade(config, "head")
+    return config
