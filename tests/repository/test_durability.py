@@ -23,7 +23,7 @@ SECONDS = float(os.environ.get("APPKIT_TEST_CHAOS_SECONDS", "3"))
 _logger = logging.getLogger(__name__)
 
 
-class Entry(BaseTableModel):
+class DurableEntry(BaseTableModel):
     writer: Mapped[int]
 
 
@@ -59,9 +59,9 @@ class Writers:
 
     async def _write(self, id_: UUID, writer: int) -> None:
         async with self._database.session() as db:
-            db.add(Entry(id=id_, writer=writer))
+            db.add(DurableEntry(id=id_, writer=writer))
             await db.flush()
-            await db.scalar(select(Entry.writer).where(Entry.id == id_))
+            await db.scalar(select(DurableEntry.writer).where(DurableEntry.id == id_))
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
@@ -71,7 +71,7 @@ async def test_no_acknowledged_write_is_lost_and_no_connection_leaks(primary, dr
     url = primary.url.replace("postgresql:", f"postgresql+{driver}:") + "?sslmode=disable"
     database = Database(DatabaseSettings(url=url, pool_timeout=2.0))
     async with database.engine.begin() as connection:
-        await connection.run_sync(Entry.metadata.create_all, [Entry.metadata.tables["entry"]])
+        await connection.run_sync(DurableEntry.metadata.create_all, [DurableEntry.metadata.tables["durable_entry"]])
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             assert (await connection.execute(text(f"SHOW {setting}"))).scalar() == "on"
     writers = Writers(database)
@@ -88,7 +88,7 @@ async def test_no_acknowledged_write_is_lost_and_no_connection_leaks(primary, dr
     _logger.info("%s: %s acknowledged, %s", driver, len(writers.acknowledged), dict(writers.outcomes))
 
     async with database.session() as db:
-        kept = set(await db.scalars(select(Entry.id)))
+        kept = set(await db.scalars(select(DurableEntry.id)))
     assert set(writers.acknowledged) - kept == set()
     assert 0 < before < len(writers.acknowledged)
     assert min(writers.outcomes["cancelled"], writers.outcomes["refused"]) > 0

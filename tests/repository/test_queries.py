@@ -21,17 +21,19 @@ from appkit.testing.kits import settings_for_tests
 
 
 class Shelf(BaseTableModel):
+    __tablename__ = "queried_shelf"
+
     books: Mapped[list["ShelfBook"]] = relationship(back_populates="shelf")
     drawers: Mapped[list["Drawer"]] = relationship(lazy="selectin")
 
 
 class ShelfBook(BaseTableModel):
-    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("shelf.id"))
+    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("queried_shelf.id"))
     shelf: Mapped[Shelf] = relationship(back_populates="books")
 
 
 class Drawer(BaseTableModel):
-    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("shelf.id"))
+    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("queried_shelf.id"))
 
 
 router = APIRouter(prefix="/shelves")
@@ -55,7 +57,7 @@ async def add_shelf(db: DbSession) -> UUID:
 @pytest.fixture
 async def shelves(database_url):
     database = Database(database_url)
-    tables = [Shelf.metadata.tables[name] for name in ("shelf", "shelf_book", "drawer")]
+    tables = [Shelf.metadata.tables[name] for name in ("queried_shelf", "shelf_book", "drawer")]
     async with database.engine.begin() as connection:
         await connection.run_sync(Shelf.metadata.create_all, tables)
     async with database.session() as db:
