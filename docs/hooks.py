@@ -22,6 +22,7 @@ from appkit.core.environment import Variable, variables
 from appkit.core.settings import Settings
 from appkit.exceptions import RANGES, APIException
 from appkit.plugins import hookspecs
+from appkit.repository.migrations.lint import RULES
 
 _MARKER: Final = re.compile(r"<!-- reference: (\w+) -->")
 
@@ -167,6 +168,15 @@ def _arguments_as_list(text: str) -> str:
     return f"{head}\n{items}"
 
 
+# Migrations
+
+
+def lint_reference() -> str:
+    """What `appkit db lint` finds, and what to do instead."""
+    parts = (f"## {code} {{ #{code.lower()} }}\n\n{problem}\n\n{instead}" for code, (problem, instead) in RULES.items())
+    return "\n\n".join(parts)
+
+
 # Command line
 
 
@@ -208,6 +218,7 @@ REFERENCES: Final[dict[str, Callable[[], str]]] = {
     "errors": errors_reference,
     "hooks": hooks_reference,
     "cli": cli_reference,
+    "lint": lint_reference,
 }
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from appkit.core.environment import variables
 from appkit.core.settings import Settings
 from appkit.exceptions import APIException
 from appkit.plugins import hookspecs
+from appkit.repository.migrations.lint import RULES
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -64,6 +65,13 @@ def test_reference_lists_every_hook_with_its_arguments_and_an_example(reference)
         assert f"def {name}(" in section[1]
         assert section[1].count("```python") == 2, f"{name} has no example"
         assert "@hookimpl" in section[1]
+
+
+def test_reference_lists_every_rule_of_the_lint(reference):
+    text = reference("lint")
+    for code, sentences in RULES.items():
+        assert f"## {code} {{ #{code.lower()} }}" in text
+        assert all(sentence in text for sentence in sentences)
 
 
 def test_reference_lists_every_command(reference):

@@ -36,7 +36,7 @@ def upgrade(revision: Annotated[str, typer.Argument()] = "head", *, kit: KitOpti
     typer.echo(_OUTCOMES[_run(kit, lambda migrations: migrations.upgrade(revision))])
 
 
-@cli.command()
+@cli.command(context_settings={"ignore_unknown_options": True})  # `-1` is no option.
 def downgrade(revision: Annotated[str, typer.Argument(help="As in `-1` or `base`.")], *, kit: KitOption = None) -> None:
     """Undo migrations, down to REVISION."""
     _run(kit, lambda migrations: migrations.downgrade(revision))
