@@ -164,7 +164,9 @@ class AppKit:
 
     @cached_property
     def _task_routers(self) -> list[TaskRouter]:
-        return [*self.plugins.collect("register_tasks"), *self._given_task_routers, self._own_tasks]
+        from appkit.tasks.accounts import account_tasks
+
+        return [account_tasks, *self.plugins.collect("register_tasks"), *self._given_task_routers, self._own_tasks]
 
     @cached_property
     def app(self) -> FastAPI:

@@ -28,6 +28,7 @@ def test_hooks_are_those_of_the_reference():
         "lifespan",
         "token_claims",
         "check_password",
+        "write_mail",
         "on_exception",
     ]
 

@@ -35,6 +35,9 @@ def _check_password(password: SecretStr) -> SecretStr:
 Email = Annotated[str, AfterValidator(_check_email)]
 """An address, normalised."""
 
+OneTimeToken = Annotated[SecretStr, AfterValidator(_check_password)]
+"""A token out of a mail, which no repr and no log line shows."""
+
 Password = Annotated[SecretStr, AfterValidator(_check_password)]
 """A password, which no repr and no log line shows."""
 
@@ -101,4 +104,22 @@ class PasswordChangeSchema(InputSchema):
     """Someone changes their password."""
 
     current: Password
+    new: Password
+
+
+class ForgotSchema(InputSchema):
+    """Someone forgot their password."""
+
+    email: Email
+
+
+class TokenSchema(InputSchema):
+    """Someone followed a link in a mail."""
+
+    token: OneTimeToken
+
+
+class ResetSchema(TokenSchema):
+    """Someone sets a new password by a link in a mail."""
+
     new: Password

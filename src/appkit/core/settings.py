@@ -73,6 +73,10 @@ class AuthSettings(SettingsGroup):
     """As `session_ttl`, for people who asked to be remembered."""
     fresh_ttl: int = Field(default=600, gt=0)
     """Seconds after entering their password in which people may do what is sensitive."""
+    reset_ttl: int = Field(default=1800, gt=0)
+    """Seconds that a link to set a new password is good for."""
+    verify_ttl: int = Field(default=86400, gt=0)
+    """Seconds that a link to verify an e-mail address is good for."""
     max_sessions: int = Field(default=20, ge=1)
     """Live sessions a user may have; the oldest is revoked for a new one."""
     cookie_secure: bool | None = None

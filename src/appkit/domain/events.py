@@ -60,3 +60,27 @@ class PasswordChanged(Event):
     """Someone gave their account a new password, which ended their sessions but the one they did it in."""
 
     user_id: UUID
+
+
+class PasswordResetRequested(Event):
+    """Someone asked for a link to set a new password; whether there is an account is not known yet."""
+
+    email: str
+
+
+class PasswordReset(Event):
+    """Someone set a new password by a link in a mail, which ended all of their sessions."""
+
+    user_id: UUID
+
+
+class EmailVerificationRequested(Event):
+    """Someone asked for another link to verify their address."""
+
+    user_id: UUID
+
+
+class EmailVerified(Event):
+    """Someone proved that their address is theirs."""
+
+    user_id: UUID

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from typer import Typer
 
+    from appkit.core.mail import Mail
     from appkit.core.settings import Settings
     from appkit.repository.context import AppContext
     from appkit.repository.user import BaseUser
@@ -166,6 +167,26 @@ def check_password(password: str, user: BaseUser | None) -> list[str]:
         @hookimpl
         def check_password(password):
             return ["The company's name is not a good password."] if "acme" in password.lower() else []
+        ```
+    """
+
+
+@hookspec
+async def write_mail(kind: str, user: BaseUser, to: str, link: str | None) -> Mail | None:
+    """Write a mail about an account in words of your own. The first that isn't None is sent; else appkit's own is.
+
+    Args:
+        kind: `verify_email`, `reset_password`, `password_changed`, `change_email` or `email_changed`.
+        user: Whose account it is about.
+        to: Where it goes, which may be another address than the account's.
+        link: Where it leads, or, without `FRONTEND_URL`, the token alone; None for a mail that leads nowhere.
+
+    Example:
+        ```python
+        @hookimpl
+        def write_mail(kind, user, to, link):
+            if kind == "reset_password":
+                return Mail(to=to, subject="A new password", text=f"Hello {user.nickname}, go to {link}")
         ```
     """
 

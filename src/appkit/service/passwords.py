@@ -4,10 +4,11 @@ from uuid import UUID
 
 from sqlalchemy import update
 
-from appkit.domain.events import PasswordChanged, UserReauthenticated
-from appkit.exceptions import WrongPasswordException
+from appkit.domain.events import PasswordChanged, PasswordReset, PasswordResetRequested, UserReauthenticated
+from appkit.exceptions import InvalidTokenException, WrongPasswordException
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
+from appkit.service.links import LinkService
 from appkit.service.sessions import FRESH, QUIET, SessionKeeper
 from appkit.service.tokens import Principal, TokenPair
 from appkit.service.users import UserService
@@ -53,7 +54,36 @@ class PasswordService(SessionKeeper):
         changed = await self._replace(user.id, user.security_version, hashed)
         if changed is None:
             raise WrongPasswordException
+        self.emit(PasswordChanged(user_id=user.id))
         return await self._renew(principal, changed)
+
+    def forget(self, email: str) -> None:
+        """Ask for a link to set a new password; a task finds out whether there is somebody to send it to."""
+        self.emit(PasswordResetRequested(email=email))
+
+    async def reset(self, token: str, new: str) -> None:
+        """Set a new password by a link that was sent to the account's address, and end all sessions.
+
+        Nobody is signed in by it. As the link came by mail, the address is verified.
+
+        Raises:
+            InvalidTokenException: When the link is not, or no longer, good.
+            UnprocessableException: When the password is not acceptable; the link stays good.
+            ServiceUnavailableException: When too many passwords are being hashed.
+        """
+        links, begun = LinkService(self.db), self.db.in_transaction()
+        owner = await links.owner(token, "reset_password")
+        if not begun:
+            await self.db.commit()
+        UserService(self.db).check_password(new, owner.email, owner)
+        hashed = await self._security.passwords.hash(new)
+        used = await links.consume(token, "reset_password")
+        changed = await self._replace(used.user_id, used.security_version, hashed)
+        if changed is None:
+            raise InvalidTokenException
+        if changed.email == used.email and changed.email_verified_at is None:
+            changed.email_verified_at = utcnow()
+        self.emit(PasswordReset(user_id=changed.id))
 
     async def _check_current(self, user: BaseUser, password: str) -> None:
         if not await self._security.passwords.verify(user.hashed_password, password):
@@ -69,6 +99,4 @@ class PasswordService(SessionKeeper):
             .returning(user),
             execution_options=QUIET | FRESH,
         )
-        if changed is not None:
-            self.emit(PasswordChanged(user_id=user_id))
         return changed

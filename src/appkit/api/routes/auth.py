@@ -7,6 +7,7 @@ from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
 from appkit.api.dependencies import CurrentUser, DbSession, app_of
 from appkit.api.errors import errors
 from appkit.api.problems import problem
+from appkit.api.routes.emails import emails_router
 from appkit.api.routes.passwords import passwords_router
 from appkit.api.routes.sessions import sessions_router
 from appkit.api.schemas import AccessSchema, SigninSchema, SignupSchema, UserSchema
@@ -94,6 +95,7 @@ async def me(user: CurrentUser) -> UserSchema:
 
 auth_router.include_router(sessions_router)
 auth_router.include_router(passwords_router)
+auth_router.include_router(emails_router)
 
 
 def _device(request: Request) -> Device:

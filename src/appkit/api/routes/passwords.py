@@ -1,12 +1,13 @@
-"""Passwords: proving that one knows it, and changing it."""
+"""Passwords: proving that one knows it, changing it, and setting a new one by mail."""
 
 from fastapi import APIRouter, Request, Response
 
 from appkit.api.cookies import set_cookies
 from appkit.api.dependencies import CurrentPrincipal, CurrentUser, DbSession, app_of
 from appkit.api.errors import errors
-from appkit.api.schemas import PasswordChangeSchema, ReauthSchema
+from appkit.api.schemas import ForgotSchema, PasswordChangeSchema, ReauthSchema, ResetSchema
 from appkit.exceptions import (
+    InvalidTokenException,
     ServiceUnavailableException,
     SessionRevokedException,
     TokenExpiredException,
@@ -48,3 +49,17 @@ async def change_password(
         principal, user, payload.current.get_secret_value(), payload.new.get_secret_value()
     )
     set_cookies(response, app_of(request).settings, tokens)
+
+
+@passwords_router.post("/password/forgot", status_code=202)
+async def forget_password(payload: ForgotSchema, db: DbSession) -> None:
+    """Ask for a mail with a link to set a new password. The answer is the same whether there is an account or not."""
+    PasswordService(db).forget(payload.email)
+
+
+@passwords_router.post(
+    "/password/reset", status_code=204, responses=errors(InvalidTokenException, UnprocessableException)
+)
+async def reset_password(payload: ResetSchema, db: DbSession) -> None:
+    """Set a new password with the token from the mail: all your sessions end at once."""
+    await PasswordService(db).reset(payload.token.get_secret_value(), payload.new.get_secret_value())

@@ -1,0 +1,91 @@
+"""The mails that accounts need, sent in the background: what is looked up, made and sent here costs no request time.
+
+So the time of an answer doesn't say whether there is an account, and no token is ever a task's argument.
+"""
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from appkit.domain.emails import parse_email
+from appkit.domain.events import (
+    EmailVerificationRequested,
+    PasswordChanged,
+    PasswordReset,
+    PasswordResetRequested,
+    UserSignedUp,
+)
+from appkit.repository.context import app_context
+from appkit.repository.user import BaseUser
+from appkit.service.links import LinkService
+from appkit.service.mails import MailService
+from appkit.tasks.context import TaskContext
+from appkit.tasks.router import TaskRouter
+
+account_tasks = TaskRouter()
+
+
+@account_tasks.on(UserSignedUp, name="appkit.accounts:welcome")
+async def welcome(event: UserSignedUp, task: TaskContext) -> None:
+    """Ask somebody new to verify their address, where there are pages to do it on."""
+    if task.settings.frontend.url:
+        await _send_verification(event.user_id, task)
+
+
+@account_tasks.on(EmailVerificationRequested, name="appkit.accounts:send_verification")
+async def send_verification(event: EmailVerificationRequested, task: TaskContext) -> None:
+    """Send somebody another link to verify their address."""
+    await _send_verification(event.user_id, task)
+
+
+@account_tasks.on(PasswordResetRequested, name="appkit.accounts:send_reset")
+async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
+    """Send a link to set a new password to whoever has this address, if anybody."""
+    # The token is committed before it is sent, for a mail can't be taken back; a retry makes another.
+    async with task.session() as db:
+        user = await _lock_user(db, email_key=parse_email(event.email).key)
+        if user is None:
+            return
+        token = await LinkService(db).make(user, "reset_password", ttl=task.settings.auth.reset_ttl)
+        mail = await MailService(db).write("reset_password", user, token=token)
+    await task.mailer.send(mail)
+
+
+@account_tasks.on(PasswordChanged, name="appkit.accounts:tell_password_changed")
+async def tell_password_changed(event: PasswordChanged, task: TaskContext) -> None:
+    """Tell somebody that their password was changed (OWASP ASVS 6.3.7)."""
+    await _tell_password_changed(event.user_id, task)
+
+
+@account_tasks.on(PasswordReset, name="appkit.accounts:tell_password_reset")
+async def tell_password_reset(event: PasswordReset, task: TaskContext) -> None:
+    """Tell somebody that a new password was set by a link (OWASP ASVS 6.3.7)."""
+    await _tell_password_changed(event.user_id, task)
+
+
+async def _send_verification(user_id: UUID, task: TaskContext) -> None:
+    async with task.session() as db:
+        user = await _lock_user(db, id=user_id)
+        if user is None or user.email_verified:
+            return
+        token = await LinkService(db).make(user, "verify_email", ttl=task.settings.auth.verify_ttl)
+        mail = await MailService(db).write("verify_email", user, token=token)
+    await task.mailer.send(mail)
+
+
+async def _tell_password_changed(user_id: UUID, task: TaskContext) -> None:
+    async with task.session() as db:
+        user = await _lock_user(db, id=user_id)
+        if user is None:
+            return
+        mail = await MailService(db).write("password_changed", user)
+    await task.mailer.send(mail)
+
+
+async def _lock_user(db: AsyncSession, **which: Any) -> BaseUser | None:
+    """An account that may be used, so that nobody else makes it a token meanwhile."""
+    user = app_context(db).user_model
+    is_open = (user.is_active, user.deleted_at.is_(None))
+    return await db.scalar(select(user).filter_by(**which).where(*is_open).with_for_update())
