@@ -10,6 +10,7 @@ from advanced_alchemy.filters import LimitOffset, OrderBy
 from advanced_alchemy.repository import SQLAlchemyAsyncRepository
 from advanced_alchemy.service import SQLAlchemyAsyncRepositoryService
 from fastcrud import FastCRUD
+from measure import Operation
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Index
 from sqlalchemy.ext.asyncio import async_sessionmaker
@@ -20,7 +21,6 @@ from appkit.repository.database import Database
 from appkit.repository.filters import CursorQuery, PageQuery
 from appkit.repository.repository import Repository
 from appkit.service.crud import CRUDService
-from measure import Operation
 
 PLAIN, OURS, ALCHEMY, FASTCRUD = "SQLAlchemy", "appkit", "Advanced Alchemy", "FastCRUD"
 

@@ -207,7 +207,7 @@ async def run(kinds: list[str], sizes: Sizes, only: str) -> list[Ratio]:
     for kind in kinds:
         async with temporary(kind) as url:
             async for part in measure(kind, url, sizes, only):
-                print(table(part), file=sys.stderr, flush=True)
+                sys.stderr.write(table(part) + "\n")
                 found += part
     return found
 
@@ -228,9 +228,9 @@ def main() -> int:
     sizes = Sizes(options.rows, options.rounds, options.slow, options.bulk)
     if options.quick:
         sizes = Sizes(rows=min(options.rows, 2_000), rounds=2, slow=1, bulk=100)
-    print(", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]))
     found = asyncio.run(run(options.database or ["postgresql", "sqlite"], sizes, options.only))
-    print(table(found))
+    versions = [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in PACKAGES)]
+    sys.stdout.write(f"{', '.join(versions)}\n\n{table(found)}\n")
     if options.json:
         write_json(options.json, found)
     return int(any(each.verdict == "over" for each in found))

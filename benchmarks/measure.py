@@ -1,4 +1,4 @@
-"""Timings that can be compared on a machine with other work to do: interleaved rounds, and the ratios of their first deciles."""
+"""Timings that can be compared on a machine with other work to do: interleaved, and the ratios of first deciles."""
 
 import gc
 import json

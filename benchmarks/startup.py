@@ -23,7 +23,8 @@ IMPORTS = {
     "appkit": (
         "from appkit import BaseTableModel, CRUDService, CursorPage, Database, DbSession, Page, ReadSession, Repository"
     ),
-    "appkit, all of it": "from appkit import AppKit; AppKit().app",
+    "appkit, the data layer alone": "from appkit import BaseTableModel, CRUDService, Database, Page, Repository",
+    "appkit, a whole app": "from appkit import AppKit; AppKit().app",
     "Advanced Alchemy": "import advanced_alchemy.extensions.fastapi",
     "FastCRUD": "import fastcrud",
 }
