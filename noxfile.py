@@ -164,3 +164,11 @@ def docs(session: nox.Session) -> None:
     """Build the documentation into site/; a broken link fails."""
     install(session, "docs")
     session.run("mkdocs", "build", "--strict", env={"NO_MKDOCS_2_WARNING": "1"})
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure the data layer beside the libraries it is compared with; `-- --help` lists the sizes."""
+    session.install("-e", ".[postgres]", "-r", "benchmarks/requirements.txt")
+    session.run("mypy", "benchmarks", env={"MYPYPATH": os.pathsep.join(["benchmarks", "src"])})
+    session.run("python", "benchmarks/data.py", *session.posargs)
