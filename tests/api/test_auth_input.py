@@ -82,7 +82,11 @@ async def test_only_json_is_read(client, user, kind):
 
 @pytest.mark.parametrize(
     ("password", "message"),
-    [("short", "Use at least 8 characters."), ("ada@EXAMPLE.com", "Don't use your e-mail address or the app's name.")],
+    [
+        ("short", "Use at least 8 characters."),
+        ("Iloveyou", "Choose another: this password is among the first that are tried."),
+        ("ada@EXAMPLE.com", "Don't use your e-mail address or the app's name."),
+    ],
 )
 async def test_signup_says_what_is_wrong_with_a_password(client, assert_error, password, message):
     response = await client.post("/api/auth/signup", json={**ADA, "password": password})

@@ -1,6 +1,8 @@
-"""What a password must be, after NIST SP 800-63B-4 (3.1.1.2): long enough, and otherwise whatever people like."""
+"""What a password must be, after NIST SP 800-63B-4 (3.1.1.2): long enough, and not among the first that are tried."""
 
 from collections.abc import Collection
+from functools import cache
+from importlib.resources import files
 
 MAX_LENGTH = 128
 MAX_BYTES = 1024
@@ -32,4 +34,13 @@ def complaints(password: str, *, min_length: int, forbidden: Collection[str] = (
         found.append("Leave out characters that can't be sent as text.")
     if password.casefold() in {word.casefold() for word in forbidden}:
         found.append("Don't use your e-mail address or the app's name.")
+    if password.lower() in common_passwords():
+        found.append("Choose another: this password is among the first that are tried.")
     return found
+
+
+@cache
+def common_passwords() -> frozenset[str]:
+    """The 5,000 commonest passwords of eight characters and more, in lower case (OWASP ASVS 6.2.4)."""
+    text = files("appkit.domain").joinpath("common_passwords.txt").read_text(encoding="utf-8")
+    return frozenset(line for line in text.splitlines() if not line.startswith("#"))
