@@ -23,7 +23,7 @@ COOKIE = "appkit_wrote"
 WHERE = text("SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END")
 
 
-class Note(BaseTableModel):
+class ReplicatedNote(BaseTableModel):
     text: Mapped[str]
 
 
@@ -32,7 +32,7 @@ router = APIRouter(prefix="/notes")
 
 @router.post("")
 async def add_note(db: DbSession, *, fail: bool = False) -> None:
-    db.add(Note(text="new"))
+    db.add(ReplicatedNote(text="new"))
     await db.flush()
     if fail:
         raise BadRequestException
@@ -40,16 +40,16 @@ async def add_note(db: DbSession, *, fail: bool = False) -> None:
 
 @router.get("")
 async def count_notes(db: ReadSession) -> tuple[str, int]:
-    return await db.scalar(WHERE) or "", await db.scalar(select(func.count()).select_from(Note)) or 0
+    return await db.scalar(WHERE) or "", await db.scalar(select(func.count()).select_from(ReplicatedNote)) or 0
 
 
 @router.get("/unit")
 async def count_in_a_unit_of_work(db: DbSession, *, write: bool = False, statement: bool = False) -> int:
     if write:
-        db.add(Note(text="seen"))
+        db.add(ReplicatedNote(text="seen"))
     if statement:
-        await db.execute(text("UPDATE note SET text = 'seen'"))
-    return await db.scalar(select(func.count()).select_from(Note)) or 0
+        await db.execute(text("UPDATE replicated_note SET text = 'seen'"))
+    return await db.scalar(select(func.count()).select_from(ReplicatedNote)) or 0
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ async def test_a_session_opened_after_the_commit_reads_from_the_primary(apps):
     token = reading.client.set(reading.Client())
     try:
         async with database.session() as db:
-            db.add(Note(text="mine"))
+            db.add(ReplicatedNote(text="mine"))
             async with database.read_session() as reader:
                 assert await reader.scalar(WHERE) == "standby"
         async with database.read_session() as reader:
