@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from appkit.api.attempts import count_mail, count_refresh, signin_attempt
 from appkit.api.client import client_address
 from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
 from appkit.api.dependencies import CurrentUser, DbSession, app_of
@@ -18,6 +19,7 @@ from appkit.exceptions import (
     ServiceUnavailableException,
     SessionRevokedException,
     TokenExpiredException,
+    TooManyRequestsException,
     UnauthorizedException,
 )
 from appkit.service.auth import AuthService
@@ -32,10 +34,15 @@ async def forbid_caching(response: Response) -> None:
 auth_router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
 
 
-@auth_router.post("/signup", status_code=201, responses=errors(EmailTakenException, ServiceUnavailableException))
+@auth_router.post(
+    "/signup",
+    status_code=201,
+    responses=errors(EmailTakenException, TooManyRequestsException, ServiceUnavailableException),
+)
 async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
     """Make an account, and sign in with it."""
     settings = app_of(request).settings
+    await count_mail(request, "signup", payload.email)
     begun = await AuthService(db).signup(
         payload.email,
         payload.password.get_secret_value(),
@@ -46,17 +53,20 @@ async def signup(payload: SignupSchema, request: Request, response: Response, db
     return UserSchema.model_validate(begun.user)
 
 
-@auth_router.post("/signin", responses=errors(InvalidCredentialsException, ServiceUnavailableException))
+@auth_router.post(
+    "/signin", responses=errors(InvalidCredentialsException, TooManyRequestsException, ServiceUnavailableException)
+)
 async def signin(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
     """Sign in; the session that the browser had until now ends."""
     settings = app_of(request).settings
-    begun = await AuthService(db).signin(
-        payload.email,
-        payload.password.get_secret_value(),
-        remember=payload.remember,
-        device=_device(request),
-        replaces=presented_tokens(request, settings),
-    )
+    async with signin_attempt(request, payload.email):
+        begun = await AuthService(db).signin(
+            payload.email,
+            payload.password.get_secret_value(),
+            remember=payload.remember,
+            device=_device(request),
+            replaces=presented_tokens(request, settings),
+        )
     set_cookies(response, settings, begun.tokens)
     return UserSchema.model_validate(begun.user)
 
@@ -72,13 +82,17 @@ async def signout(request: Request, response: Response, db: DbSession) -> None:
 @auth_router.post(
     "/refresh",
     response_model=AccessSchema,
-    responses=errors(UnauthorizedException, SessionRevokedException, RefreshReplayedException),
+    responses=errors(
+        UnauthorizedException, SessionRevokedException, RefreshReplayedException, TooManyRequestsException
+    ),
 )
 async def refresh(request: Request, response: Response, db: DbSession) -> Response | AccessSchema:
     """Exchange the refresh cookie for the next pair, when the access token has expired."""
     settings = app_of(request).settings
+    token = presented_tokens(request, settings).refresh or ""
+    await count_refresh(request, token)
     try:
-        tokens = await AuthService(db).refresh(presented_tokens(request, settings).refresh or "")
+        tokens = await AuthService(db).refresh(token)
     except UnauthorizedException as exc:  # A raised one would lose the cookies' end on its way.
         refusal = problem(request, exc)
         clear_cookies(refusal, settings)

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
+from appkit.api.attempts import count_mail, count_proof
 from appkit.api.cookies import set_cookies
 from appkit.api.dependencies import CurrentPrincipal, CurrentUser, DbSession, app_of
 from appkit.api.errors import errors
@@ -11,13 +12,14 @@ from appkit.exceptions import (
     ServiceUnavailableException,
     SessionRevokedException,
     TokenExpiredException,
+    TooManyRequestsException,
     UnauthorizedException,
     UnprocessableException,
     WrongPasswordException,
 )
 from appkit.service.passwords import PasswordService
 
-passwords_router = APIRouter(responses=errors(ServiceUnavailableException))
+passwords_router = APIRouter(responses=errors(TooManyRequestsException, ServiceUnavailableException))
 _SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException, WrongPasswordException)
 
 
@@ -31,6 +33,7 @@ async def reauthenticate(
     db: DbSession,
 ) -> None:
     """Enter your password again, for what asks for a recent proof of who you are."""
+    await count_proof(request, user.id)
     tokens = await PasswordService(db).confirm(principal, user, payload.password.get_secret_value())
     set_cookies(response, app_of(request).settings, tokens)
 
@@ -45,6 +48,7 @@ async def change_password(
     db: DbSession,
 ) -> None:
     """Change your password: all your other sessions end at once."""
+    await count_proof(request, user.id)
     tokens = await PasswordService(db).change(
         principal, user, payload.current.get_secret_value(), payload.new.get_secret_value()
     )
@@ -52,8 +56,9 @@ async def change_password(
 
 
 @passwords_router.post("/password/forgot", status_code=202)
-async def forget_password(payload: ForgotSchema, db: DbSession) -> None:
+async def forget_password(payload: ForgotSchema, request: Request, db: DbSession) -> None:
     """Ask for a mail with a link to set a new password. The answer is the same whether there is an account or not."""
+    await count_mail(request, "forgot", payload.email)
     PasswordService(db).forget(payload.email)
 
 

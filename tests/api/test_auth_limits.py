@@ -1,0 +1,155 @@
+"""How often people may try. What is counted is kept in this process, so one kind of database will do."""
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import pytest
+from httpx2 import ASGITransport, AsyncClient
+
+from appkit.core.settings import LimitsSettings
+from appkit.exceptions import TooManyRequestsException
+from appkit.service.security import PasswordPool
+from appkit.testing.plugin import PASSWORD
+
+OTHER = "203.0.113.9"
+
+
+@pytest.fixture
+def database_url(tmp_path):
+    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.fixture
+def settings(settings):
+    return settings.model_copy(update={"limits": LimitsSettings(enabled=True)})
+
+
+@pytest.fixture
+def post(app):
+    """A request from an address, in a browser that holds these cookies."""
+
+    @asynccontextmanager
+    async def browser(peer):
+        transport = ASGITransport(app, client=(peer, 5000))
+        headers = {"Sec-Fetch-Site": "same-origin"}
+        async with AsyncClient(transport=transport, base_url="https://testserver", headers=headers) as client:
+            yield client
+
+    async def post(path, body=None, *, peer="198.51.100.7", cookies=None):
+        async with browser(peer) as client:
+            client.cookies.update(cookies or {})
+            return await client.post(f"/api/auth/{path}", json=body)
+
+    return post
+
+
+@pytest.fixture
+def signin(post, user):
+    async def signin(password=PASSWORD, *, email=user.email, peer="198.51.100.7"):
+        response = await post("signin", {"email": email, "password": password}, peer=peer)
+        return response.status_code
+
+    return signin
+
+
+async def test_sixth_failure_is_refused_with_the_time_to_wait(signin, post, user, assert_error):
+    assert [await signin("wrong horse") for _ in range(5)] == [401] * 5
+    response = await post("signin", {"email": user.email.upper(), "password": PASSWORD})
+    assert_error(response, TooManyRequestsException)
+    assert 290 <= int(response.headers["retry-after"]) <= 300
+    assert "set-cookie" not in response.headers
+
+
+async def test_failures_elsewhere_lock_nobody_out(signin):
+    for _ in range(6):
+        await signin("wrong horse")
+    assert await signin(peer=OTHER) == 200
+    assert await signin(email="other@example.com") == 401
+
+
+async def test_failures_from_everywhere_are_refused_in_the_end(signin):
+    statuses = [await signin("wrong horse", peer=f"203.0.113.{number}") for number in range(21)]
+    assert statuses == [401] * 20 + [429]
+
+
+async def test_failures_side_by_side_count(signin):
+    statuses = Counter(await asyncio.gather(*(signin("wrong horse") for _ in range(12))))
+    assert statuses == {401: 5, 429: 7}
+
+
+async def test_success_forgets_failures_of_this_account_from_here(signin):
+    for _ in range(3):
+        assert [await signin("wrong horse") for _ in range(4)] == [401] * 4
+        assert await signin() == 200
+
+
+async def test_success_does_not_forget_attempts_from_this_place(signin):
+    """Else a password of one's own buys guesses at everybody's."""
+    statuses = []
+    for number in range(16):
+        statuses += [await signin(), await signin("wrong horse", email=f"victim{number}@example.com")]
+    assert statuses[:30] == [200, 401] * 15
+    assert statuses[30:] == [429, 429]
+
+
+async def test_success_does_not_forget_failures_from_elsewhere(signin):
+    for number in range(19):
+        await signin("wrong horse", peer=f"203.0.113.{number}")
+    assert await signin() == 200
+    assert [await signin("wrong horse", peer=f"203.0.113.{number}") for number in (100, 101)] == [401, 429]
+
+
+async def test_refused_attempts_are_not_hashed(signin, monkeypatch):
+    for _ in range(5):
+        await signin("wrong horse")
+
+    async def verify(*_):
+        pytest.fail("A password was hashed.")
+
+    monkeypatch.setattr(PasswordPool, "verify", verify)
+    assert await signin() == 429
+
+
+async def test_neighbours_in_one_network_count_together(signin):
+    statuses = [await signin("wrong horse", peer=f"2001:db8:1:2::{number}") for number in range(1, 7)]
+    assert statuses == [401] * 5 + [429]
+
+
+@pytest.mark.parametrize("path", ["signup", "password/forgot"])
+async def test_mail_to_one_address_is_scarce(post, path):
+    body = {"email": "ada@example.com"} | ({"password": PASSWORD} if path == "signup" else {})
+    statuses = [(await post(path, body, peer=f"203.0.113.{number}")).status_code for number in range(6)]
+    assert statuses[5] == 429
+    assert 429 not in statuses[:5]
+
+
+@pytest.mark.parametrize("path", ["signup", "password/forgot"])
+async def test_mail_from_one_place_is_scarce(post, path):
+    password = {"password": PASSWORD} if path == "signup" else {}
+    responses = [await post(path, {"email": f"user{number}@example.com"} | password) for number in range(21)]
+    assert [response.status_code for response in responses][19:] == [201 if password else 202, 429]
+    assert 3590 <= int(responses[20].headers["retry-after"]) <= 3600
+
+
+async def test_resend_waits_for_the_last_one(auth_client, assert_error):
+    assert (await auth_client.post("/api/auth/email/verify/resend")).status_code == 202
+    assert_error(await auth_client.post("/api/auth/email/verify/resend"), TooManyRequestsException)
+
+
+async def test_refresh_is_limited_for_each_session_and_keeps_the_cookies(auth_client, post):
+    cookies = dict(auth_client.cookies)
+    responses = [await post("refresh", cookies=cookies, peer=f"203.0.113.{number}") for number in range(31)]
+    assert [response.status_code for response in responses] == [200] * 30 + [429]
+    assert "set-cookie" not in responses[30].headers
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("reauth", {"password": "wrong"}), ("password/change", {"current": "wrong", "new": "another good one"})],
+)
+async def test_proofs_are_limited_for_each_person(auth_client, post, path, body):
+    cookies = dict(auth_client.cookies)
+    peers = [f"203.0.113.{number}" for number in range(11)]
+    statuses = [(await post(path, body, cookies=cookies, peer=peer)).status_code for peer in peers]
+    assert statuses == [403] * 10 + [429]
