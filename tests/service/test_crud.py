@@ -17,6 +17,7 @@ from appkit.repository.database import Database
 from appkit.repository.filters import CursorQuery, PageQuery
 from appkit.repository.mixins import SoftDelete, Versioned
 from appkit.repository.repository import Repository
+from appkit.service.base import BaseService
 from appkit.service.crud import CRUDService
 
 
@@ -123,6 +124,13 @@ async def test_deleting_hides_where_the_model_says_so(service):
     await service.delete(chore)
     with pytest.raises(NotFoundException):
         await service.get(chore.id)
+    assert await Repository(service.db, Chore, include_deleted=True).count() == 1
+
+
+async def test_any_service_hides_what_it_deletes(service):
+    chore = await service.create(ChoreCreate(title="Sweep"))
+    await BaseService(service.db).delete(chore)
+    assert await Repository(service.db, Chore).count() == 0
     assert await Repository(service.db, Chore, include_deleted=True).count() == 1
 
 

@@ -10,6 +10,7 @@ from appkit.domain.events import Event
 from appkit.plugins.manager import PluginManager
 from appkit.repository.context import app_context
 from appkit.repository.outbox import add_task
+from appkit.repository.repository import Repository
 
 ModelT = TypeVar("ModelT")
 
@@ -58,9 +59,8 @@ class BaseService:
         return obj
 
     async def delete(self, obj: object) -> None:
-        """Delete an object that the session holds."""
-        await self.db.delete(obj)
-        await self.db.flush()
+        """Delete an object that the session holds; hide it, where it is a `SoftDelete` model's."""
+        await Repository(self.db, type(obj)).delete(obj)
 
     def emit(self, event: Event) -> None:
         """Say what happened: each subscriber of exactly this class runs once the transaction has committed.
