@@ -107,8 +107,8 @@ class PasswordChangeSchema(InputSchema):
     new: Password
 
 
-class ForgotSchema(InputSchema):
-    """Someone forgot their password."""
+class EmailSchema(InputSchema):
+    """Someone names an address, to have a mail sent there."""
 
     email: Email
 

@@ -84,3 +84,17 @@ class EmailVerified(Event):
     """Someone proved that their address is theirs."""
 
     user_id: UUID
+
+
+class EmailChangeRequested(Event):
+    """Someone asked to use another address, which they have yet to prove is theirs."""
+
+    user_id: UUID
+    email: str
+
+
+class EmailChanged(Event):
+    """Someone's address is another one now."""
+
+    user_id: UUID
+    old_email: str

@@ -43,8 +43,7 @@ class UserService(BaseService):
         try:
             return await self.save(user)
         except IntegrityError as exc:
-            refused = translate(exc, self._model.metadata)
-            if refused is None or [error["field"] for error in refused.extra["errors"]] != ["email_key"]:
+            if not is_email_taken(exc):
                 raise
             raise EmailTakenException from None
 
@@ -126,6 +125,12 @@ class UserService(BaseService):
     @property
     def _model(self) -> type[BaseUser]:
         return app_context(self.db).user_model
+
+
+def is_email_taken(exc: IntegrityError) -> bool:
+    """Whether the database refused a row because somebody has its address."""
+    refused = translate(exc, BaseUser.metadata)
+    return refused is not None and [error["field"] for error in refused.extra["errors"]] == ["email_key"]
 
 
 def _parse(email: str) -> EmailAddress:

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.domain.emails import parse_email
 from appkit.domain.events import (
+    EmailChanged,
+    EmailChangeRequested,
     EmailVerificationRequested,
     PasswordChanged,
     PasswordReset,
@@ -65,6 +67,30 @@ async def tell_password_reset(event: PasswordReset, task: TaskContext) -> None:
     await _tell_password_changed(event.user_id, task)
 
 
+@account_tasks.on(EmailChangeRequested, name="appkit.accounts:send_email_change")
+async def send_email_change(event: EmailChangeRequested, task: TaskContext) -> None:
+    """Send a link to the address that somebody wants to use, unless it is taken."""
+    async with task.session() as db:
+        user = await _lock_user(db, id=event.user_id)
+        if user is None or await _is_taken(db, event.email):
+            return
+        ttl = task.settings.auth.verify_ttl
+        token = await LinkService(db).make(user, "change_email", ttl=ttl, email=event.email)
+        mail = await MailService(db).write("change_email", user, to=event.email, token=token)
+    await task.mailer.send(mail)
+
+
+@account_tasks.on(EmailChanged, name="appkit.accounts:tell_email_changed")
+async def tell_email_changed(event: EmailChanged, task: TaskContext) -> None:
+    """Tell the address that somebody no longer uses: it may not have been them (OWASP ASVS 6.3.7)."""
+    async with task.session() as db:
+        user = await _lock_user(db, id=event.user_id)
+        if user is None:
+            return
+        mail = await MailService(db).write("email_changed", user, to=event.old_email)
+    await task.mailer.send(mail)
+
+
 async def _send_verification(user_id: UUID, task: TaskContext) -> None:
     async with task.session() as db:
         user = await _lock_user(db, id=user_id)
@@ -82,6 +108,12 @@ async def _tell_password_changed(user_id: UUID, task: TaskContext) -> None:
             return
         mail = await MailService(db).write("password_changed", user)
     await task.mailer.send(mail)
+
+
+async def _is_taken(db: AsyncSession, email: str) -> bool:
+    """Whether somebody has the address. They hear nothing, and who asked is not told either."""
+    user = app_context(db).user_model
+    return await db.scalar(select(user.id).where(user.email_key == parse_email(email).key)) is not None
 
 
 async def _lock_user(db: AsyncSession, **which: Any) -> BaseUser | None:

@@ -1,18 +1,23 @@
-"""E-mail addresses: proving that one's own is."""
+"""E-mail addresses: proving that one's own is, and changing it."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
 
-from appkit.api.attempts import count_resend
-from appkit.api.dependencies import CurrentUser, DbSession
+from fastapi import APIRouter, Depends, Request
+
+from appkit.api.attempts import count_mail, count_resend
+from appkit.api.dependencies import CurrentUser, DbSession, require
 from appkit.api.errors import errors
-from appkit.api.schemas import TokenSchema
+from appkit.api.schemas import EmailSchema, TokenSchema
 from appkit.exceptions import (
+    EmailTakenException,
     InvalidTokenException,
+    ReauthenticationRequiredException,
     SessionRevokedException,
     TokenExpiredException,
     TooManyRequestsException,
     UnauthorizedException,
 )
+from appkit.repository.user import BaseUser
 from appkit.service.emails import EmailService
 
 emails_router = APIRouter(prefix="/email")
@@ -30,3 +35,22 @@ async def resend_verification(request: Request, user: CurrentUser, db: DbSession
     """Ask for another mail with a link to verify your address."""
     await count_resend(request, user.id)
     EmailService(db).ask_to_verify(user)
+
+
+@emails_router.post(
+    "/change",
+    status_code=202,
+    responses=errors(*_SIGNED_IN, ReauthenticationRequiredException, TooManyRequestsException),
+)
+async def change_email(
+    payload: EmailSchema, request: Request, user: Annotated[BaseUser, Depends(require(fresh=True))], db: DbSession
+) -> None:
+    """Ask for a mail with a link to use another address. The answer is the same for one that is taken."""
+    await count_mail(request, "change", payload.email)
+    EmailService(db).ask_to_change(user, payload.email)
+
+
+@emails_router.post("/change/confirm", status_code=204, responses=errors(InvalidTokenException, EmailTakenException))
+async def confirm_email(payload: TokenSchema, db: DbSession) -> None:
+    """Use the new address, with the token from the mail to it; the old one is told."""
+    await EmailService(db).change(payload.token.get_secret_value())

@@ -6,7 +6,7 @@ from appkit.api.attempts import count_mail, count_proof
 from appkit.api.cookies import set_cookies
 from appkit.api.dependencies import CurrentPrincipal, CurrentUser, DbSession, app_of
 from appkit.api.errors import errors
-from appkit.api.schemas import ForgotSchema, PasswordChangeSchema, ReauthSchema, ResetSchema
+from appkit.api.schemas import EmailSchema, PasswordChangeSchema, ReauthSchema, ResetSchema
 from appkit.exceptions import (
     InvalidTokenException,
     ServiceUnavailableException,
@@ -56,7 +56,7 @@ async def change_password(
 
 
 @passwords_router.post("/password/forgot", status_code=202)
-async def forget_password(payload: ForgotSchema, request: Request, db: DbSession) -> None:
+async def forget_password(payload: EmailSchema, request: Request, db: DbSession) -> None:
     """Ask for a mail with a link to set a new password. The answer is the same whether there is an account or not."""
     await count_mail(request, "forgot", payload.email)
     PasswordService(db).forget(payload.email)
