@@ -59,6 +59,10 @@ class AuthSettings(SettingsGroup):
 
     secret_keys: tuple[SecretStr, ...] = ()
     """JSON list of secrets of at least 32 bytes each; the first signs, all verify."""
+    signup_mode: Literal["open", "private", "closed"] = "open"
+    """`open` answers 409 for an address that has an account. `private` tells nobody who has one: signing up always
+    answers 202, the rest is said by mail, and signing in needs a verified address, as a link from a mail makes it.
+    `closed` takes no sign-ups."""
     access_ttl: int = Field(default=300, gt=0)
     """Seconds that an access token is good for."""
     refresh_grace: int = Field(default=30, ge=0)

@@ -16,7 +16,7 @@ class Event(BaseModel):
 
 
 class UserSignedUp(Event):
-    """Someone made an account for themselves, and is signed in with it."""
+    """Someone made an account for themselves; under `AUTH_SIGNUP_MODE=private` they are not signed in yet."""
 
     user_id: UUID
 
@@ -98,3 +98,9 @@ class EmailChanged(Event):
 
     user_id: UUID
     old_email: str
+
+
+class SignupRepeated(Event):
+    """Someone tried to sign up with an address that has an account, which the answer did not tell them."""
+
+    email: str

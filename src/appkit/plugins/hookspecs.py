@@ -176,7 +176,7 @@ async def write_mail(kind: str, user: BaseUser, to: str, link: str | None) -> Ma
     """Write a mail about an account in words of your own. The first that isn't None is sent; else appkit's own is.
 
     Args:
-        kind: `verify_email`, `reset_password`, `password_changed`, `change_email` or `email_changed`.
+        kind: `verify_email`, `account_exists`, `reset_password`, `password_changed`, `change_email` or `email_changed`.
         user: Whose account it is about.
         to: Where it goes, which may be another address than the account's.
         link: Where it leads, or, without `FRONTEND_URL`, the token alone; None for a mail that leads nowhere.

@@ -7,7 +7,9 @@ from appkit.core.mail import Mail
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
 
-MailKind = Literal["verify_email", "reset_password", "password_changed", "change_email", "email_changed"]
+MailKind = Literal[
+    "verify_email", "account_exists", "reset_password", "password_changed", "change_email", "email_changed"
+]
 """What an account's mail is about."""
 
 
@@ -26,6 +28,11 @@ _TEXTS: Final[dict[MailKind, _Text]] = {
         "verify-email",
         "Verify the address",
         "If it wasn't you, there is nothing to do.",
+    ),
+    "account_exists": _Text(
+        "You have an account already",
+        "Somebody tried to sign up for {app} with this address, which has an account already. "
+        "If that was you, sign in, or ask for a link to set a new password. If it wasn't you, there is nothing to do.",
     ),
     "reset_password": _Text(
         "Set a new password",

@@ -17,6 +17,7 @@ from appkit.domain.events import (
     PasswordChanged,
     PasswordReset,
     PasswordResetRequested,
+    SignupRepeated,
     UserSignedUp,
 )
 from appkit.repository.context import app_context
@@ -31,9 +32,23 @@ account_tasks = TaskRouter()
 
 @account_tasks.on(UserSignedUp, name="appkit.accounts:welcome")
 async def welcome(event: UserSignedUp, task: TaskContext) -> None:
-    """Ask somebody new to verify their address, where there are pages to do it on."""
-    if task.settings.frontend.url:
+    """Ask somebody new to verify their address, where there are pages to do it on, or where they have to."""
+    if task.settings.frontend.url or task.settings.auth.signup_mode == "private":
         await _send_verification(event.user_id, task)
+
+
+@account_tasks.on(SignupRepeated, name="appkit.accounts:tell_account_exists")
+async def tell_account_exists(event: SignupRepeated, task: TaskContext) -> None:
+    """Tell somebody that they have an account, or ask them again to verify its address."""
+    async with task.session() as db:
+        user = await _lock_user(db, email_key=parse_email(event.email).key)
+        if user is None:
+            return
+        mail = await MailService(db).write("account_exists", user)
+    if user.email_verified:
+        await task.mailer.send(mail)
+    else:
+        await _send_verification(user.id, task)
 
 
 @account_tasks.on(EmailVerificationRequested, name="appkit.accounts:send_verification")

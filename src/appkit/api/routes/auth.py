@@ -18,6 +18,7 @@ from appkit.exceptions import (
     RefreshReplayedException,
     ServiceUnavailableException,
     SessionRevokedException,
+    SignupClosedException,
     TokenExpiredException,
     TooManyRequestsException,
     UnauthorizedException,
@@ -37,12 +38,19 @@ auth_router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(for
 @auth_router.post(
     "/signup",
     status_code=201,
-    responses=errors(EmailTakenException, TooManyRequestsException, ServiceUnavailableException),
+    response_model=UserSchema,
+    responses={
+        **errors(EmailTakenException, SignupClosedException, TooManyRequestsException, ServiceUnavailableException),
+        202: {"description": "The rest is said by mail, under `AUTH_SIGNUP_MODE=private`."},
+    },
 )
-async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
+async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> UserSchema | Response:
     """Make an account, and sign in with it."""
     settings = app_of(request).settings
     await count_mail(request, "signup", payload.email)
+    if settings.auth.signup_mode == "private":
+        await AuthService(db).signup_privately(payload.email, payload.password.get_secret_value())
+        return Response(status_code=202, headers=response.headers)
     begun = await AuthService(db).signup(
         payload.email,
         payload.password.get_secret_value(),
