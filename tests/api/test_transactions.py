@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI, Query
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, StreamingResponse
 from httpx2 import ASGITransport, AsyncClient
 from sqlalchemy import ForeignKey, func, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -86,6 +86,14 @@ async def add_with_a_hook_that_fails(_: Added, db: DbSession) -> None:
     on_commit(db, fail)
 
 
+@router.get("/stream")
+async def stream_with_a_session_that_has_ended(db: DbSession) -> StreamingResponse:
+    async def body() -> AsyncIterator[str]:
+        yield str(await db.scalar(select(func.count()).select_from(Leaf)))
+
+    return StreamingResponse(body())
+
+
 @router.post("/slow")
 async def add_slowly(_: Added) -> None:
     await asyncio.sleep(0.2)
@@ -147,6 +155,13 @@ async def test_a_request_that_is_cancelled_leaves_nothing(client, database):
             await client.post("/api/leaves/slow")
     assert await count(database) == 0
     assert "Current Checked out connections: 0" in database.engine.pool.status()
+
+
+async def test_a_body_that_uses_a_session_after_its_end_is_told_so(client, database, caplog):
+    """Else each such request would keep a connection."""
+    assert (await client.get("/api/leaves/stream")).content == b""
+    assert "This Session has been permanently closed" in caplog.text
+    assert "Current Checked out connections: 0" in database.readers.pool.status()
 
 
 async def test_requests_survive_that_the_pool_is_emptied_under_them(client, database):

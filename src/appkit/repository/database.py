@@ -179,13 +179,14 @@ class Database:
         session = UnitOfWork(
             engine,
             expire_on_commit=False,
+            close_resets_only=False,  # Used after its end, it would take a connection that nobody gives back.
             info={} if self.context is None else {"appkit": self.context},
             sync_session_class=ReadingSession if read_only else self._writing,
         )
         try:
             async with session:  # Its end is shielded: a cancelled task leaves no connection behind.
                 yield session
-                if not read_only:
+                if not (read_only or session.closed):
                     await session.commit()
         except SQLAlchemyError as exc:
             translated = translate(exc, self.metadata)
@@ -213,6 +214,9 @@ class Database:
 class UnitOfWork(AsyncSession):
     """The session that `Database` opens: SQLAlchemy's own, which also runs the hooks of `on_commit`."""
 
+    closed = False
+    """Whether it has ended, and can't be used any more."""
+
     async def commit(self) -> None:
         """Commit, then run what waited for it; a hook that fails is logged, for the work itself is done."""
         await super().commit()
@@ -227,6 +231,7 @@ class UnitOfWork(AsyncSession):
 
     async def close(self) -> None:
         """Release the connection, and forget what waited for a commit."""
+        self.closed = True
         self.info.pop(_HOOKS, None)
         await super().close()
 
