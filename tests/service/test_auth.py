@@ -19,8 +19,9 @@ from appkit.plugins.hookspecs import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.auth import AuthService, Device, SignIn
+from appkit.service.auth import AuthService, SignIn
 from appkit.service.security import PasswordPool, Security
+from appkit.service.sessions import Device
 from appkit.testing.plugin import PASSWORD
 
 WEAKER = PasswordHasher.from_parameters(
