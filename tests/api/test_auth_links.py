@@ -249,6 +249,17 @@ async def test_verification_is_of_the_address_that_the_mail_went_to(auth_client,
     assert_error(response, InvalidTokenException)
 
 
+@pytest.mark.parametrize("change", [{"is_active": False}, {"deleted_at": func.now()}])
+async def test_verification_is_void_for_an_account_that_may_not_be_used(
+    auth_client, kit, mails_after, assert_error, change
+):
+    (mail,) = await mails_after(await auth_client.post("/api/auth/email/verify/resend"))
+    async with kit.session() as session:
+        await session.execute(update(kit.context.user_model).values(change))
+    response = await auth_client.post("/api/auth/email/verify", json={"token": token_in(mail)})
+    assert_error(response, InvalidTokenException)
+
+
 async def test_resend_is_for_those_signed_in_and_unverified(auth_client, client, kit, mails_after, assert_error):
     assert_error(await client.post("/api/auth/email/verify/resend"), UnauthorizedException)
     async with kit.session() as session:

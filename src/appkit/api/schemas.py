@@ -1,7 +1,7 @@
 """Schemas: what comes in and goes out as JSON."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
@@ -123,3 +123,19 @@ class ResetSchema(TokenSchema):
     """Someone sets a new password by a link in a mail."""
 
     new: Password
+
+
+class RefreshSchema(InputSchema):
+    """A program renews its tokens."""
+
+    refresh_token: OneTimeToken
+
+
+class BearerSchema(Schema):
+    """The tokens of a program, named as in RFC 6749, 5.1."""
+
+    access_token: str
+    refresh_token: str
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  # Its name, and no secret.
+    expires_at: datetime
+    """When the access token does."""

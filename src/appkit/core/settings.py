@@ -63,6 +63,8 @@ class AuthSettings(SettingsGroup):
     """`open` answers 409 for an address that has an account. `private` tells nobody who has one: signing up always
     answers 202, the rest is said by mail, and signing in needs a verified address, as a link from a mail makes it.
     `closed` takes no sign-ups."""
+    bearer_enabled: bool = False
+    """Whether `POST /auth/token` gives programs their tokens in the answer, which scripts in a page could read."""
     access_ttl: int = Field(default=300, gt=0)
     """Seconds that an access token is good for."""
     refresh_grace: int = Field(default=30, ge=0)

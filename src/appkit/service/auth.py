@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import case, exists, select, update
@@ -84,6 +84,7 @@ class AuthService(SessionKeeper):
         password: str,
         *,
         remember: bool = False,
+        kind: Literal["browser", "bearer"] = "browser",
         device: Device = UNKNOWN_DEVICE,
         replaces: Collection[str | None] = (),
     ) -> SignIn:
@@ -96,6 +97,7 @@ class AuthService(SessionKeeper):
             email: The address, in any case.
             password: As it was typed.
             remember: Whether the session outlives the browser.
+            kind: Whether a browser keeps the tokens, or a program.
             device: Where the person is.
             replaces: Tokens that the device held until now; their sessions end (OWASP ASVS 7.2.4).
 
@@ -114,7 +116,7 @@ class AuthService(SessionKeeper):
         user = await self._confirm(seen, renewed)
         if self.settings.auth.signup_mode == "private" and not user.email_verified:
             raise InvalidCredentialsException  # Else who just signed up would learn whether they could.
-        session = await self._begin(user, remember=remember, device=device, replaces=replaces)
+        session = await self._begin(user, remember=remember, kind=kind, device=device, replaces=replaces)
         self.emit(UserSignedIn(user_id=user.id, session_id=session.id))
         return SignIn(user=user, tokens=self._issue(user, session))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, and_, func, select, update
@@ -64,7 +64,13 @@ class SessionKeeper(BaseService):
         return and_(self._users.is_active, self._users.deleted_at.is_(None))
 
     async def _begin(
-        self, user: BaseUser, *, remember: bool, device: Device, replaces: Collection[str | None]
+        self,
+        user: BaseUser,
+        *,
+        remember: bool,
+        kind: Literal["browser", "bearer"] = "browser",
+        device: Device,
+        replaces: Collection[str | None],
     ) -> AuthSession:
         if held := self._security.tokens.session_ids(*replaces):
             await self._revoke(AuthSession.id.in_(held), "replaced")
@@ -79,6 +85,7 @@ class SessionKeeper(BaseService):
                 authenticated_at=now,
                 amr=["pwd"],
                 remember=remember,
+                kind=kind,
                 idle_expires_at=now + timedelta(seconds=idle),
                 expires_at=now + timedelta(seconds=total),
                 ip=device.ip and device.ip[:45],  # A proxy may pass on whatever it was sent.

@@ -11,6 +11,7 @@ from appkit.api.problems import problem
 from appkit.api.routes.emails import emails_router
 from appkit.api.routes.passwords import passwords_router
 from appkit.api.routes.sessions import sessions_router
+from appkit.api.routes.tokens import tokens_router
 from appkit.api.schemas import AccessSchema, SigninSchema, SignupSchema, UserSchema
 from appkit.exceptions import (
     EmailTakenException,
@@ -118,6 +119,7 @@ async def me(user: CurrentUser) -> UserSchema:
 auth_router.include_router(sessions_router)
 auth_router.include_router(passwords_router)
 auth_router.include_router(emails_router)
+auth_router.include_router(tokens_router)
 
 
 def _device(request: Request) -> Device:
