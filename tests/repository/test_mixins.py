@@ -120,10 +120,9 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("case", READS)
-async def test_reads_leave_out_what_is_deleted(db, case):
-    statement, expected = READS[case]
-    assert (await db.scalars(statement)).all() == expected
+async def test_reads_leave_out_what_is_deleted(db):
+    found = {case: (await db.scalars(statement)).all() for case, (statement, _) in READS.items()}
+    assert found == {case: expected for case, (_, expected) in READS.items()}
 
 
 @pytest.mark.parametrize("load", [selectinload, joinedload, subqueryload])

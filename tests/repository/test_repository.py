@@ -425,6 +425,14 @@ async def test_upsert_takes_any_unique_columns(planets, db):
         await planets.upsert([{"mass": 1, "name": "x"}], on=[Planet.mass])
 
 
+async def test_upsert_of_nothing_but_a_key_sees_to_it_that_the_row_is_there(db):
+    landings = Repository[Landing](db)
+    for _ in range(2):
+        (landing,) = await landings.upsert([{"moon": "Luna", "day": 1}], on=[Landing.moon, Landing.day])
+        assert (landing.moon, landing.day) == ("Luna", 1)
+    assert await landings.count() == 1
+
+
 async def test_upsert_refuses_rows_of_different_shapes(planets):
     with pytest.raises(AppKitError, match="same columns"):
         await planets.upsert([{"name": "x"}, {"name": "y", "mass": 1}], on=[Planet.name])

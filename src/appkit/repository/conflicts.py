@@ -38,15 +38,13 @@ def insert_or_update(
         changes[mapper.version_id_col] = mapper.version_id_col + 1
     if issubclass(mapper.class_, SoftDelete):
         changes[columns.deleted_at] = None
-    for name in names.difference(attribute.key for attribute in on):
+    for name in names.difference(attribute.key for attribute in on) or names:  # The database wants at least one.
         changes[columns[name]] = insert.excluded[columns[name].key]
     return insert.on_conflict_do_update(**target, set_=changes)
 
 
 def _insert(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]]) -> tuple[Any, dict[str, Any]]:
     dialect = db.get_bind().dialect.name
-    if dialect not in _INSERTS:
-        raise AppKitError(f"This needs ON CONFLICT, as PostgreSQL and SQLite have it, and {dialect} doesn't.")
     return _INSERTS[dialect](mapper), _target(mapper, on, dialect)
 
 

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 from sqlalchemy import Boolean, ColumnElement, SQLColumnExpression, and_, func, literal, or_, true
 from sqlalchemy.ext.compiler import compiles
@@ -99,6 +100,12 @@ def _terms(sort: str | None) -> list[tuple[str, bool]]:
     return [] if not sort else [(term.removeprefix("-"), term.startswith("-")) for term in sort.split(",")]
 
 
+def _markers(field: FieldInfo) -> list[Where]:
+    """Those of `Annotated[str | None, Where(…)]`, and of `Annotated[str, Where(…)] | None`."""
+    inner = [each for choice in get_args(field.annotation) for each in getattr(choice, "__metadata__", ())]
+    return [each for each in (*field.metadata, *inner) if isinstance(each, Where)]
+
+
 class ListQuery(BaseModel):
     """What `PageQuery` and `CursorQuery` share: the filters that a class adds, and an order from names that it allows.
 
@@ -152,8 +159,7 @@ class ListQuery(BaseModel):
             marker.clause(value)
             for name, field in type(self).model_fields.items()
             if (value := getattr(self, name)) is not None
-            for marker in field.metadata
-            if isinstance(marker, Where)
+            for marker in _markers(field)
         ]
 
     def order(self) -> list[SQLColumnExpression[Any]]:

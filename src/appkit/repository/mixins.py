@@ -40,7 +40,7 @@ class SoftDelete:
     Everything the ORM reads leaves deleted rows out, in joins, subqueries and relationships too, and its `update()`
     and `delete()` leave them alone; `.execution_options(include_deleted=True)` is how a statement says otherwise.
     `text()`, statements on a `Table`, and `session.get()` of an object that the session still holds know nothing
-    of it. A `Repository` deletes and restores.
+    of it. A `Repository` deletes and restores; what belongs to a hidden row stays as it is.
     """
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, sort_order=97)
@@ -57,6 +57,7 @@ class Versioned:
 
     A change of a row that has changed since it was read is a `StaleVersionException`, 409. For an edit that begins in
     one request and ends in another, send `version` along with what is edited: `Repository.update` compares it.
+    `update_where` and `upsert` count too; SQLAlchemy's `update()` by itself doesn't.
 
     Raises:
         AppKitError: When a model's own `__mapper_args__` leave out `version_id_col`.
