@@ -5,7 +5,7 @@ import os
 import resource
 import subprocess
 import sys
-from argparse import Namespace
+from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -100,9 +100,11 @@ async def upgrades(kind: str, url: str, rounds: int) -> list[Ratio]:
 def _initialise(migrations: Path, url: str) -> Config:
     """A history of one revision, which the database is at."""
     file = migrations.with_name("alembic.ini")
-    command.init(Config(file, stdout=StringIO(), cmd_opts=Namespace(quiet=True)), str(migrations), "async")
-    config = Config(file, stdout=StringIO(), cmd_opts=Namespace(quiet=True))
-    config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
-    command.revision(config, "First")
-    command.upgrade(config, "head")
+    config = Config(file)
+    with redirect_stdout(StringIO()):  # It tells which files it writes.
+        command.init(config, str(migrations), "async")
+        config = Config(file)
+        config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))
+        command.revision(config, "First")
+        command.upgrade(config, "head")
     return config
