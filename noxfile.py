@@ -121,9 +121,13 @@ def example(session: nox.Session) -> None:
     session.run("ruff", "check")
     session.run("lint-imports", env={"PYTHONPATH": "backend"})
     session.run("pytest", *session.posargs)
+    session.chdir("backend")
+    session.run("appkit", "errors", "--ts", "../frontend/src/api/errorCodes.gen.ts", "--check")
+    session.run("appkit", "openapi", "-o", "../frontend/openapi.json")
     if has_npm(session):
         session.chdir(DESK / "frontend")
-        for command in (["ci", "--no-audit", "--no-fund"], ["run", "lint"], ["run", "typecheck"], ["test"]):
+        checks = (["run", "types", "--", "--check"], ["run", "lint"], ["run", "typecheck"], ["test"])
+        for command in (["ci", "--no-audit", "--no-fund"], *checks):
             session.run("npm", *command, external=True)
 
 
