@@ -1,6 +1,5 @@
 """The administration of users, for superusers."""
 
-
 import pytest
 
 from appkit.exceptions import (
