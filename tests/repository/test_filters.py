@@ -156,6 +156,12 @@ async def test_search_finds(database, db):
     assert found == {words: elsewhere if database.sqlite else there for words, there, elsewhere in SEARCHES}
 
 
+async def test_filters_take_all_the_text_that_they_accept(db):
+    assert await titles(db, q="cats " * 2_000) == ["Cats"]
+    assert await titles(db, q=" ".join(map(str, range(2_000)))) == []
+    assert await titles(db, title="%" * 10_000) == []
+
+
 async def test_search_is_a_condition_like_others(db):
     found = Where.search(Tome.title).clause("cats")
     assert set(await db.scalars(select(Tome.title).where(not_(found)))) == {"100%", "snake_case", "Walking dogs"}
@@ -240,6 +246,7 @@ SORT = "Sort by title, pages, price; - in front turns it round."
         ("/tomes?sort=--title", "sort", SORT),
         ("/tomes?sort=title,,pages", "sort", SORT),
         ("/tomes?sort=title,-title", "sort", "Name each one only once."),
+        (f"/tomes?title={'x' * 10_001}", "title", "Use at most 10000 characters."),
         ("/plain?sort=title", "sort", "This can't be sorted."),
         ("/feed?page=2", "page", "This is not expected here."),
     ],

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticKnownError
 from sqlalchemy import Boolean, ColumnElement, SQLColumnExpression, and_, func, literal, or_, true
@@ -15,6 +15,10 @@ from sqlalchemy.sql.functions import FunctionElement
 
 from appkit.exceptions import AppKitError
 from appkit.repository.pagination import Count
+
+# SQLite takes expressions only so deep, and patterns only so long.
+_MOST_WORDS = 50
+_LONGEST = 10_000
 
 T = TypeVar("T")
 Text = SQLColumnExpression[str] | SQLColumnExpression[str | None]
@@ -44,7 +48,7 @@ class Where:
         """Full-text search, as people know it from search engines.
 
         PostgreSQL takes quotes for phrases, `or` for either and `-` for without, and knows a language's word forms.
-        Elsewhere each word must occur in one of the columns, as it is, whatever its case.
+        Elsewhere each of the first 50 words must occur in one of the columns, as it is, whatever its case.
 
         Args:
             columns: Where to search.
@@ -53,7 +57,7 @@ class Where:
         vector = search_vector(*columns, language=language)
 
         def matches(value: str) -> ColumnElement[bool]:
-            words = value.replace('"', " ").split()
+            words = value.replace('"', " ").split()[:_MOST_WORDS]
             if not words:
                 return true()
             everywhere = and_(*(cls.contains(*columns).clause(word) for word in words))
@@ -65,7 +69,8 @@ class Where:
 def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
     """What `Where.search` searches on PostgreSQL, for the index that makes it quick.
 
-    Index(None, search_vector(Post.title), postgresql_using="gin").ddl_if(dialect="postgresql")
+    vector = search_vector(Post.title, Post.content)
+    Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
     """
     document: Any = func.coalesce(columns[0], _constant(""))
     for column in columns[1:]:
@@ -147,7 +152,9 @@ class ListQuery(BaseModel):
 
     @field_validator("*")
     @classmethod
-    def _check_zone(cls, value: T) -> T:
+    def _check_value(cls, value: T, info: ValidationInfo) -> T:
+        if isinstance(value, str) and len(value) > _LONGEST and info.field_name != "cursor":
+            raise PydanticKnownError("string_too_long", {"max_length": _LONGEST})
         for each in value if isinstance(value, list | tuple | set | frozenset) else (value,):
             if isinstance(each, datetime) and each.tzinfo is None:
                 raise PydanticKnownError("timezone_aware")
