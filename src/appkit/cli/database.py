@@ -80,7 +80,7 @@ def check(*, kit: KitOption = None, as_json: AsJson = False) -> None:
     differences = _run(kit, lambda migrations: migrations.check())
     show([{"difference": difference} for difference in differences], as_json=as_json)
     if differences:
-        raise fail("The models and the migrations don't agree.")
+        raise fail('The models and the migrations don\'t agree. Run `appkit db revision -m "…"` for what differs.')
 
 
 @cli.command()
