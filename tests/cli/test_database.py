@@ -1,6 +1,7 @@
 """`appkit db` as people type it."""
 
 import json
+import logging
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -43,6 +44,8 @@ Appkit = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
     """Runs the command in a folder with an app; returns its exit code and what it said."""
+    # Tests before may have set up logging in this process, which the command by itself doesn't.
+    monkeypatch.setattr(logging.getLogger("alembic.runtime.migration"), "disabled", True)
     (folder / "seeded.py").write_text(APP)
 
     def run(*arguments: str) -> tuple[int, str, str]:
