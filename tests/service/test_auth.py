@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from argon2 import Parameters, PasswordHasher, Type
+from pwdlib.hashers.bcrypt import BcryptHasher
 from sqlalchemy import func, select, update
 
 from appkit.exceptions import (
@@ -109,6 +110,19 @@ async def test_signin_renews_a_hash_of_other_parameters(kit, app, user):
         renewed = await session.scalar(select(model.hashed_password))
     assert not Security.of(kit.context).passwords.is_outdated(renewed)
     assert begun.user.hashed_password == renewed
+    await signin(kit, user)
+
+
+async def test_signin_turns_bcrypt_into_argon2(kit, app, user):
+    model = kit.context.user_model
+    async with kit.session() as session:
+        await session.execute(update(model).values(hashed_password=BcryptHasher(rounds=4).hash(PASSWORD)))
+    with pytest.raises(InvalidCredentialsException):
+        async with kit.session() as session:
+            await AuthService(session).signin(user.email, "wrong")
+    await signin(kit, user)
+    async with kit.session() as session:
+        assert str(await session.scalar(select(model.hashed_password))).startswith("$argon2id$")
     await signin(kit, user)
 
 

@@ -1,13 +1,16 @@
 """Hashing costs much, so it is bounded, off the loop, and the same for everybody."""
 
 import asyncio
+import sys
 import threading
 import time
 
 import pytest
 from argon2 import PasswordHasher, profiles
+from pwdlib.hashers.argon2 import Argon2Hasher
+from pwdlib.hashers.bcrypt import BcryptHasher
 
-from appkit.exceptions import ServiceUnavailableException
+from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.kit import AppKit
 from appkit.service.security import PasswordPool, Security
 
@@ -52,6 +55,33 @@ async def test_is_outdated_compares_with_the_parameters_of_today(pool):
     dearer = PasswordPool(concurrency=1, parameters=profiles.RFC_9106_LOW_MEMORY)
     assert not pool.is_outdated(hashed)
     assert dearer.is_outdated(hashed)
+
+
+@pytest.mark.parametrize("made_by", [Argon2Hasher(memory_cost=64), BcryptHasher(rounds=4), BcryptHasher(4, "2a")])
+@pytest.mark.parametrize("password", ["correct horse", "pässwörd ", "x" * 72])
+async def test_verify_knows_hashes_that_pwdlib_made(pool, made_by, password):
+    """What fastapi-users kept, so that its accounts keep their passwords."""
+    hashed = made_by.hash(password)
+    assert await pool.verify(hashed, password)
+    assert not await pool.verify(hashed, password[1:])
+    assert pool.is_outdated(hashed)
+
+
+async def test_verify_looks_no_further_than_bcrypt_did(pool):
+    """Bcrypt knew the first 72 bytes of a password, and its later releases refuse longer ones."""
+    hashed = BcryptHasher(rounds=4).hash("x" * 72)
+    assert await pool.verify(hashed, "x" * 100)
+
+
+@pytest.mark.parametrize("hashed", ["$2b$", "$2b$12$short", "$2b$99$" + "x" * 53])
+async def test_verify_says_no_to_what_only_looks_like_bcrypt(pool, hashed):
+    assert not await pool.verify(hashed, "correct horse")
+
+
+async def test_verify_says_what_bcrypt_hashes_need(pool, monkeypatch):
+    monkeypatch.setitem(sys.modules, "bcrypt", None)
+    with pytest.raises(AppKitError, match=r"Install fastapi-appkit\[bcrypt\]"):
+        await pool.verify(BcryptHasher(rounds=4).hash("correct horse"), "correct horse")
 
 
 async def test_pool_runs_no_more_at_once_than_it_may_and_turns_away_who_would_wait_too_long(monkeypatch):

@@ -10,11 +10,15 @@ from argon2 import Parameters, PasswordHasher, profiles
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from appkit.core.settings import Settings
-from appkit.exceptions import ServiceUnavailableException
+from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.context import AppContext
 from appkit.service.tokens import Tokens
 
 T = TypeVar("T")
+
+_ARGON2ID = "$argon2id$"
+_BCRYPT = ("$2a$", "$2b$", "$2x$", "$2y$")
+_BCRYPT_BYTES = 72
 
 
 class PasswordPool:
@@ -57,20 +61,24 @@ class PasswordPool:
         """Whether the password is the one that was hashed.
 
         Without a hash the answer is no, and takes as long: the time must not tell whether an account exists.
+        Hashes of bcrypt, which accounts may have from before, need `fastapi-appkit[bcrypt]`.
 
         Raises:
             ServiceUnavailableException: When too many are waiting already.
+            AppKitError: When the hash is bcrypt's and the extra is not installed.
         """
         return await self._run(lambda: self._matches(hashed or self._decoy, password))
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was made with other parameters than today's."""
-        return self._argon2.check_needs_rehash(hashed)
+        """Whether the hash was made with other parameters than today's, or by something else."""
+        return not hashed.startswith(_ARGON2ID) or self._argon2.check_needs_rehash(hashed)
 
     def _matches(self, hashed: str, password: str) -> bool:
         try:
+            if hashed.startswith(_BCRYPT):
+                return _matches_bcrypt(hashed, password)
             return self._argon2.verify(hashed, password)
-        except (VerificationError, InvalidHashError, UnicodeEncodeError):
+        except (VerificationError, InvalidHashError, ValueError):  # ValueError: a lone surrogate's, and bcrypt's.
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -80,6 +88,15 @@ class PasswordPool:
             return await to_thread.run_sync(work, limiter=self._limiter)
         finally:
             self._pending -= 1
+
+
+def _matches_bcrypt(hashed: str, password: str) -> bool:
+    try:
+        import bcrypt
+    except ModuleNotFoundError:
+        raise AppKitError("An account's password is hashed with bcrypt. Install fastapi-appkit[bcrypt].") from None
+    # The hash knows no more of it: where bcrypt cut silently once, it refuses now.
+    return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
 
 
 def _unmatched(parameters: Parameters) -> str:
