@@ -40,6 +40,51 @@ async def test_files_are_asked_about_and_hashed_ones_are_not(app: FastAPI, serve
 
 
 @pytest.mark.parametrize(
+    ("accepted", "encoding", "content"),
+    [("gzip, deflate, br", "br", b"smallest"), ("gzip;q=0.5, br;q=0", "gzip", b"small"), ("zstd", None, b"2" * 9)],
+)
+async def test_compressed_file_goes_to_who_can_read_it(
+    app: FastAPI, serve: Serve, tmp_path: Path, accepted: str, encoding: str | None, content: bytes
+):
+    for name, text in {"": b"2" * 9, ".br": b"smallest", ".gz": b"small"}.items():
+        (tmp_path / "assets" / f"index-c3d4.js{name}").write_bytes(text)
+    client = serve(app)
+    async with client.stream("GET", "/assets/index-c3d4.js", headers={"Accept-Encoding": accepted}) as answer:
+        assert b"".join([part async for part in answer.aiter_raw()]) == content
+    assert answer.headers.get("content-encoding") == encoding
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert "Accept-Encoding" in answer.headers["vary"]
+    known = {"Accept-Encoding": accepted, "If-None-Match": answer.headers["etag"]}
+    assert (await client.get("/assets/index-c3d4.js", headers=known)).status_code == 304
+
+
+async def test_page_loads_nothing_inline(app: FastAPI, serve: Serve):
+    policy = (await serve(app).get("/", headers=BROWSER)).headers["content-security-policy"]
+    assert "unsafe-inline" not in policy
+    assert "unsafe-eval" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+@pytest.mark.parametrize("accept", ["*/*", "text/html;q=0", "application/json"])
+async def test_only_a_browser_that_opens_a_page_gets_the_index(app: FastAPI, serve: Serve, accept: str):
+    """A script whose file is gone must not be fed a page."""
+    assert (await serve(app).get("/missing.js", headers={"Accept": accept})).status_code == 404
+    assert (await serve(app).get("/", headers={"Accept": "*/*"})).text == "<title>Desk</title>"
+
+
+async def test_route_that_is_added_later_comes_before_the_pages(app: FastAPI, serve: Serve):
+    app.add_api_route("/added", lambda: "later")
+    assert (await serve(app).get("/added", headers=BROWSER)).json() == "later"
+
+
+async def test_pages_are_read_only(app: FastAPI, serve: Serve):
+    answer = await serve(app).post("/posts/7", headers=BROWSER)
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize(
     "path", ["/assets/index-old.js", "/assets/%2e%2e/%2e%2e/etc/passwd", "/api/typo", "/api/typo/"]
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

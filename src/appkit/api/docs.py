@@ -1,13 +1,13 @@
 """The documentation page of the API: Swagger UI from our own files, so that it works offline and under a strict CSP."""
 
 from html import escape
-from typing import Final
+from typing import Any, Final
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
 
-from appkit.api.frontend import KeptFiles
 from appkit.api.middleware import PAGE_POLICY
 
 # Relative addresses, so that the page works behind a proxy that adds a path.
@@ -52,5 +52,14 @@ def install_docs(app: FastAPI, prefix: str) -> None:
 
     app.add_route(f"{prefix}/docs", show_docs, include_in_schema=False)
     app.add_route(f"{prefix}/docs/start.js", start_docs, include_in_schema=False)
-    assets = KeptFiles(cache_control="no-cache", packages=[("fastapi_swagger", "resources")])
+    assets = _Assets(packages=[("fastapi_swagger", "resources")])
     app.mount(f"{prefix}/docs/assets", assets, name="docs-assets")
+
+
+class _Assets(StaticFiles):
+    """Files that browsers keep and ask about, unlike the API's answers."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response

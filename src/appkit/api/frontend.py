@@ -1,38 +1,88 @@
 """A built frontend, served from the API's own origin: no CORS, no second server, cookies that stay at home."""
 
+from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
+_ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}  # The better one first.
 
 
 def install_frontend(app: FastAPI, directory: Path) -> None:
-    """Serve the files of a build, and its index page for every other path that a browser opens.
-
-    Those in `assets` have their content's hash in their names, as Vite gives them: they are kept for a year, and
-    a missing one is a 404. All others are asked about each time (see `SecurityHeadersMiddleware`).
+    """Serve the files of a build where no route of the app does, routes that are added later among them.
 
     Raises:
         RuntimeError: When there is no build in the directory.
     """
-    if (assets := directory / "assets").is_dir():
-        app.mount("/assets", KeptFiles(cache_control=_FOR_EVER, directory=assets), name="assets")
-    app.frontend("/", directory=directory, fallback="index.html", check_dir=True)
+    app.router.default = BuiltFrontend(directory)
 
 
-class KeptFiles(StaticFiles):
-    """Files, and how long caches keep them."""
+class BuiltFrontend(StaticFiles):
+    """The files of a build, and its index page for every other path that a browser opens.
 
-    def __init__(self, *, cache_control: str, **options: Any) -> None:
-        super().__init__(**options)
-        self._cache_control = cache_control
+    Those in `assets` have their content's hash in their names, as Vite gives them: they are kept for a year, and
+    a missing one is a 404. All others are asked about each time (see `SecurityHeadersMiddleware`). Where the build has
+    a `.br` or a `.gz` beside a file, browsers that can read it get that.
 
-    def file_response(self, *args: Any, **options: Any) -> Response:
-        """The file, or 304 to those who have it."""
-        response = super().file_response(*args, **options)
-        response.headers["Cache-Control"] = self._cache_control
+    Raises:
+        RuntimeError: When there is no build in the directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        if not (directory / "index.html").is_file():
+            raise RuntimeError(
+                f"{directory / 'index.html'} does not exist. Build the frontend, or unset FRONTEND_DIST."
+            )
+        super().__init__(directory=directory)
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file, the index page, or 304 to those who have it."""
+        path = "index.html" if path == "." else path
+        try:
+            return await self._get_file(path, scope)
+        except HTTPException as exc:
+            is_page = _opens_page(scope) and not path.startswith(("assets/", ".."))
+            if exc.status_code != HTTPStatus.NOT_FOUND or not is_page:
+                raise
+        return await self._get_file("index.html", scope)
+
+    async def _get_file(self, path: str, scope: Scope) -> Response:
+        response = await self._get_compressed(path, scope) or await super().get_response(path, scope)
+        response.headers["Vary"] = "Accept-Encoding"
+        if path.startswith("assets/"):
+            response.headers["Cache-Control"] = _FOR_EVER
         return response
+
+    async def _get_compressed(self, path: str, scope: Scope) -> Response | None:
+        for encoding in _accepted_encodings(scope):
+            try:
+                response = await super().get_response(path + _ENCODINGS[encoding], scope)
+            except HTTPException:
+                continue
+            response.headers["Content-Encoding"] = encoding
+            return response
+        return None
+
+
+def _accepted_encodings(scope: Scope) -> Iterator[str]:
+    accepted = _split(Headers(scope=scope).get("accept-encoding", ""))
+    return (encoding for encoding in _ENCODINGS if encoding in accepted)
+
+
+def _opens_page(scope: Scope) -> bool:
+    """Whether it is a browser that was told to open this address, rather than a page that wants one of its parts."""
+    return "text/html" in _split(Headers(scope=scope).get("accept", ""))
+
+
+def _split(header: str) -> set[str]:
+    """The names in a header like `br, gzip;q=0.5`, without those that are refused."""
+    choices = (choice.replace(" ", "").lower().partition(";") for choice in header.split(","))
+    return {name for name, _, weight in choices if weight not in {"q=0", "q=0.0"}}
