@@ -16,6 +16,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 ROOT = Path(__file__).parent
 DESK = ROOT / "examples" / "fullstack"
 CHROMIUM = Path("/usr/bin/chromium")
+PARALLEL = ("-n", "auto", "--dist", "worksteal")
 
 
 def find_pythons(*versions: str) -> list[str]:
@@ -56,9 +57,9 @@ def has_npm(session: nox.Session) -> bool:
 
 
 def run_tests(session: nox.Session) -> None:
-    """Run the tests, counting covered lines from the first import on."""
+    """Run the tests, one process for each processor, counting covered lines from the first import on."""
     session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *session.posargs)
+    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
     session.run("coverage", "combine", "-q")
     session.run("coverage", "report")
 
@@ -74,7 +75,7 @@ def tests(session: nox.Session) -> None:
 def matrix(session: nox.Session) -> None:
     """Run the tests with every supported Python that is installed."""
     install(session, "test")
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session
@@ -84,7 +85,7 @@ def lowest(session: nox.Session) -> None:
     groups = nox.project.dependency_groups(project, "test")
     session.install("uv")
     session.run("uv", "pip", "install", "-q", "--resolution=lowest-direct", "-e", ".[all]", *groups)
-    session.run("pytest", *session.posargs)
+    session.run("pytest", *PARALLEL, *session.posargs)
 
 
 @nox.session

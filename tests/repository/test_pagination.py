@@ -79,7 +79,7 @@ async def walk(database: Database, query, order, size: int = 4) -> list[Entry]:
         [Entry.id.desc()],
         [],
     ],
-    ids=str,
+    ids=lambda order: ",".join(map(str, order)) or "nothing",
 )
 async def test_keyset_page_gives_each_row_once_and_in_order(database, order):
     entries = await walk(database, select(Entry), order)
