@@ -1,7 +1,7 @@
 """crud_router: five routes, with the schemas that they are given and no others."""
 
 from typing import Annotated, ClassVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
 from fastapi import APIRouter, Depends, FastAPI
