@@ -45,9 +45,10 @@ if TYPE_CHECKING:
         UnprocessableException as UnprocessableException,
     )
     from appkit.kit import AppKit as AppKit
-    from appkit.plugins.hookspecs import hookimpl as hookimpl
+    from appkit.plugins.hookspecs import Check as Check, HealthCheck as HealthCheck, hookimpl as hookimpl
     from appkit.repository.base import BaseTableModel as BaseTableModel
     from appkit.repository.cache import invalidate as invalidate
+    from appkit.repository.context import AppContext as AppContext
     from appkit.repository.database import Database as Database, on_commit as on_commit
     from appkit.repository.encrypted import EncryptedString as EncryptedString, encrypt_again as encrypt_again
     from appkit.repository.filters import (
@@ -99,9 +100,10 @@ else:
             "UnauthorizedException UnprocessableException"
         ),
         "kit": "AppKit",
-        "plugins.hookspecs": "hookimpl",
+        "plugins.hookspecs": "Check HealthCheck hookimpl",
         "repository.base": "BaseTableModel",
         "repository.cache": "invalidate",
+        "repository.context": "AppContext",
         "repository.database": "Database on_commit",
         "repository.encrypted": "EncryptedString encrypt_again",
         "repository.filters": "CursorQuery PageQuery Where",

@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api.app import create_app, install
 from appkit.core.cache import Cache
+from appkit.core.groups import add_groups
 from appkit.core.limits import Limiter
 from appkit.core.logging import configure_logging
 from appkit.core.mail import Mailer, create_mailer
 from appkit.core.monitoring import Monitoring
-from appkit.core.settings import Settings, describe_errors
+from appkit.core.settings import Settings, SettingsGroup, describe_errors
 from appkit.domain.events import Event
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.plugins.hookspecs import HealthCheck, hookimpl
@@ -74,11 +75,20 @@ class AppKit:
 
     @cached_property
     def settings(self) -> Settings:
-        """The app's settings.
+        """The app's settings, with the groups of its plugins.
 
         Raises:
             AppKitError: When the environment's are not acceptable; the message names each variable.
         """
+        groups: dict[str, type[SettingsGroup]] = {}
+        for more in self.plugins.collect("register_settings"):
+            if twice := groups.keys() & more.keys():
+                raise AppKitError(f"Two plugins register settings called {min(twice)!r}. Leave one out.")
+            groups |= more
+        return add_groups(self._own_settings, groups)
+
+    @cached_property
+    def _own_settings(self) -> Settings:
         if self._settings is not None:
             return self._settings
         try:
@@ -89,8 +99,9 @@ class AppKit:
     @cached_property
     def plugins(self) -> PluginManager:
         """The plugins: appkit's own, then the installed ones, then the app's; the latest is asked first."""
-        manager = PluginManager(self.settings.plugins)
-        manager.register(Monitoring(self.settings), "monitoring")
+        settings = self._own_settings
+        manager = PluginManager(settings.plugins)
+        manager.register(Monitoring(settings), "monitoring")
         manager.register(_Health(self), "health")
         if self._discover:
             manager.load_installed()
@@ -165,8 +176,15 @@ class AppKit:
     @cached_property
     def _task_routers(self) -> list[TaskRouter]:
         from appkit.tasks.accounts import account_tasks
+        from appkit.tasks.observers import observer_tasks
 
-        return [account_tasks, *self.plugins.collect("register_tasks"), *self._given_task_routers, self._own_tasks]
+        return [
+            account_tasks,
+            observer_tasks(self),
+            *self.plugins.collect("register_tasks"),
+            *self._given_task_routers,
+            self._own_tasks,
+        ]
 
     @cached_property
     def app(self) -> FastAPI:
@@ -174,8 +192,9 @@ class AppKit:
         return create_app(self.context, self._routers, self.lifespan)
 
     def install(self, app: FastAPI) -> None:
-        """Put everything that `app` has into a FastAPI app of one's own."""
+        """Put everything that `app` has into a FastAPI app of one's own, which is `kit.app` from then on."""
         install(app, self.context, self._routers, self.lifespan)
+        self.app = app
 
     # What one does with it
 
@@ -213,8 +232,7 @@ class AppKit:
         await migrate_at_start(
             self.database, settings.database.migrations, settings.database.migrate, production=settings.production
         )
-        for manager in self.plugins.collect("lifespan", app=self.context):
-            await stack.enter_async_context(manager)
+        await self.plugins.enter(stack, kit=self)
 
     async def _close(self) -> None:
         if (redis := self.__dict__.get("redis")) is not None:

@@ -291,6 +291,9 @@ class Watcher:
         assert hook == "on_exception"
         self.seen.append(kwargs["exception"])
 
+    async def first(self, hook: str, **_: Any) -> None:
+        assert hook == "render_exception"
+
 
 @pytest.fixture
 def watcher(app: FastAPI) -> Watcher:

@@ -1,11 +1,10 @@
 """Plugins: found, checked, asked in order, and named when they fail."""
 
 import logging
-import sys
+import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -45,23 +44,6 @@ class Fails:
 @pytest.fixture
 def plugins() -> PluginManager:
     return PluginManager(PluginsSettings())
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
-    """Install a package with a plugin, as pip would."""
-    monkeypatch.syspath_prepend(tmp_path)
-
-    def install(name: str, source: str, *, package: str | None = None) -> None:
-        package = package or f"installed_{name}"
-        monkeypatch.delitem(sys.modules, package, raising=False)
-        (tmp_path / f"{package}.py").write_text(source)
-        info = tmp_path / f"{package}-1.0.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[appkit]\n{name} = {package}\n")
-
-    return install
 
 
 def answering(word: str) -> str:
@@ -155,14 +137,14 @@ async def test_lifespan_is_a_context_manager_for_each_plugin(plugins: PluginMana
     class Opens:
         @hookimpl
         @asynccontextmanager
-        async def lifespan(self, app: Any) -> AsyncIterator[None]:
-            steps.append(f"open {app}")
+        async def lifespan(self, kit: Any) -> AsyncIterator[None]:
+            steps.append(f"open {kit}")
             yield
             steps.append("close")
 
     plugins.register(Opens())
-    (manager,) = plugins.collect("lifespan", app="desk")
-    async with manager:
+    async with AsyncExitStack() as stack:
+        await plugins.enter(stack, kit="desk")
         assert steps == ["open desk"]
     assert steps == ["open desk", "close"]
 
@@ -305,3 +287,106 @@ def test_installed_plugins_of_one_name_do_not_replace_each_other(plugins: Plugin
     plugins.load_installed()
     assert plugins.names() == ["a"]
     assert isinstance(plugins.failed["a"], AppKitError)
+
+
+def test_installed_plugin_whose_contribution_fails_is_recorded_and_the_others_are_heard(
+    plugins: PluginManager, install: Install, caplog: pytest.LogCaptureFixture
+):
+    install("a", contributing("['a']"))
+    install("b", contributing("1 / 0"))
+    plugins.load_installed()
+    for _ in range(2):
+        assert plugins.collect("register_health_checks") == ["a"]
+    assert isinstance(plugins.failed["b"], ZeroDivisionError)
+    (record,) = caplog.records
+    assert record.message == "Plugin 'b' failed in register_health_checks(), and the app goes on without that."
+
+
+def test_installed_plugin_whose_contribution_fails_stops_a_strict_start(install: Install):
+    install("b", contributing("1 / 0"))
+    plugins = PluginManager(PluginsSettings(strict=True))
+    plugins.load_installed()
+    with pytest.raises(AppKitError, match=r"Plugin 'b' failed in register_health_checks\(\): ZeroDivisionError: div"):
+        plugins.collect("register_health_checks")
+
+
+def test_installed_plugin_that_checks_passwords_fails_closed(plugins: PluginManager, install: Install):
+    """What is asked about a request, rather than while the app is put together, is never skipped."""
+    install("a", answering("a").replace("return ['a']", "1 / 0"))
+    plugins.load_installed()
+    with pytest.raises(ZeroDivisionError):
+        plugins.collect("check_password", password="p", user=None)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+async def test_installed_plugin_whose_lifespan_fails(install: Install, strict: bool):
+    install("a", "from appkit import hookimpl\n\n@hookimpl\ndef lifespan(): 1 / 0\n")
+    plugins = PluginManager(PluginsSettings(strict=strict))
+    plugins.load_installed()
+    opened: list[str] = []
+    plugins.register(SimpleNamespace(lifespan=hookimpl(lambda: closing_over(opened))))
+    async with AsyncExitStack() as stack:
+        if strict:
+            with pytest.raises(AppKitError, match=r"Plugin 'a' failed in lifespan\(\): ZeroDivisionError"):
+                await plugins.enter(stack)
+        else:
+            await plugins.enter(stack)
+            assert list(plugins.failed) == ["a"]
+        assert opened == ["open"]
+
+
+async def test_apps_own_plugin_that_fails_is_raised(plugins: PluginManager):
+    plugins.register(SimpleNamespace(register_tasks=hookimpl(lambda: 1 / 0), lifespan=hookimpl(lambda: 1 / 0)), "own")
+    with pytest.raises(ZeroDivisionError) as caught:
+        plugins.collect("register_tasks")
+    assert caught.value.__notes__ == ["Raised by plugin 'own' in register_tasks()."]
+    with pytest.raises(ZeroDivisionError):
+        await plugins.enter(AsyncExitStack())
+    assert plugins.failed == {}
+
+
+async def test_notify_raises_in_strict_mode_once_all_are_told():
+    plugins = PluginManager(PluginsSettings(strict=True))
+    told: list[str] = []
+    plugins.register(SimpleNamespace(on_exception=hookimpl(lambda: told.append("told"))))
+    plugins.register(Fails(), "broken")
+    with pytest.raises(ValueError, match="bug") as caught:
+        await plugins.notify("on_exception", exception=KeyError())
+    assert caught.value.__notes__ == ["Raised by plugin 'broken' in on_exception()."]
+    assert told == ["told"]
+
+
+async def test_trace_logs_each_call_and_no_values(caplog: pytest.LogCaptureFixture):
+    plugins = PluginManager(PluginsSettings(trace=True))
+
+    class Speaks:
+        @hookimpl
+        async def on_exception(self, exception: Exception) -> str:
+            return repr(exception)
+
+    plugins.register(Answers("secret"), "audit")
+    plugins.register(Speaks(), "pager")
+    with caplog.at_level(logging.INFO):
+        plugins.collect("check_password", password="hunter2", user=None)
+        await plugins.notify("on_exception", exception=KeyError("hunter2"))
+    assert [re.sub(r"\d+\.\d+", "N", record.message) for record in caplog.records] == [
+        "check_password() of plugin 'audit' took N ms.",
+        "on_exception() of plugin 'pager' took N ms.",
+        "await on_exception() of plugin 'pager' took N ms.",
+    ]
+
+
+def test_names_are_those_that_implement_a_hook(plugins: PluginManager):
+    plugins.register(Answers("a"), "a")
+    plugins.register(SimpleNamespace(register_tasks=hookimpl(lambda: None)), "b")
+    assert plugins.names("check_password") == ["a"]
+
+
+def contributing(expression: str) -> str:
+    return f"from appkit import hookimpl\n\n@hookimpl\ndef register_health_checks():\n    return {expression}\n"
+
+
+@asynccontextmanager
+async def closing_over(opened: list[str]) -> AsyncIterator[None]:
+    opened.append("open")
+    yield

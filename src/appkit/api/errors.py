@@ -2,6 +2,7 @@
 
 import logging
 import re
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -10,7 +11,7 @@ from pydantic_core import PydanticSerializationError
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import HTTPConnection
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
@@ -20,6 +21,8 @@ from appkit.api.validation import field_problems
 from appkit.exceptions import APIException, ServerException, UnprocessableException
 from appkit.repository.base import Base
 from appkit.repository.errors import translate
+
+_Handler = Callable[[HTTPConnection, Any], Awaitable[Response | None]]
 
 logger: Final = logging.getLogger("appkit.errors")
 
@@ -37,7 +40,7 @@ def install_error_handlers(app: FastAPI) -> None:
     Needs nothing else of appkit's. Call it before the app serves its first request; handlers that you add
     for classes of your own take precedence.
     """
-    handlers: dict[type[Exception], Any] = {
+    handlers: dict[type[Exception], _Handler] = {
         APIException: _answer_api_exception,
         HTTPException: _answer_http_exception,
         RequestValidationError: _answer_validation_error,
@@ -46,10 +49,10 @@ def install_error_handlers(app: FastAPI) -> None:
         OverflowError: _answer_unstorable,
         PydanticSerializationError: _answer_unstorable,
         UnicodeEncodeError: _answer_unstorable,
-        Exception: _answer_unhandled,
     }
     for exception, handler in handlers.items():
-        app.add_exception_handler(exception, handler)
+        app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # For websockets as well.
+    app.add_exception_handler(Exception, _answer_unhandled)
     # Innermost, so that the answer to a bug passes through all middleware and gets its headers, CORS' among them.
     app.user_middleware.append(Middleware(UnhandledErrorMiddleware))
     _document_problems(app)
@@ -70,6 +73,31 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
             "value": describe(cls) | {"instance": "/"},
         }
     return responses
+
+
+def _rendered(handler: _Handler) -> _Handler:
+    """Let plugins answer what the handler knows to answer; it comes first, for it may say that this is a bug."""
+
+    async def answer(connection: HTTPConnection, exc: Any) -> Response | None:
+        response = await handler(connection, exc)
+        try:
+            return await _ask_plugins(connection, exc) or response
+        except Exception:
+            if connection.app.state.appkit.settings.plugins.strict:
+                raise
+            logger.exception("A plugin could not render %s.", type(exc).__name__)
+            return response
+
+    return answer
+
+
+async def _ask_plugins(connection: HTTPConnection, exc: Exception) -> Response | None:
+    context = getattr(connection.app.state, "appkit", None)
+    if context is None or connection.scope["type"] != "http":
+        return None
+    request = Request(connection.scope)
+    response: Response | None = await context.plugins.first("render_exception", exception=exc, request=request)
+    return response
 
 
 async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -> Response | None:
@@ -121,7 +149,11 @@ async def _answer_unhandled(connection: HTTPConnection, exc: Exception) -> Respo
         logger.error("unhandled_exception", exc_info=exc)
         if (context := getattr(connection.app.state, "appkit", None)) is not None:
             await context.plugins.notify("on_exception", exception=exc)
-    return problem(connection, ServerException())
+    try:
+        return await _ask_plugins(connection, exc) or problem(connection, ServerException())
+    except Exception:
+        logger.exception("A plugin could not render %s.", type(exc).__name__)
+        return problem(connection, ServerException())
 
 
 class UnhandledErrorMiddleware:

@@ -1,7 +1,7 @@
 """Settings: every environment variable an app reads, typed and checked at the start."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -20,6 +20,7 @@ from appkit.core.environment import name_variables, read_variables
 from appkit.core.secrets import development_secret, secret_problems
 from appkit.exceptions import AppKitError
 
+GroupT = TypeVar("GroupT", bound="SettingsGroup")
 PositiveSeconds = Annotated[float, Field(gt=0)]
 
 
@@ -196,6 +197,8 @@ class PluginsSettings(SettingsGroup):
     """JSON list of plugins that are not loaded."""
     strict: bool = False
     """Whether a plugin that fails stops the start."""
+    trace: bool = False
+    """Whether each call of a hook is logged, with its time."""
 
 
 class Settings(BaseSettings):
@@ -250,6 +253,18 @@ class Settings(BaseSettings):
     ):  # Type checkers would want every group as an object, and know none of BaseSettings' own arguments.
 
         def __init__(self, **values: Any) -> None: ...
+
+    def group(self, kind: type[GroupT]) -> GroupT:
+        """The group of this class: a plugin's, which has no attribute that a type checker knows.
+
+        Raises:
+            AppKitError: When nobody has registered it.
+        """
+        values = (getattr(self, name) for name in type(self).model_fields)
+        found = next((value for value in values if isinstance(value, kind)), None)
+        if found is None:
+            raise AppKitError(f"There are no settings {kind.__name__}. Return them from register_settings().")
+        return found
 
     @property
     def production(self) -> bool:

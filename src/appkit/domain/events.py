@@ -1,8 +1,13 @@
 """What happened: facts that services emit and tasks subscribe to."""
 
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
+
+from appkit.exceptions import AppKitError
 
 
 class Event(BaseModel):
@@ -13,6 +18,35 @@ class Event(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def event_name(event: type[Event]) -> str:
+    """What rows call a class: `shop.events:OrderPaid`. A script's module is named after its file."""
+    module = event.__module__
+    if module == "__main__":
+        module = Path(inspect.getfile(event)).stem
+    return f"{module}:{event.__qualname__}"
+
+
+def find_event(name: str) -> type[Event]:
+    """The class of this name; its package may be another than in the process that wrote the name.
+
+    Raises:
+        AppKitError: When this process has no such class, or several.
+    """
+    known = {event_name(event): event for event in _subclasses(Event)}  # The newest, where a module was reloaded.
+    if name in known:
+        return known[name]
+    near = [event for other, event in known.items() if other.rpartition(".")[2] == name.rpartition(".")[2]]
+    if len(near) != 1:
+        raise AppKitError(f"This process knows no event {name}. Was it renamed, or is its module not imported?")
+    return near[0]
+
+
+def _subclasses(event: type[Event]) -> Iterator[type[Event]]:
+    for child in event.__subclasses__():
+        yield child
+        yield from _subclasses(child)
 
 
 class UserSignedUp(Event):

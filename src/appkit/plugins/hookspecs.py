@@ -11,7 +11,7 @@ A hook that gathers takes a list, one item, or nothing from each plugin.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -21,10 +21,14 @@ if TYPE_CHECKING:
 
     from fastapi import APIRouter
     from starlette.middleware import Middleware
+    from starlette.requests import Request
+    from starlette.responses import Response
     from typer import Typer
 
     from appkit.core.mail import Mail
-    from appkit.core.settings import Settings
+    from appkit.core.settings import Settings, SettingsGroup
+    from appkit.domain.events import Event
+    from appkit.kit import AppKit
     from appkit.repository.context import AppContext
     from appkit.repository.user import BaseUser
     from appkit.tasks.router import TaskRouter
@@ -40,6 +44,43 @@ class HealthCheck(NamedTuple):
     name: str
     check: Callable[[AppContext], Awaitable[None]]
     """Raises when it does not work; what it raises is logged, and not shown to the caller."""
+
+
+class Check(NamedTuple):
+    """Something that `appkit check` looks for."""
+
+    code: str
+    """Of your plugin's own, as in `BILLING001`."""
+    problem: str
+    """What is wrong where it finds something, in a sentence."""
+    fix: str
+    """What to do about it, in a sentence."""
+    find: Callable[[AppKit], Iterable[str] | Awaitable[Iterable[str]]]
+    """Where it is wrong: a few words for each place, and nothing where all is well."""
+    deploy: bool = False
+    """Whether it is only for what goes into production, with `--deploy`."""
+    url: str | None = None
+    """A page that says more."""
+
+
+@hookspec
+def register_settings() -> Mapping[str, type[SettingsGroup]]:
+    """Add groups of settings, by the word that their variables begin with. Called when the kit is first used.
+
+    They are read and checked at the start, and `appkit settings` lists them; `settings.group(AuditSettings)` is the
+    group. A value that is not acceptable stops the start, with a sentence that names the variable.
+
+    Example:
+        ```python
+        class AuditSettings(SettingsGroup):
+            keep_days: int = 90  # AUDIT_KEEP_DAYS
+
+
+        @hookimpl
+        def register_settings():
+            return {"audit": AuditSettings}
+        ```
+    """
 
 
 @hookspec
@@ -125,7 +166,24 @@ def register_health_checks() -> list[HealthCheck]:
 
 
 @hookspec
-def lifespan(app: AppContext) -> AbstractAsyncContextManager[None]:
+def register_checks() -> list[Check]:
+    """Add to what `appkit check` looks for. Called by that command.
+
+    Example:
+        ```python
+        def find_unpriced(kit):
+            return [name for name, price in PRICES.items() if price is None]
+
+
+        @hookimpl
+        def register_checks():
+            return [Check("SHOP001", "An article has no price.", "Give it one.", find_unpriced)]
+        ```
+    """
+
+
+@hookspec
+def lifespan(kit: AppKit) -> AbstractAsyncContextManager[None]:
     """Open what lives as long as the process, and close it at the end. Entered by the app and by each worker.
 
     The latest registered is entered first and left last; the database is migrated by then.
@@ -134,8 +192,8 @@ def lifespan(app: AppContext) -> AbstractAsyncContextManager[None]:
         ```python
         @hookimpl
         @asynccontextmanager
-        async def lifespan(app):
-            async with SearchClient(app.settings.search.url):
+        async def lifespan(kit):
+            async with SearchClient(kit.settings.group(SearchSettings).url):
                 yield
         ```
     """
@@ -187,6 +245,39 @@ async def write_mail(kind: str, user: BaseUser, to: str, link: str | None) -> Ma
         def write_mail(kind, user, to, link):
             if kind == "reset_password":
                 return Mail(to=to, subject="A new password", text=f"Hello {user.nickname}, go to {link}")
+        ```
+    """
+
+
+@hookspec
+async def render_exception(exception: Exception, request: Request) -> Response | None:
+    """Answer a request that ends in an exception in words of your own. The first that isn't None is sent.
+
+    Asked for API errors, for the framework's own, for what is not acceptable and for bugs. Where it fails itself, that
+    is logged, and the usual problem document is sent.
+
+    Example:
+        ```python
+        @hookimpl
+        def render_exception(exception, request):
+            if "text/html" in request.headers.get("accept", ""):
+                return HTMLResponse(f"<h1>{exception}</h1>", getattr(exception, "status_code", 500))
+        ```
+    """
+
+
+@hookspec
+async def on_event(kit: AppKit, event: Event) -> None:
+    """Observe whatever happens: every event, of every class, once its transaction has committed.
+
+    A task tells each plugin, where tasks run: at least once, and again when it fails.
+
+    Example:
+        ```python
+        @hookimpl
+        async def on_event(kit, event):
+            async with kit.session() as db:
+                db.add(AuditEntry(what=repr(event)))
         ```
     """
 

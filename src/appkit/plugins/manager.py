@@ -3,10 +3,11 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from itertools import count
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -25,18 +26,27 @@ class PluginManager:
 
     There are three ways to call a hook: `collect` what plugins contribute, ask for the `first` answer, and `notify`
     them all. pluggy's own call can't await, stops at the first failure and doesn't say whose it was.
+
+    What fails while an app is put together, in an installed plugin, is logged and kept in `failed`, and the app goes
+    on without it; with `PLUGINS_STRICT` it is raised. The app's own plugins are its own code: their failures are
+    always raised.
     """
 
     def __init__(self, settings: "PluginsSettings") -> None:
         self._settings = settings
         self._manager = pluggy.PluginManager("appkit")
         self._manager.add_hookspecs(hookspecs)
+        self._installed: set[str] = set()
         self.failed: dict[str, Exception] = {}
-        """Installed plugins that could not be loaded, and why."""
+        """Installed plugins that could not be loaded, or failed while the app was put together, and why."""
 
-    def names(self) -> list[str]:
-        """The registered plugins, in the order in which they came."""
-        return [name for name, _ in self._manager.list_name_plugin()]
+    def names(self, hook: str | None = None) -> list[str]:
+        """The registered plugins, in the order in which they came; with a hook, those that implement it."""
+        names = [name for name, _ in self._manager.list_name_plugin()]
+        if hook is None:
+            return names
+        implementing = {implementation.plugin_name for implementation in self._implementations(hook)}
+        return [name for name in names if name in implementing]
 
     def register(self, plugin: object, name: str | None = None) -> None:
         """Add a plugin.
@@ -76,11 +86,21 @@ class PluginManager:
                 self._load(entry_point)
 
     def collect(self, hook: str, **kwargs: Any) -> list[Any]:
-        """Gather what every plugin contributes. A failure is raised, with the plugin's name."""
+        """Gather what every plugin contributes.
+
+        A failure is raised, with the plugin's name; but one in a `register_` hook is only kept in `failed`, where the
+        plugin is an installed one and `PLUGINS_STRICT` is not set.
+        """
         items: list[Any] = []
         for implementation in self._implementations(hook):
-            with _blame(implementation, hook):
-                answer = _call(implementation, kwargs)
+            try:
+                with _blame(implementation, hook):
+                    answer = self._call(implementation, hook, kwargs)
+            except Exception as exc:
+                if not hook.startswith("register_"):
+                    raise
+                self._fail(implementation, hook, exc)
+                continue
             if type(answer) in (list, tuple):  # A HealthCheck is a tuple too, and one item.
                 items.extend(answer)
             elif answer is not None:
@@ -91,18 +111,46 @@ class PluginManager:
         """Ask each plugin in turn and take the first answer that isn't None. A failure is raised, never skipped."""
         for implementation in self._implementations(hook):
             with _blame(implementation, hook):
-                answer = await _resolve(_call(implementation, kwargs))
+                answer = await self._ask(implementation, hook, kwargs)
             if answer is not None:
                 return answer
         return None
 
     async def notify(self, hook: str, **kwargs: Any) -> None:
-        """Tell every plugin. One that fails is logged, and the others are still told."""
+        """Tell every plugin. One that fails is logged, and the others are still told.
+
+        Raises:
+            Exception: The first failure, once all are told, when `PLUGINS_STRICT` is set.
+        """
+        failure: Exception | None = None
         for implementation in self._implementations(hook):
             try:
-                await _resolve(_call(implementation, kwargs))
-            except Exception:
+                with _blame(implementation, hook):
+                    await self._ask(implementation, hook, kwargs)
+            except Exception as exc:
                 logger.exception("Plugin %r failed in %s().", implementation.plugin_name, hook)
+                failure = failure or exc
+        if failure is not None and self._settings.strict:
+            raise failure
+
+    async def tell(self, plugin: str, hook: str, **kwargs: Any) -> None:
+        """Tell one plugin, if it is still there. A failure is logged, and raised."""
+        for implementation in self._implementations(hook):
+            if implementation.plugin_name == plugin:
+                try:
+                    await self._ask(implementation, hook, kwargs)
+                except Exception:
+                    logger.exception("Plugin %r failed in %s().", plugin, hook)
+                    raise
+
+    async def enter(self, stack: AsyncExitStack, **kwargs: Any) -> None:
+        """Enter what each plugin's `lifespan` opens; a failure is treated as in `collect`."""
+        for implementation in self._implementations("lifespan"):
+            try:
+                with _blame(implementation, "lifespan"):
+                    await stack.enter_async_context(self._call(implementation, "lifespan", kwargs))
+            except Exception as exc:  # noqa: BLE001 - it is raised again, or logged
+                self._fail(implementation, "lifespan", exc)
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
@@ -113,9 +161,37 @@ class PluginManager:
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         return next(name for name in names if name not in self.names())
 
+    def _call(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
+        arguments = [kwargs[name] for name in implementation.argnames]
+        if not self._settings.trace:
+            return implementation.function(*arguments)
+        with _trace(implementation, hook):
+            return implementation.function(*arguments)
+
+    async def _ask(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
+        answer = self._call(implementation, hook, kwargs)
+        if not inspect.isawaitable(answer):
+            return answer
+        if not self._settings.trace:
+            return await answer
+        with _trace(implementation, f"await {hook}"):
+            return await answer
+
+    def _fail(self, implementation: pluggy.HookImpl, hook: str, exc: Exception) -> None:
+        """Note that a plugin failed while the app was put together; raise it, unless that may be forgiven."""
+        name = implementation.plugin_name
+        if name not in self._installed:
+            raise exc
+        if self._settings.strict:
+            raise AppKitError(f"Plugin {name!r} failed in {hook}(): {type(exc).__name__}: {exc}") from exc
+        if name not in self.failed:  # Health checks are asked for again and again.
+            logger.error("Plugin %r failed in %s(), and the app goes on without that.", name, hook, exc_info=exc)
+        self.failed[name] = exc
+
     def _load(self, entry_point: EntryPoint) -> None:
         try:
             self.register(entry_point.load(), entry_point.name)
+            self._installed.add(entry_point.name)
         except Exception as exc:
             if self._settings.strict:
                 raise AppKitError(f"Plugin {entry_point.name!r} could not be loaded: {exc}") from exc
@@ -138,12 +214,15 @@ class PluginManager:
             raise AppKitError(f"Plugin {plugin!r} has an async {hook}(), which must be a plain function.")
 
 
-def _call(implementation: pluggy.HookImpl, kwargs: Mapping[str, Any]) -> Any:
-    return implementation.function(*(kwargs[name] for name in implementation.argnames))
-
-
-async def _resolve(answer: Any) -> Any:
-    return await answer if inspect.isawaitable(answer) else answer
+@contextmanager
+def _trace(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
+    """Log a call and its time; neither arguments nor answers, which may be secrets."""
+    started = perf_counter()
+    try:
+        yield
+    finally:
+        milliseconds = (perf_counter() - started) * 1000
+        logger.info("%s() of plugin %r took %.2f ms.", hook, implementation.plugin_name, milliseconds)
 
 
 @contextmanager

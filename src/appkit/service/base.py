@@ -6,13 +6,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.core.cache import Cache
 from appkit.core.settings import Settings
-from appkit.domain.events import Event
+from appkit.domain.events import Event, event_name
 from appkit.plugins.manager import PluginManager
 from appkit.repository.context import app_context
-from appkit.repository.outbox import add_task
+from appkit.repository.outbox import TaskPolicy, add_task
 from appkit.repository.repository import Repository
 
 ModelT = TypeVar("ModelT")
+
+ON_EVENT = TaskPolicy(name="appkit.plugins:on_event")
+"""The task that tells a plugin of an event."""
 
 
 class BaseService:
@@ -63,10 +66,15 @@ class BaseService:
         await Repository(self.db, type(obj)).delete(obj)
 
     def emit(self, event: Event) -> None:
-        """Say what happened: each subscriber of exactly this class runs once the transaction has committed.
+        """Say what happened: once the transaction has committed, each subscriber of exactly this class runs.
+
+        Plugins that implement `on_event` hear of it in the same way, each in a task of its own.
 
         Raises:
             AppKitError: When the session belongs to no app.
         """
-        for policy in app_context(self.db).subscribers.get(type(event), ()):
+        app = app_context(self.db)
+        for policy in app.subscribers.get(type(event), ()):
             add_task(self.db, policy, [event])
+        for plugin in app.plugins.names("on_event"):
+            add_task(self.db, ON_EVENT, [plugin, event_name(type(event)), event])
