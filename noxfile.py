@@ -108,7 +108,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check the types of the package, its tests and its example."""
-    install_desk(session, "types", "test", "lint", "e2e")
+    install_desk(session, "types", "test", "lint", "e2e", "fuzz")
     session.run("mypy")
     session.chdir(DESK)
     session.run("mypy")
@@ -148,6 +148,14 @@ def e2e(session: nox.Session) -> None:
     install_desk(session, "test", "e2e")
     session.chdir(DESK)
     session.run("pytest", "e2e", *session.posargs, env={"PYTHONPATH": "."})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Send the example's API whatever its document allows and does not; `FUZZ_EXAMPLES=500` sends more of it."""
+    install_desk(session, "test", "fuzz")
+    session.chdir(DESK)
+    session.run("pytest", "fuzz", *session.posargs, env={"PYTHONPATH": "."})
 
 
 @nox.session

@@ -16,6 +16,7 @@ from starlette.responses import StreamingResponse
 from starlette.testclient import TestClient, WebSocketDenialResponse
 from starlette.websockets import WebSocketDisconnect
 
+from appkit.api.dependencies import CurrentUser
 from appkit.api.errors import errors, install_error_handlers
 from appkit.api.problems import ProblemDetails
 from appkit.exceptions import (
@@ -23,12 +24,14 @@ from appkit.exceptions import (
     ConflictException,
     EmailTakenException,
     ForbiddenException,
+    InvalidCredentialsException,
     ServiceUnavailableException,
     SignupClosedException,
     StaleVersionException,
     TooManyRequestsException,
     UnauthorizedException,
 )
+from appkit.kit import AppKit
 
 Serve = Callable[..., AsyncClient]
 
@@ -435,12 +438,39 @@ def test_openapi_documents_each_error_of_a_route(app: FastAPI):
 
     document = app.openapi()
     responses = document["paths"]["/people"]["post"]["responses"]
-    assert set(responses) == {"200", "403", "409", "422"}
+    assert set(responses) == {"200", "400", "403", "409", "422"}
     content = responses["409"]["content"]["application/problem+json"]
     assert content["schema"] == {"$ref": "#/components/schemas/ProblemDetails"}
     assert set(content["examples"]) == {"EmailTakenException", "TeapotBrokenException"}
     assert content["examples"]["TeapotBrokenException"]["summary"] == "The teapot has a crack."
     assert content["examples"]["TeapotBrokenException"]["value"]["internal_code"] == 40949
+
+
+def test_openapi_says_of_every_route_what_goes_for_all_of_its_kind(kit: AppKit):
+    @kit.app.patch("/people", responses=errors(InvalidCredentialsException))
+    async def change_person(person: Person, user: CurrentUser) -> str:
+        return f"{person} {user}"
+
+    kit.app.add_api_route("/people", lambda: "", methods=["GET"])
+    people = kit.app.openapi()["paths"]["/people"]
+    examples = {
+        status: set(response["content"]["application/problem+json"]["examples"])
+        for status, response in people["patch"]["responses"].items()
+        if status != "200"
+    }
+    assert examples == {
+        "400": {"BadRequestException"},
+        "401": {
+            "InvalidCredentialsException",
+            "SessionRevokedException",
+            "TokenExpiredException",
+            "UnauthorizedException",
+        },
+        "403": {"CrossSiteRequestException"},
+        "413": {"PayloadTooLargeException"},
+        "422": {"UnprocessableException"},
+    }
+    assert set(people["get"]["responses"]) == {"200"}
 
 
 def test_openapi_has_our_schema_for_values_that_are_not_acceptable(people: FastAPI):

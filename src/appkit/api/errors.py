@@ -18,7 +18,17 @@ from starlette.websockets import WebSocket, WebSocketState
 
 from appkit.api.problems import MEDIA_TYPE, ProblemDetails, describe, describe_status, phrase_of, problem, respond
 from appkit.api.validation import field_problems
-from appkit.exceptions import APIException, ServerException, UnprocessableException
+from appkit.exceptions import (
+    APIException,
+    BadRequestException,
+    CrossSiteRequestException,
+    PayloadTooLargeException,
+    ServerException,
+    SessionRevokedException,
+    TokenExpiredException,
+    UnauthorizedException,
+    UnprocessableException,
+)
 from appkit.repository.base import Base
 from appkit.repository.errors import translate
 
@@ -32,6 +42,8 @@ _UNSTORABLE: Final = re.compile(r"surrogates not allowed|to SQLite INTEGER|out o
 _UNSTORABLE_STATES: Final = frozenset({"22001", "22003", "22008", "22021", "22P05"})
 _REPORTED: Final = "appkit.reported"
 _POLICY_VIOLATION: Final = 1008
+_SAFE_METHODS: Final = frozenset({"get", "head", "options", "trace"})
+_SCHEMES: Final = frozenset({"Cookie", "Bearer"})
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -207,7 +219,8 @@ def _document_problems(app: FastAPI) -> None:
             schemas |= schema.pop("$defs") | {"ProblemDetails": schema}
             paths = document["paths"] | document.get("webhooks", {})
             for path in paths.values():
-                _replace_validation_errors(path)
+                for method, operation in path.items():
+                    _complete(operation, safe=method in _SAFE_METHODS, kit=hasattr(app.state, "appkit"))
             if "HTTPValidationError" in schemas and "HTTPValidationError" not in str(paths):
                 del schemas["HTTPValidationError"], schemas["ValidationError"]
         return document
@@ -215,8 +228,19 @@ def _document_problems(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
 
 
-def _replace_validation_errors(path: dict[str, Any]) -> None:
-    for operation in path.values():
-        response = operation["responses"].get("422")
-        if response and "HTTPValidationError" in str(response):
-            operation["responses"]["422"] = errors(UnprocessableException)[422]
+def _complete(operation: dict[str, Any], *, safe: bool, kit: bool) -> None:
+    """Add what no route has to say of itself, for it goes for all of their kind."""
+    responses = operation["responses"]
+    if "HTTPValidationError" in str(responses.get("422")):
+        responses["422"] = errors(UnprocessableException)[422]
+    found: list[type[APIException]] = []
+    if "requestBody" in operation:
+        found += [BadRequestException, PayloadTooLargeException] if kit else [BadRequestException]
+    if any(scheme in _SCHEMES for needed in operation.get("security", ()) for scheme in needed):
+        found += [UnauthorizedException, TokenExpiredException, SessionRevokedException]
+    if kit and not safe:
+        found.append(CrossSiteRequestException)
+    for status, response in errors(*found).items():
+        content = responses.setdefault(str(status), response).get("content", {}).get(MEDIA_TYPE, {})
+        for name, example in response["content"][MEDIA_TYPE]["examples"].items():
+            content.get("examples", {}).setdefault(name, example)

@@ -1,0 +1,88 @@
+"""The desk, served, with somebody signed in who may do everything."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import demo
+import pytest
+from anyio.from_thread import start_blocking_portal
+from appkit.testing.database import fresh_database
+from requests import Session
+
+ACCOUNT = {"email": "demo@example.com", "password": "paper-and-ink"}
+SERVER = os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+
+
+@pytest.fixture(scope="session", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
+    """Where the desk keeps things: in its own file, or on a server."""
+    if request.param == "sqlite":
+        yield {}
+        return
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fresh_database(SERVER)) as url:
+        yield {"DATABASE_URL": url}
+
+
+@pytest.fixture(scope="session")
+def address(database: dict[str, str]) -> Iterator[str]:
+    """Where the desk is: with cheap passwords and no limits, for all requests come from one place at once."""
+    with tempfile.TemporaryDirectory(prefix="desk-") as data:
+        port = demo.free_port()
+        environment = {
+            **demo.environment_for(Path(data), port),
+            **database,
+            "AUTH_ACCESS_TTL": "3600",
+            "AUTH_BEARER_ENABLED": "true",
+            "ENVIRONMENT": "test",
+            "LIMITS_ENABLED": "false",
+            "MAIL_URL": "memory://",
+        }
+        demo.run_main("upgrade-database", environment)
+        demo.run_main("seed", environment)
+        promote = [sys.executable, "-m", "appkit", "users", "promote", ACCOUNT["email"]]
+        subprocess.run(promote, cwd=demo.BACKEND, env=environment, check=True)
+        with demo.serve(port, environment) as (_, address):
+            yield address
+
+
+@pytest.fixture(scope="session")
+def stranger(address: str) -> Iterator[Session]:
+    """A browser that nobody is signed in with."""
+    with Session() as browser:
+        browser.headers["Origin"] = address
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def member(address: str) -> Iterator[Session]:
+    """A browser in which somebody is signed in."""
+    with Session() as browser:
+        browser.headers["Origin"] = address
+        browser.post(f"{address}/api/auth/signin", json=ACCOUNT).raise_for_status()
+        yield browser
+
+
+@pytest.fixture(scope="session")
+def known(address: str, member: Session) -> dict[str, str]:
+    """The ids of things that are there, under the names that paths have for them."""
+
+    def first(path: str) -> str:
+        found = member.get(f"{address}/api/{path}").json()
+        return str((found if isinstance(found, list) else found["items"])[0]["id"])
+
+    export = member.post(f"{address}/api/exports").json()
+    while export["state"] != "done":
+        assert export["state"] != "failed"
+        time.sleep(0.1)
+        export = member.get(f"{address}/api/exports/{export['id']}").json()
+    return {
+        "export_id": export["id"],
+        "post_id": first("posts"),
+        "session_id": first("auth/sessions"),
+        "user_id": first("users"),
+    }
