@@ -18,6 +18,7 @@ from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
 from appkit.cli import create_cli
+from appkit.cli.check import BuiltInChecks
 from appkit.core.environment import Variable, variables
 from appkit.core.settings import Settings
 from appkit.exceptions import RANGES, APIException
@@ -177,6 +178,21 @@ def lint_reference() -> str:
     return "\n\n".join(parts)
 
 
+# Checks
+
+
+def checks_reference() -> str:
+    """What `appkit check` finds, and what to do about it."""
+    parts = ""
+    for deploy, title in ((False, "Always"), (True, "With `--deploy`")):
+        found = sorted(check for check in BuiltInChecks().register_checks() if check.deploy is deploy)
+        parts += f"\n## {title}\n\n"
+        parts += "\n".join(
+            f"### {each.code} {{ #{each.code.lower()} }}\n\n{each.problem}\n\n{each.fix}\n" for each in found
+        )
+    return parts
+
+
 # Command line
 
 
@@ -217,6 +233,7 @@ REFERENCES: Final[dict[str, Callable[[], str]]] = {
     "settings": settings_reference,
     "errors": errors_reference,
     "hooks": hooks_reference,
+    "checks": checks_reference,
     "cli": cli_reference,
     "lint": lint_reference,
 }

@@ -1,11 +1,14 @@
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy.util import FacadeDict
 
+from appkit.cli import main
 from appkit.repository.base import Base
+
+Appkit = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -28,3 +31,17 @@ def _own_tables() -> Iterator[None]:
     metadata.tables = FacadeDict({name: table for name, table in before.items() if table in ours or name == "user"})
     yield
     metadata.tables = FacadeDict({**metadata.tables, **before})
+
+
+@pytest.fixture
+def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
+    """Runs the command in the folder; returns its exit code and what it said."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["appkit", *arguments])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        output = capsys.readouterr()
+        return int(stopped.value.code or 0), output.out, output.err
+
+    return run

@@ -1,14 +1,12 @@
 """The command as people type it, in a folder with an app."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from appkit.__about__ import __version__
-from appkit.cli import main
 
 APP = '''
 from fastapi import APIRouter
@@ -43,19 +41,9 @@ kit = AppKit(routers=[router], plugins=[Commands()])
 Appkit = Callable[..., tuple[int, str, str]]
 
 
-@pytest.fixture
-def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
-    """Runs the command in a folder with an app; returns its exit code and what it said."""
+@pytest.fixture(autouse=True)
+def _library(folder: Path) -> None:
     (folder / "library.py").write_text(APP)
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["appkit", *arguments])
-        with pytest.raises(SystemExit) as stopped:
-            main()
-        output = capsys.readouterr()
-        return int(stopped.value.code or 0), output.out, output.err
-
-    return run
 
 
 def test_routes_are_listed_with_their_whole_paths(appkit: Appkit) -> None:
@@ -98,6 +86,20 @@ def test_settings_are_shown_without_their_secrets(appkit: Appkit, monkeypatch: p
 def test_plugins_are_listed(appkit: Appkit) -> None:
     found = json.loads(appkit("plugins", "--json")[1])
     assert {"name": "Commands", "state": "loaded", "reason": None} in found
+
+
+def test_plugin_that_fails_is_listed_with_the_reason(appkit: Appkit, folder: Path) -> None:
+    """Whether it can't be imported, or fails when the app is put together."""
+    (folder / "fern.py").write_text("from appkit import hookimpl\n\n@hookimpl\ndef register_routers(): 1 / 0\n")
+    info = folder / "fern-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: fern\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[appkit]\nfern = fern\nmoss = fern_without_moss\n")
+    found = {plugin["name"]: plugin for plugin in json.loads(appkit("plugins", "--json")[1])}
+    assert found["fern"] == {"name": "fern", "state": "failed", "reason": "ZeroDivisionError: division by zero"}
+    assert found["moss"]["reason"] == "ModuleNotFoundError: No module named 'fern_without_moss'"
+    assert found["Commands"]["state"] == "loaded"
+    assert "ZeroDivisionError" in appkit("plugins")[1]
 
 
 def test_openapi_is_written_without_a_server(appkit: Appkit, folder: Path) -> None:

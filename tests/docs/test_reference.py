@@ -11,6 +11,7 @@ from typer.main import get_command
 import appkit
 from appkit.api.problems import PAGES
 from appkit.cli import create_cli
+from appkit.cli.check import BuiltInChecks, page_of
 from appkit.core.environment import variables
 from appkit.core.settings import Settings
 from appkit.exceptions import APIException
@@ -72,6 +73,13 @@ def test_reference_lists_every_rule_of_the_lint(reference):
     for code, sentences in RULES.items():
         assert f"## {code} {{ #{code.lower()} }}" in text
         assert all(sentence in text for sentence in sentences)
+
+
+def test_reference_lists_every_check_where_findings_point(reference):
+    text = reference("checks")
+    for check in BuiltInChecks().register_checks():
+        assert f"### {check.code} {{ #{check.code.lower()} }}\n\n{check.problem}\n\n{check.fix}\n" in text
+        assert (page_of(check) or "").endswith(f"/reference/checks/#{check.code.lower()}")
 
 
 def test_reference_lists_every_command(reference):

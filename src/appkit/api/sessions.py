@@ -22,14 +22,19 @@ def check_sessions(app: FastAPI) -> None:
     Raises:
         AppKitError: When a route would commit too late; it names the route.
     """
+    for route in late_commits(app):
+        raise AppKitError(
+            f"{route} would commit after its answer is sent, when it is too late to say that it "
+            'failed. Use `DbSession`, or Depends(get_session, scope="function").'
+        )
+
+
+def late_commits(app: FastAPI) -> Iterator[str]:
+    """The routes whose sessions commit after the response, by their methods and paths."""
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
         if dependant is not None and any(_commits_late(each, app) for each in _walk(dependant)):
-            methods = ", ".join(sorted(route.methods or {"WEBSOCKET"}))
-            raise AppKitError(
-                f"{methods} {route.path} would commit after its answer is sent, when it is too late to say that it "
-                'failed. Use `DbSession`, or Depends(get_session, scope="function").'
-            )
+            yield f"{', '.join(sorted(route.methods or {'WEBSOCKET'}))} {route.path}"
 
 
 def _walk(dependant: Dependant) -> Iterator[Dependant]:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from appkit.__about__ import __version__
-from appkit.cli import database, inspection, server, users
+from appkit.cli import check, database, inspection, server, users
 from appkit.cli.output import fail
 from appkit.exceptions import APIException, AppKitError
 
@@ -37,6 +37,7 @@ def create_cli() -> typer.Typer:
     _add(
         cli,
         "Inspect",
+        check.check,
         inspection.routes,
         inspection.errors,
         inspection.settings,

@@ -61,11 +61,15 @@ def settings(target: Target = None, *, as_json: AsJson = False) -> None:
 
 
 def plugins(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List the plugins that take part, and those that failed to load."""
-    manager = find_kit(target).kit.plugins
-    rows = [{"name": name, "state": "loaded", "reason": None} for name in manager.names()]
-    rows += [{"name": name, "state": "failed", "reason": str(exc)} for name, exc in manager.failed.items()]
-    show(rows, as_json=as_json)
+    """List the plugins, and what is wrong with those that fail while the app is put together."""
+    kit = find_kit(target).kit
+    _ = kit.app, kit.broker
+    failed = {name: f"{type(exc).__name__}: {exc}" for name, exc in kit.plugins.failed.items()}
+    names = dict.fromkeys([*kit.plugins.names(), *failed])
+    rows = [
+        {"name": name, "state": "failed" if name in failed else "loaded", "reason": failed.get(name)} for name in names
+    ]
+    show(rows, as_json=as_json, red=lambda row: row["state"] == "failed")
 
 
 def openapi(

@@ -1,7 +1,7 @@
 """How commands speak: tables for people, JSON for programs, and one sentence for what went wrong."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -27,15 +27,17 @@ KitOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def show(rows: Sequence[Mapping[str, Any]], *, as_json: bool) -> None:
-    """Print rows as JSON, or as columns under their names."""
+def show(
+    rows: Sequence[Mapping[str, Any]], *, as_json: bool, red: Callable[[Mapping[str, Any]], bool] = lambda _: False
+) -> None:
+    """Print rows as JSON, or as columns under their names, those that are bad news in red."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2, default=str))
     elif rows:
         cells = [[key.upper() for key in rows[0]], *([_text(value) for value in row.values()] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-        for line in cells:
-            typer.echo(_line(line, widths))
+        for line, row in zip(cells, [{}, *rows], strict=True):
+            typer.secho(_line(line, widths), fg="red" if row and red(row) else None)
 
 
 def fail(message: str, *, code: int = 1) -> "typer.Exit":

@@ -1,0 +1,1 @@
+"""What `appkit check` looks for."""

@@ -1,0 +1,74 @@
+"""Checks of the tables and their migrations."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Column, Table, UniqueConstraint
+
+from appkit.plugins.hookspecs import Check
+from appkit.repository.migrations import Migrations
+
+if TYPE_CHECKING:
+    from appkit.kit import AppKit
+
+
+def find_unindexed_foreign_keys(kit: "AppKit") -> Iterator[str]:
+    """Foreign keys whose columns begin no index."""
+    for table in kit.database.metadata.sorted_tables:
+        indexes = list(_indexes(table))
+        for key in table.foreign_key_constraints:
+            columns = set(key.columns)
+            if not any(set(index[: len(columns)]) == columns for index in indexes):
+                yield f"{table.name}.{', '.join(column.name for column in key.columns)}"
+
+
+async def find_differences(kit: "AppKit") -> list[str]:
+    """How the models differ from the migrations, in an app that has some."""
+    migrations = _migrations(kit)
+    return await migrations.check() if migrations.scripts() else []
+
+
+async def find_what_is_not_applied(kit: "AppKit") -> list[str]:
+    """Why the database would not be at head when the app starts in production."""
+    migrations = _migrations(kit)
+    if not migrations.scripts():
+        return [f"there are none in {migrations.directory}"]
+    if kit.settings.database.migrate == "upgrade" or not await migrations.pending():
+        return []
+    return [f"DATABASE_MIGRATE is {kit.settings.database.migrate}, and the database is behind"]
+
+
+def _indexes(table: Table) -> Iterator[Sequence[Column[object]]]:
+    yield list(table.primary_key.columns)
+    for index in table.indexes:
+        yield list(index.columns)
+    for constraint in table.constraints:
+        if isinstance(constraint, UniqueConstraint):
+            yield list(constraint.columns)
+
+
+def _migrations(kit: "AppKit") -> Migrations:
+    return Migrations(kit.database, kit.settings.database.migrations)
+
+
+CHECKS = [
+    Check(
+        "AKC005",
+        "A foreign key has no index, so whoever deletes the row it points to looks through the whole table.",
+        "Write `mapped_column(ForeignKey(…), index=True)`, and a migration.",
+        find_unindexed_foreign_keys,
+    ),
+    Check(
+        "AKC006",
+        "The models are not what the migrations make.",
+        'Write the migration: `appkit db revision -m "What changed"`.',
+        find_differences,
+    ),
+    Check(
+        "AKC107",
+        "The database would lack migrations.",
+        'Write the first ones with `appkit db revision -m "First tables"`, and apply them with `appkit db upgrade`.',
+        find_what_is_not_applied,
+        deploy=True,
+    ),
+]
