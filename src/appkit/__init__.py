@@ -76,7 +76,8 @@ if TYPE_CHECKING:
     from appkit.service.users import UserService as UserService
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
-    from appkit.tasks.router import TaskRouter as TaskRouter, enqueue as enqueue
+    from appkit.tasks.handle import TaskFailedError as TaskFailedError, TaskHandle as TaskHandle
+    from appkit.tasks.router import TaskRouter as TaskRouter, enqueue as enqueue, enqueue_many as enqueue_many
 else:
     # Only where no type checker looks: a `__getattr__` in sight would let it accept any name.
     _HOMES = {
@@ -117,7 +118,8 @@ else:
         "service.users": "UserService",
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",
-        "tasks.router": "TaskRouter enqueue",
+        "tasks.handle": "TaskFailedError TaskHandle",
+        "tasks.router": "TaskRouter enqueue enqueue_many",
     }
     _MODULES = {name: f"appkit.{module}" for module, names in _HOMES.items() for name in names.split()}
     __all__ = sorted([*_MODULES, "__version__"], key=str.casefold)  # noqa: PLE0605 - it is a list

@@ -70,6 +70,7 @@ class AppKit:
         self._relay: Relay | None = None
         self.task = self._own_tasks.task
         self.on = self._own_tasks.on
+        self.cron = self._own_tasks.cron
 
     # What it is made of
 

@@ -12,10 +12,10 @@ from appkit.core.context import request_id
 from appkit.core.settings import TasksSettings
 from appkit.domain.events import Event
 from appkit.exceptions import AppKitError
-from appkit.repository.base import Base
+from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
-from appkit.repository.outbox import OutboxTask, TaskPolicy, add_task
-from appkit.repository.queue import TaskQueue, clock
+from appkit.repository.outbox import OutboxTask, TaskPolicy, add_task, clock
+from appkit.repository.queue import TaskQueue
 
 POLICY = TaskPolicy(name="jobs:work")
 NAMES = [POLICY.name]
@@ -162,9 +162,9 @@ async def test_only_the_latest_claim_may_change_the_row(database: Database, queu
     assert not await hasty.finish(stale)
     assert not await hasty.fail(stale, "late", retry_in=None)
     assert not await hasty.report(stale, {"percent": 1})
-    assert await hasty.renew([stale]) == set()
+    assert await hasty.renew([stale]) == {}
     assert not await queue.finish(stale)  # Nor the same process on behalf of its earlier attempt.
-    assert await queue.renew([task]) == {task.key}
+    assert await queue.renew([task]) == {task.key: False}
     assert await queue.finish(task)
     assert not await queue.finish(task)
 
@@ -238,9 +238,9 @@ async def test_clock_is_the_database_s(database: Database) -> None:
 
 async def test_looking_for_work_reads_none_of_what_is_done(database: Database, queue: TaskQueue) -> None:
     """However much has piled up, each question that is asked every second has an index."""
-    await add(database, 300)
+    await add(database, 300, TaskPolicy(name=POLICY.name, ordering_key="one", expires_at=utcnow() + timedelta(days=1)))
     async with database.session() as session:
-        await session.execute(text("UPDATE appkit_outbox SET state = 'done' WHERE id > 5"))
+        await session.execute(text("UPDATE appkit_outbox SET state = 'done', keep_until = '2999-01-01' WHERE id > 5"))
         if not database.sqlite:
             await session.execute(text("ANALYZE appkit_outbox"))
     asked: list[tuple[str, Any]] = []
@@ -251,6 +251,7 @@ async def test_looking_for_work_reads_none_of_what_is_done(database: Database, q
     )
     await queue.claim(NAMES, limit=10)
     await queue.tick([])
+    await queue.clean()
 
     plans = []
     async with database.engine.connect() as connection:
@@ -258,6 +259,7 @@ async def test_looking_for_work_reads_none_of_what_is_done(database: Database, q
             explain = "EXPLAIN QUERY PLAN " if database.sqlite else "EXPLAIN "
             plan = await connection.exec_driver_sql(explain + statement, parameters)
             plans.append(" ".join(str(row) for row in plan))
-    assert len(plans) == 4
-    for found, index in zip(plans, ["pending", "scheduled", "leased", "leased"], strict=True):
+    indexes = ["pending", "scheduled", "leased", "expiring", "leased", "ended"]
+    assert "ix_appkit_outbox_ordered" in plans[0]
+    for found, index in zip(plans, indexes, strict=True):
         assert f"ix_appkit_outbox_{index}" in found

@@ -64,7 +64,8 @@ class App:
 
     async def create_tables(self) -> None:
         async with self.database.engine.begin() as connection:
-            await connection.run_sync(Base.metadata.tables["appkit_outbox"].create)
+            for table in ("appkit_outbox", "appkit_schedule"):
+                await connection.run_sync(Base.metadata.tables[table].create)
             await connection.run_sync(EFFECTS.create)
 
     async def rows(self) -> list[OutboxTask]:
@@ -85,7 +86,7 @@ class App:
 
     async def settled(self, timeout: float = 15.0) -> list[OutboxTask]:
         """The rows, once each is done or dead."""
-        return await self.until(lambda rows: all(row.state in {"done", "dead"} for row in rows), timeout)
+        return await self.until(lambda rows: all(row.state in {"done", "dead", "cancelled"} for row in rows), timeout)
 
     @staticmethod
     async def effect(db: AsyncSession, name: str) -> None:

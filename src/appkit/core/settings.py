@@ -134,6 +134,8 @@ class TasksSettings(SettingsGroup):
     """`db://` is the app's own database; `redis://…` tells workers of its rows at once."""
     embedded: bool = True
     """Whether the app's own process runs tasks; without it, `appkit worker` does."""
+    queues: tuple[str, ...] = ()
+    """JSON list of the queues whose tasks this process runs; unset, it runs those of every queue."""
     concurrency: int = Field(default=10, ge=1)
     """Tasks that one process runs at once."""
     lease: PositiveSeconds = 60.0
@@ -143,7 +145,16 @@ class TasksSettings(SettingsGroup):
     max_attempts: int = Field(default=5, ge=1)
     """Times a task is tried, crashes included, before it is dead."""
     retry_delay: float = Field(default=5.0, ge=0)
-    """Seconds before a failed task is tried again."""
+    """Seconds before a failed task is tried again; they double with each attempt, and vary by a quarter."""
+    retry_max_delay: PositiveSeconds = 3600.0
+    """Seconds that a failed task waits at the most."""
+    keep_done: float = Field(default=86400.0, ge=0)
+    """Seconds that a task which is done is kept, with its result."""
+    keep_dead: float = Field(default=14 * 86400.0, ge=0)
+    """Seconds that a task which is dead or was cancelled is kept."""
+    notify: Literal["auto", "on", "off"] = "auto"
+    """Whether a commit tells workers elsewhere of its tasks, by PostgreSQL's NOTIFY, which costs it a fifth of its
+    speed. `auto` does where this process runs no tasks itself. Without it they look once a `TASKS_POLL_INTERVAL`."""
     shutdown_grace: float = Field(default=20.0, ge=0)
     """Seconds that running tasks have to finish when the process stops."""
 

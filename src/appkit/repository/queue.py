@@ -6,23 +6,38 @@ Apart from `outbox`, because whoever writes a task needs none of this.
 import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import datetime
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, case, func, literal_column, null, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    case,
+    delete,
+    func,
+    literal,
+    literal_column,
+    null,
+    or_,
+    select,
+    text,
+    tuple_,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.ext.compiler import compiles
-from sqlalchemy.sql.compiler import SQLCompiler
-from sqlalchemy.sql.functions import FunctionElement
 
 from appkit.core.settings import TasksSettings
-from appkit.repository.base import Base, UTCDateTime
+from appkit.repository.base import Base
 from appkit.repository.database import Database
-from appkit.repository.outbox import OutboxTask, TaskState
+from appkit.repository.outbox import OPEN, OutboxTask, TaskState, clock
+
+CLEANUP: Final = 1000
+"""Rows that are deleted at once at the most, so that nobody waits long for them."""
 
 _rows: Final[Table] = Base.metadata.tables[OutboxTask.__tablename__]
 _UNLEASED: Final = {"lease_owner": null(), "leased_until": null()}
+_ALIVE: Final = or_(_rows.c.expires_at.is_(None), _rows.c.expires_at > clock(0))
 
 
 class ClaimedTask(NamedTuple):
@@ -32,6 +47,7 @@ class ClaimedTask(NamedTuple):
     attempts: int
     task_id: str
     task_name: str
+    priority: int
     payload: dict[str, Any]
     max_attempts: int | None
 
@@ -41,12 +57,27 @@ class ClaimedTask(NamedTuple):
         return self.id, self.attempts
 
 
+class Finished(NamedTuple):
+    """A task that has been done, and what it returned, as JSON has it."""
+
+    task: ClaimedTask
+    result: Any = None
+
+
+class Rescued(NamedTuple):
+    """A task whose process died or stopped answering, and what has become of it."""
+
+    task_name: str
+    task_id: str
+    state: str
+
+
 class TaskQueue:
     """What workers do with tasks. A change is made only by whoever claimed the task last: attempts are the fence.
 
     Args:
         database: Where the rows are.
-        settings: How long a lease is, and how often a task is tried.
+        settings: How long a lease is, how often a task is tried, and how long it is kept.
         owner: What rows say about who has them; unless given, a name that no process had before.
     """
 
@@ -56,36 +87,26 @@ class TaskQueue:
         self.owner = owner or f"{socket.gethostname()[:32]}:{os.getpid()}:{token_hex(4)}"
 
     async def claim(self, names: Collection[str], *, limit: int = 1, task_id: str | None = None) -> list[ClaimedTask]:
-        """Take the oldest tasks that may run, or the one with this id; from now on it counts as an attempt."""
-        if task_id is None:
-            ready = _oldest_pending(names, limit)
-        else:
-            ready = select(_rows.c.id).where(
-                _rows.c.task_id == task_id,
-                _in(TaskState.PENDING) | _in(TaskState.PUBLISHED),
-                _rows.c.task_name.in_(names),
-            )
-            ready = ready.with_for_update()  # Wait for whoever published it, and may not have committed that yet.
-        statement = (
-            update(_rows)
-            .where(_rows.c.id.in_(ready))
-            .values(
-                state=TaskState.RUNNING,
-                attempts=_rows.c.attempts + 1,
-                lease_owner=self.owner,
-                leased_until=clock(self._settings.lease),
-                started_at=clock(0),
-            )
-            .returning(*(_rows.c[field] for field in ClaimedTask._fields))
-        )
+        """Take the first tasks that may run, or the one with this id; from now on it counts as an attempt."""
         async with self._database.session() as session:
-            claimed = [ClaimedTask(*row) for row in await session.execute(statement)]
-        return sorted(claimed, key=lambda task: task.id)
+            return await self._claim(session, names, limit, task_id)
+
+    async def exchange(
+        self, done: Sequence[Finished], names: Collection[str], *, limit: int
+    ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
+        """Write what has been done and take what may run next, in one transaction.
+
+        Returns:
+            The keys of those that were ours to finish, and the tasks that were taken.
+        """
+        async with self._database.session() as session:
+            finished = await self._finish(session, done) if done else set()
+            return finished, await self._claim(session, names, limit) if limit > 0 else []
 
     async def publish(
         self, names: Collection[str], limit: int, send: Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
     ) -> int:
-        """Hand the oldest tasks that may run to an external broker; one that nobody claims is handed over again.
+        """Hand the first tasks that may run to an external broker; one that nobody claims is handed over again.
 
         Args:
             names: The tasks that this process knows.
@@ -94,68 +115,88 @@ class TaskQueue:
         """
         statement = (
             update(_rows)
-            .where(_rows.c.id.in_(_oldest_pending(names, limit)))
+            .where(_rows.c.id.in_(self._ready(names, limit)))
             .values(state=TaskState.PUBLISHED, leased_until=clock(self._settings.lease))
-            .returning(_rows.c.id, _rows.c.task_id, _rows.c.task_name)
+            .returning(_rows.c.priority, _rows.c.id, _rows.c.task_id, _rows.c.task_name)
         )
         async with self._database.session() as session:
-            published = sorted(await session.execute(statement))
+            published = sorted(await session.execute(statement), key=lambda row: (-row.priority, row.id))
             if published:
-                await send([(task_id, name) for _, task_id, name in published])
+                await send([(row.task_id, row.task_name) for row in published])
         return len(published)
 
-    async def tick(self, running: Collection[int]) -> list[tuple[str, str, str]]:
-        """Make those tasks pending whose time has come, and those that nobody has any more.
+    async def tick(self, running: Collection[int]) -> list[Rescued]:
+        """Make those tasks pending whose time has come, and those that nobody has any more; expired ones are dead.
 
         Args:
             running: Ids of rows that this process is at work on, however late it is with their leases.
-
-        Returns:
-            Name, id and new state of each task whose process died or stopped answering.
         """
-        expired = _rows.c.leased_until < clock(0)
-        spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
+        late = _rows.c.leased_until < clock(0)
         due = _in(TaskState.SCHEDULED) & (_rows.c.run_at <= clock(0))
-        overlooked = _in(TaskState.PUBLISHED) & expired
-        rescue = (
-            update(_rows)
-            .where(_in(TaskState.RUNNING), expired, _rows.c.id.not_in(running))
-            .values(
-                state=case((spent, TaskState.DEAD), else_=TaskState.PENDING),
-                finished_at=case((spent, clock(0)), else_=null()),
-                last_error="The process that ran it died, or stopped answering.",
-                **_UNLEASED,
-            )
-            .returning(_rows.c.task_name, _rows.c.task_id, _rows.c.state)
-        )
+        overlooked = _in(TaskState.PUBLISHED) & late
+        expired = _rows.c.expires_at.is_not(None) & text(OPEN) & (_rows.c.expires_at <= clock(0))
         async with self._database.session() as session:
             for rows in (due, overlooked):
                 await session.execute(update(_rows).where(rows).values(state=TaskState.PENDING, leased_until=null()))
-            return list(await session.execute(rescue))
+            error = {"last_error": "Nobody had time for it before it expired.", "error_code": "TASK_EXPIRED"}
+            await session.execute(
+                update(_rows)
+                .where(expired, _rows.c.state != TaskState.RUNNING)
+                .values(error | self._ended(TaskState.DEAD))
+            )
+            rescued = await session.execute(self._rescue(late & _rows.c.id.not_in(running)))
+            return [Rescued(*row) for row in rescued]
 
-    async def renew(self, tasks: Collection[ClaimedTask]) -> set[tuple[int, int]]:
-        """Hold these tasks for another lease; returns the keys of those that are ours still."""
+    async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
+        """Hold these tasks for another lease; returns the keys of those that are ours still, and who is called off."""
         statement = (
             update(_rows)
-            .where(tuple_(_rows.c.id, _rows.c.attempts).in_([task.key for task in tasks]), self._ours)
+            .where(_one_of(tasks), self._ours)
             .values(leased_until=clock(self._settings.lease))
-            .returning(_rows.c.id, _rows.c.attempts)
+            .returning(_rows.c.id, _rows.c.attempts, _rows.c.cancel_requested)
         )
         async with self._database.session() as session:
-            return set(await session.execute(statement))
+            return {(row.id, row.attempts): row.cancel_requested for row in await session.execute(statement)}
 
-    async def finish(self, task: ClaimedTask, session: AsyncSession | None = None) -> bool:
+    async def finish(self, task: ClaimedTask, session: AsyncSession | None = None, *, result: Any = None) -> bool:
         """Write that it is done, in this transaction or one of its own; False when somebody else has it by now."""
-        values = {"state": TaskState.DONE, "finished_at": clock(0), "last_error": null(), **_UNLEASED}
-        return await self._change(task, values, session)
+        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
+        return await self._change(task, {"result": result, **values}, session)
 
-    async def fail(self, task: ClaimedTask, error: str, *, retry_in: float | None) -> bool:
-        """Write what went wrong, and when to try again; None means never. False when somebody else has it by now."""
-        if retry_in is None:
-            outcome: dict[str, Any] = {"state": TaskState.DEAD, "finished_at": clock(0)}
-        else:
-            outcome = {"state": TaskState.SCHEDULED, "run_at": clock(retry_in)}
-        return await self._change(task, {"last_error": error, **outcome, **_UNLEASED})
+    async def fail(
+        self, task: ClaimedTask, error: str, *, retry_in: float | None, code: str | None = None, counts: bool = True
+    ) -> bool:
+        """Write what went wrong, and when to try again. False when somebody else has it by now.
+
+        Args:
+            task: Whose attempt it was.
+            error: What went wrong.
+            retry_in: Seconds until the next attempt; None means never.
+            code: What programs know the error by.
+            counts: Whether this has been an attempt.
+        """
+        again = self._ended(TaskState.DEAD) if retry_in is None else self._unless_called_off(_again(retry_in))
+        outcome = {"last_error": error, "error_code": code, **again}
+        if not counts:
+            outcome["attempts"] = _rows.c.attempts - 1
+        return await self._change(task, outcome)
+
+    async def drop(self, task: ClaimedTask, reason: str, code: str) -> bool:
+        """Write that it was called off while it ran. False when somebody else has it by now."""
+        values = {"last_error": reason, "error_code": code, **self._ended(TaskState.CANCELLED)}
+        return await self._change(task, values)
+
+    async def cancel(self, task_id: str) -> bool:
+        """Call a task off: it never starts or, if it runs, is told to stop. False when it has ended or isn't there."""
+        this = _rows.c.task_id == task_id
+        waits = text(OPEN) & (_rows.c.state != TaskState.RUNNING)
+        drop = update(_rows).where(this, waits).values(self._ended(TaskState.CANCELLED))
+        ask = update(_rows).where(this, _in(TaskState.RUNNING)).values(cancel_requested=True)
+        async with self._database.session() as session:
+            for statement in (drop, ask):
+                if (await session.execute(statement.returning(_rows.c.id))).first() is not None:
+                    return True
+            return False
 
     async def report(self, task: ClaimedTask, progress: Mapping[str, Any]) -> bool:
         """Write how far it has come; False when somebody else has it by now."""
@@ -163,16 +204,24 @@ class TaskQueue:
 
     async def release(self) -> None:
         """Give back whatever this process has, as if it had never been claimed."""
-        values = {"state": TaskState.PENDING, "attempts": _rows.c.attempts - 1, **_UNLEASED}
+        values = self._unless_called_off(_again(0)) | {"attempts": _rows.c.attempts - 1}
         async with self._database.session() as session:
             await session.execute(update(_rows).where(self._ours).values(values))
 
-    async def requeue(self, task_id: str) -> bool:
-        """Make a running task pending again; False when none with this id runs."""
+    async def requeue(self, task_id: str, delay: float = 0) -> bool:
+        """Make a running task pending again, or later; False when none with this id runs."""
         running = (_rows.c.task_id == task_id) & _in(TaskState.RUNNING)
-        statement = update(_rows).where(running).values(state=TaskState.PENDING, **_UNLEASED)
+        statement = update(_rows).where(running).values(self._unless_called_off(_again(delay)))
         async with self._database.session() as session:
             return (await session.execute(statement.returning(_rows.c.id))).first() is not None
+
+    async def clean(self) -> int:
+        """Delete tasks that have ended and been kept for long enough, some of them; returns how many."""
+        ended = _in(TaskState.DONE) | _in(TaskState.DEAD) | _in(TaskState.CANCELLED)
+        old = select(_rows.c.id).where(ended, _rows.c.keep_until < clock(0)).limit(CLEANUP)
+        async with self._database.session() as session:
+            deleted = await session.execute(delete(_rows).where(_rows.c.id.in_(old)).returning(_rows.c.id))
+            return len(deleted.all())
 
     async def unknown(self, names: Collection[str]) -> dict[str, int]:
         """How many tasks wait for a process that knows them, by name."""
@@ -184,12 +233,92 @@ class TaskQueue:
     def _ours(self) -> ColumnElement[bool]:
         return (_rows.c.lease_owner == self.owner) & _in(TaskState.RUNNING)
 
+    def _ready(self, names: Collection[str], limit: int) -> Select[int]:
+        """The ids of the first tasks that may run and that no other process is about to take."""
+        earlier = _rows.alias("earlier")
+        blocked = (
+            select(earlier.c.id)
+            .where(earlier.c.ordering_key == _rows.c.ordering_key, earlier.c.id < _rows.c.id)
+            .where(text(f"earlier.{OPEN}"))
+        )
+        ready = select(_rows.c.id).where(_in(TaskState.PENDING), _rows.c.task_name.in_(names), _ALIVE)
+        ready = ready.where(or_(_rows.c.ordering_key.is_(None), ~blocked.exists()))
+        if self._settings.queues:
+            ready = ready.where(_rows.c.queue.in_(self._settings.queues))
+        first = ready.order_by(_rows.c.priority.desc(), _rows.c.id).limit(limit)
+        # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
+        return select(first.with_for_update(of=_rows, skip_locked=True).cte("first").c.id)
+
+    async def _claim(
+        self, session: AsyncSession, names: Collection[str], limit: int, task_id: str | None = None
+    ) -> list[ClaimedTask]:
+        ready = self._ready(names, limit)
+        if task_id is not None:
+            this = (_rows.c.task_id == task_id) & (_in(TaskState.PENDING) | _in(TaskState.PUBLISHED))
+            # Wait for whoever published it, and may not have committed that yet.
+            ready = select(_rows.c.id).where(this, _rows.c.task_name.in_(names), _ALIVE).with_for_update()
+        until_start = _rows.c.unique_scope == "until_start"
+        statement = (
+            update(_rows)
+            .where(_rows.c.id.in_(ready))
+            .values(
+                state=TaskState.RUNNING,
+                attempts=_rows.c.attempts + 1,
+                lease_owner=self.owner,
+                leased_until=clock(self._settings.lease),
+                started_at=clock(0),
+                unique_key=case((until_start, null()), else_=_rows.c.unique_key),
+            )
+            .returning(*(_rows.c[field] for field in ClaimedTask._fields))
+        )
+        claimed = [ClaimedTask(*row) for row in await session.execute(statement)]
+        return sorted(claimed, key=lambda task: (-task.priority, task.id))
+
+    def _rescue(self, lost: ColumnElement[bool]) -> Any:
+        spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
+        values = _either(spent, self._ended(TaskState.DEAD), _again(0))
+        error = {"last_error": "The process that ran it died, or stopped answering.", "error_code": "TASK_LOST"}
+        return (
+            update(_rows)
+            .where(_in(TaskState.RUNNING), lost)
+            .values(self._unless_called_off(values) | error)
+            .returning(_rows.c.task_name, _rows.c.task_id, _rows.c.state)
+        )
+
+    def _unless_called_off(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """These changes, or, of a task that somebody called off meanwhile, its end."""
+        return _either(_rows.c.cancel_requested, self._ended(TaskState.CANCELLED), values)
+
+    def _ended(self, state: TaskState) -> dict[str, Any]:
+        """What is written whenever a task ends."""
+        kept = self._settings.keep_done if state == TaskState.DONE else self._settings.keep_dead
+        return {
+            "state": state,
+            "finished_at": clock(0),
+            "keep_until": clock(kept),
+            "unique_key": case((_rows.c.unique_scope == "retained", _rows.c.unique_key), else_=null()),
+            **_UNLEASED,
+        }
+
+    async def _finish(self, session: AsyncSession, done: Sequence[Finished]) -> set[tuple[int, int]]:
+        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
+        results = {each.task.id: each.result for each in done if each.result is not None}
+        if results:
+            results_json = _rows.c.result.type
+            values["result"] = case(
+                *((_rows.c.id == row, literal(result, results_json)) for row, result in results.items()), else_=null()
+            )
+        statement = update(_rows).where(_one_of([each.task for each in done]), self._ours).values(values)
+        finished = await session.execute(statement.returning(_rows.c.id, _rows.c.attempts))
+        return {(row.id, row.attempts) for row in finished}
+
     async def _change(self, task: ClaimedTask, values: Mapping[str, Any], session: AsyncSession | None = None) -> bool:
         if session is None:
             async with self._database.session() as own:
                 return await self._change(task, values, own)
-        fence = (_rows.c.id == task.id) & (_rows.c.attempts == task.attempts) & self._ours
-        changed = await session.execute(update(_rows).where(fence).values(values).returning(_rows.c.id))
+        changed = await session.execute(
+            update(_rows).where(_one_of([task]), self._ours).values(values).returning(_rows.c.id)
+        )
         return changed.first() is not None
 
 
@@ -198,27 +327,22 @@ def _in(state: TaskState) -> ColumnElement[bool]:
     return _rows.c.state == literal_column(f"'{state}'")
 
 
-def _oldest_pending(names: Collection[str], limit: int) -> Select[int]:
-    """The ids of the oldest tasks that may run and that no other process is about to take."""
-    pending = select(_rows.c.id).where(_in(TaskState.PENDING), _rows.c.task_name.in_(names))
-    oldest = pending.order_by(_rows.c.id).limit(limit).with_for_update(skip_locked=True)
-    # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
-    return select(oldest.cte("oldest").c.id)
+def _again(delay: float) -> dict[str, Any]:
+    """What is written of a task that is to run again."""
+    state = TaskState.SCHEDULED if delay > 0 else TaskState.PENDING
+    return {"state": state, "run_at": clock(delay), **_UNLEASED}
 
 
-class clock(FunctionElement[datetime]):  # noqa: N801 - reads as SQL's own functions do
-    """The database's time, some seconds from now: the only clock that processes on several machines agree on."""
+def _either(condition: ColumnElement[bool], these: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The first changes where the condition holds, and the others where it doesn't."""
+    pairs = {name: (these.get(name, _rows.c[name]), others.get(name, _rows.c[name])) for name in {**these, **others}}
+    return {
+        name: one
+        if one is other
+        else case((condition, one), else_=other)  # Of two NULLs, nobody knows the type.
+        for name, (one, other) in pairs.items()
+    }
 
-    type = UTCDateTime()
-    inherit_cache = True
 
-
-@compiles(clock)
-def _clock(element: clock, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
-
-
-@compiles(clock, "sqlite")
-def _sqlite_clock(element: clock, compiler: SQLCompiler, **options: Any) -> str:
-    seconds = compiler.process(element.clauses, **options)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"
+def _one_of(tasks: Collection[ClaimedTask]) -> ColumnElement[bool]:
+    return tuple_(_rows.c.id, _rows.c.attempts).in_([task.key for task in tasks])

@@ -6,7 +6,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage, TaskiqMessage
@@ -15,14 +15,17 @@ from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
 from appkit.repository.base import Base, uuid7
 from appkit.repository.database import Database
-from appkit.repository.outbox import OutboxTask, task_row
-from appkit.repository.queue import TaskQueue
+from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy, task_row
+from appkit.repository.queue import CLEANUP, TaskQueue
 from appkit.tasks.arguments import Arguments, InvalidArguments
 from appkit.tasks.lease import Lease, Leases
 from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
 from appkit.tasks.router import Task, TaskRouter
+from appkit.tasks.schedule import Schedules
 
 T = TypeVar("T")
+
+_LABELS: Final = {"delay", "max_attempts", "priority", "queue"}
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class OutboxBroker(AsyncBroker):
         self.database = database or Database(settings.database)
         self.queue = TaskQueue(self.database, settings.tasks)
         self.leases = Leases(self)
+        self.schedules = Schedules(self.database)
         self.concurrency = 1
         """Tasks to have at most; Taskiq's own receiver asks for one after the other."""
         self.healthy = False
@@ -52,7 +56,7 @@ class OutboxBroker(AsyncBroker):
         self._arguments: dict[str, Arguments] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
-        self._next_tick = self._next_report = 0.0
+        self._next_tick = self._next_slot = self._next_clean = self._next_report = 0.0
 
     def add_task(self, task: Task[..., Any]) -> None:
         """Make a router's task known.
@@ -83,10 +87,11 @@ class OutboxBroker(AsyncBroker):
         self._woken = asyncio.Event()
         self.queue = TaskQueue(self.database, self.settings.tasks)
         self.leases = Leases(self)
-        self._next_tick = self._next_report = 0.0
+        self._next_tick = self._next_slot = self._next_clean = self._next_report = 0.0
         if self._owns_database:
             async with self.database.engine.begin() as connection:
-                await connection.run_sync(Base.metadata.tables[OutboxTask.__tablename__].create, checkfirst=True)
+                for row in (OutboxTask, ScheduledTask):
+                    await connection.run_sync(Base.metadata.tables[row.__tablename__].create, checkfirst=True)
         if self.database.context is not None:
             self.database.context.wake = self.wake
         await super().startup()
@@ -101,11 +106,15 @@ class OutboxBroker(AsyncBroker):
             await self.database.dispose()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Write a row in a transaction of its own; a task that runs is made pending again, as retries ask for."""
-        if not await self.queue.requeue(message.task_id):
+        """Write a row in a transaction of its own; a task that runs is made pending again, as retries ask for.
+
+        The labels `delay` (seconds), `queue`, `priority` and `max_attempts` are heeded.
+        """
+        if not await self.queue.requeue(message.task_id, float(message.labels.get("delay", 0))):
             task = self.formatter.loads(message.message)
             task.parse_labels()
-            row = task_row(task.task_name, task.args, task.kwargs, task.labels, task_id=task.task_id)
+            policy = TaskPolicy(name=task.task_name, **{key: task.labels[key] for key in _LABELS & task.labels.keys()})
+            row = task_row(policy, task.args, task.kwargs, task.labels, task_id=task.task_id)
             async with self.database.session() as session:
                 session.add(row)
         self.wake()
@@ -142,15 +151,21 @@ class OutboxBroker(AsyncBroker):
             if taken:
                 return taken
             with suppress(TimeoutError):
-                async with asyncio.timeout(interval * random.uniform(0.8, 1.2)):  # noqa: S311 - so that not all ask at once
+                patience = interval * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all ask at once
+                async with asyncio.timeout(min(patience, max(0, self._next_slot - monotonic()))):
                     await self._woken.wait()
 
     async def _tick(self, interval: float) -> None:
         now = monotonic()
         if now >= self._next_tick:
-            for name, task_id, state in await self.queue.tick(self.leases.ids):
-                logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", name, task_id, state)
+            for task in await self.queue.tick(self.leases.ids):
+                logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", *task)
             self._next_tick = now + interval
+        if now >= self._next_slot:
+            self._next_slot = now + await self.schedules.run()
+        if now >= self._next_clean:
+            deleted = await self.queue.clean()
+            self._next_clean = now + (0 if deleted == CLEANUP else 60)
         if now >= self._next_report:
             for name, count in (await self.queue.unknown(self.get_all_tasks())).items():
                 logger.warning(
@@ -237,8 +252,12 @@ def register_tasks(broker: OutboxBroker, routers: Iterable[TaskRouter]) -> None:
     """Make the tasks of these routers known to a broker. A router may be given to several.
 
     Raises:
-        AppKitError: When two tasks have one name, or one has parameters that can't be read from JSON.
+        AppKitError: When two tasks have one name, one has parameters that can't be read from JSON, or one that runs at
+            certain times has parameters at all.
     """
     for router in routers:
         for task in router.tasks:
             broker.add_task(task)
+        for schedule in router.schedules:
+            broker.arguments(schedule.name).check((), {})
+            broker.schedules.add(schedule)

@@ -36,6 +36,8 @@ class Lease:
         """Taskiq's callback, once it has begun."""
         self.session: AsyncGenerator[AsyncSession, None] | None = None
         """The `TaskSession`, which Taskiq doesn't close when the teardown of another dependency fails."""
+        self.called_off = False
+        """Whether somebody wants it to stop."""
         self.closing = False
         """Whether the row is about to be closed, and it's too late to cancel."""
         self.settled = False
@@ -112,7 +114,8 @@ class Leases:
                 broker.settings.tasks,
                 broker.queue.owner,
                 held=self._tasks,
-                lost=lambda tasks: loop.call_soon_threadsafe(self._lose, tasks),
+                lost=lambda tasks: loop.call_soon_threadsafe(self._cancel, tasks),
+                called_off=lambda tasks: loop.call_soon_threadsafe(self._call_off, tasks),
             )
         leases = [Lease(broker, task) for task in await broker.queue.claim(names, limit=limit, task_id=task_id)]
         self._held |= {lease.task.key: lease for lease in leases}
@@ -170,10 +173,16 @@ class Leases:
     def _tasks(self) -> list[ClaimedTask]:
         return [lease.task for lease in self._held.copy().values()]  # Copied at a stroke: the heartbeat is a thread.
 
-    def _lose(self, tasks: Collection[ClaimedTask]) -> None:
+    def _cancel(self, tasks: Collection[ClaimedTask]) -> None:
         for task in tasks:
             if lease := self._held.get(task.key):
                 lease.cancel()
+
+    def _call_off(self, tasks: Collection[ClaimedTask]) -> None:
+        for task in tasks:
+            if lease := self._held.get(task.key):
+                lease.called_off = True
+        self._cancel(tasks)
 
     def _ended(self, lease: Lease, context: Context, runner: asyncio.Task[Any]) -> None:
         """Settle what never got to `post_execute`: a teardown failed, or a middleware, or it was cancelled."""
@@ -199,6 +208,8 @@ class Leases:
     async def _close(self, lease: Lease, error: BaseException | None) -> bool:
         if error is None or isinstance(error, NoResultError):  # Taskiq's word for "done, and nothing to keep".
             return await self._broker.queue.finish(lease.task)
+        if lease.called_off and isinstance(error, asyncio.CancelledError):
+            return await self._broker.queue.drop(lease.task, "It was called off while it ran.", "TASK_CANCELLED")
         retry_in = None if isinstance(error, InvalidArguments) else lease.retry_in
         if not await self._broker.queue.fail(lease.task, _describe(error), retry_in=retry_in):
             return False
