@@ -64,12 +64,12 @@ class OutboxTask(Base):
         *(
             Index(
                 f"ix_appkit_outbox_{name}",
-                *(text(column) for column in columns),
+                *columns,
                 postgresql_where=text(rows),
                 sqlite_where=text(rows),
             )
             for name, columns, rows in (
-                ("pending", ("priority DESC", "id"), "state = 'pending'"),
+                ("pending", ("rank", "id"), "state = 'pending'"),
                 ("scheduled", ("run_at",), "state = 'scheduled'"),
                 ("leased", ("leased_until",), "state = 'running' OR state = 'published'"),
                 ("expiring", ("expires_at",), f"expires_at IS NOT NULL AND {OPEN}"),
@@ -88,8 +88,8 @@ class OutboxTask(Base):
     task_id: Mapped[str] = mapped_column(String(255), unique=True)
     task_name: Mapped[str] = mapped_column(String(255))
     queue: Mapped[str] = mapped_column(String(64), default="default")
-    priority: Mapped[int] = mapped_column(SmallInteger, default=0)
-    """The largest goes first, among those that may run."""
+    rank: Mapped[int] = mapped_column(SmallInteger, default=0)
+    """The smallest goes first, among those that may run: the priority turned around, for indexes go upward."""
     state: Mapped[str] = mapped_column(String(16), default=TaskState.PENDING.value)
     payload: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(default=0)
@@ -118,6 +118,11 @@ class OutboxTask(Base):
     finished_at: Mapped[datetime | None]
     keep_until: Mapped[datetime | None]
     """When the row of a task that has ended is deleted."""
+
+    @property
+    def priority(self) -> int:
+        """The largest goes first, among those that may run."""
+        return -self.rank
 
     created: bool | None = None
     """Of a row with a unique key, after the flush: whether it was written, or another one is there already."""
@@ -241,7 +246,7 @@ def task_row(
         task_id=task_id or uuid7().hex,
         task_name=policy.name,
         queue=policy.queue,
-        priority=policy.priority,
+        rank=-policy.priority,
         state=TaskState.SCHEDULED if waits else TaskState.PENDING,
         payload={"v": _VERSION, **payload},
         max_attempts=policy.max_attempts,

@@ -47,7 +47,7 @@ class ClaimedTask(NamedTuple):
     attempts: int
     task_id: str
     task_name: str
-    priority: int
+    rank: int
     payload: dict[str, Any]
     max_attempts: int | None
 
@@ -117,10 +117,10 @@ class TaskQueue:
             update(_rows)
             .where(_rows.c.id.in_(self._ready(names, limit)))
             .values(state=TaskState.PUBLISHED, leased_until=clock(self._settings.lease))
-            .returning(_rows.c.priority, _rows.c.id, _rows.c.task_id, _rows.c.task_name)
+            .returning(_rows.c.rank, _rows.c.id, _rows.c.task_id, _rows.c.task_name)
         )
         async with self._database.session() as session:
-            published = sorted(await session.execute(statement), key=lambda row: (-row.priority, row.id))
+            published = sorted(await session.execute(statement), key=lambda row: (row.rank, row.id))
             if published:
                 await send([(row.task_id, row.task_name) for row in published])
         return len(published)
@@ -245,7 +245,7 @@ class TaskQueue:
         ready = ready.where(or_(_rows.c.ordering_key.is_(None), ~blocked.exists()))
         if self._settings.queues:
             ready = ready.where(_rows.c.queue.in_(self._settings.queues))
-        first = ready.order_by(_rows.c.priority.desc(), _rows.c.id).limit(limit)
+        first = ready.order_by(_rows.c.rank, _rows.c.id).limit(limit)
         # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
         return select(first.with_for_update(of=_rows, skip_locked=True).cte("first").c.id)
 
@@ -272,7 +272,7 @@ class TaskQueue:
             .returning(*(_rows.c[field] for field in ClaimedTask._fields))
         )
         claimed = [ClaimedTask(*row) for row in await session.execute(statement)]
-        return sorted(claimed, key=lambda task: (-task.priority, task.id))
+        return sorted(claimed, key=lambda task: (task.rank, task.id))
 
     def _rescue(self, lost: ColumnElement[bool]) -> Any:
         spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
@@ -337,9 +337,7 @@ def _either(condition: ColumnElement[bool], these: Mapping[str, Any], others: Ma
     """The first changes where the condition holds, and the others where it doesn't."""
     pairs = {name: (these.get(name, _rows.c[name]), others.get(name, _rows.c[name])) for name in {**these, **others}}
     return {
-        name: one
-        if one is other
-        else case((condition, one), else_=other)  # Of two NULLs, nobody knows the type.
+        name: one if one is other else case((condition, one), else_=other)  # Of two NULLs, nobody knows the type.
         for name, (one, other) in pairs.items()
     }
 
