@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         DbSession as DbSession,
         OptionalUser as OptionalUser,
         ReadSession as ReadSession,
+        SignedInPrincipal as SignedInPrincipal,
         require as require,
     )
     from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
@@ -25,6 +26,11 @@ if TYPE_CHECKING:
     from appkit.api.routes.health import health_router as health_router
     from appkit.api.routes.users import users_router as users_router
     from appkit.api.schemas import Schema as Schema
+    from appkit.api.signins import (
+        SigninAnswer as SigninAnswer,
+        complete_challenge as complete_challenge,
+        complete_signin as complete_signin,
+    )
     from appkit.core.cache import Cache as Cache
     from appkit.core.limits import Limiter as Limiter
     from appkit.core.mail import Mail as Mail
@@ -45,7 +51,12 @@ if TYPE_CHECKING:
         UnprocessableException as UnprocessableException,
     )
     from appkit.kit import AppKit as AppKit
-    from appkit.plugins.hookspecs import Check as Check, HealthCheck as HealthCheck, hookimpl as hookimpl
+    from appkit.plugins.hookspecs import (
+        Challenge as Challenge,
+        Check as Check,
+        HealthCheck as HealthCheck,
+        hookimpl as hookimpl,
+    )
     from appkit.repository.base import BaseTableModel as BaseTableModel
     from appkit.repository.cache import invalidate as invalidate
     from appkit.repository.context import AppContext as AppContext
@@ -73,6 +84,8 @@ if TYPE_CHECKING:
     from appkit.service.auth import AuthService as AuthService
     from appkit.service.base import BaseService as BaseService
     from appkit.service.crud import CRUDService as CRUDService
+    from appkit.service.links import LinkService as LinkService
+    from appkit.service.principals import Principal as Principal
     from appkit.service.users import UserService as UserService
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
@@ -83,13 +96,16 @@ else:
     _HOMES = {
         "api.client": "client_address",
         "api.crud": "crud_router",
-        "api.dependencies": "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession require",
+        "api.dependencies": (
+            "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession SignedInPrincipal require"
+        ),
         "api.errors": "errors install_error_handlers",
         "api.limits": "limit",
         "api.routes.auth": "auth_router",
         "api.routes.health": "health_router",
         "api.routes.users": "users_router",
         "api.schemas": "Schema",
+        "api.signins": "SigninAnswer complete_challenge complete_signin",
         "core.cache": "Cache",
         "core.limits": "Limiter",
         "core.mail": "Mail",
@@ -101,7 +117,7 @@ else:
             "UnauthorizedException UnprocessableException"
         ),
         "kit": "AppKit",
-        "plugins.hookspecs": "Check HealthCheck hookimpl",
+        "plugins.hookspecs": "Challenge Check HealthCheck hookimpl",
         "repository.base": "BaseTableModel",
         "repository.cache": "invalidate",
         "repository.context": "AppContext",
@@ -115,6 +131,8 @@ else:
         "service.auth": "AuthService",
         "service.base": "BaseService",
         "service.crud": "CRUDService",
+        "service.links": "LinkService",
+        "service.principals": "Principal",
         "service.users": "UserService",
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",

@@ -247,6 +247,27 @@ class SignupClosedException(ForbiddenException):
     detail = "Signing up is closed."
 
 
+class SecondFactorRequiredException(ForbiddenException):
+    """The person signed in with one proof of who they are, and this asks for two."""
+
+    internal_code = 40255
+    detail = "Sign in with a second factor to go on."
+
+
+class ScopeMissingException(ForbiddenException):
+    """The credentials are not good for this, though the person may do it."""
+
+    internal_code = 40256
+    detail = "These credentials are not good for this."
+
+
+class SessionRequiredException(ForbiddenException):
+    """A program's key was sent for something that only somebody who signed in may do."""
+
+    internal_code = 40257
+    detail = "Sign in to do this: a key is not enough."
+
+
 # 404
 
 

@@ -41,7 +41,10 @@ async def test_signup_makes_an_account_and_signs_in(client, db, events):
         "created_at": body["created_at"],
     }
     assert (await client.get("/api/auth/me")).json() == body
-    assert [(type(event), str(event.user_id)) for event in events] == [(UserSignedUp, body["id"])]
+    assert [(type(event), str(event.user_id)) for event in events] == [
+        (UserSignedUp, body["id"]),
+        (UserSignedIn, body["id"]),
+    ]
 
 
 async def test_signup_ends_the_session_that_the_browser_held(auth_client, kit):

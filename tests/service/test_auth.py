@@ -20,9 +20,10 @@ from appkit.plugins.hookspecs import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.auth import AuthService, SignIn
+from appkit.service.auth import AuthService
 from appkit.service.security import PasswordPool, Security
 from appkit.service.sessions import Device
+from appkit.service.signins import SignIn
 from appkit.testing.plugin import PASSWORD
 
 WEAKER = PasswordHasher.from_parameters(
@@ -49,7 +50,9 @@ def during_verify(monkeypatch):
 
 async def signin(kit: AppKit, user: BaseUser, **options: Any) -> SignIn:
     async with kit.session() as session:
-        return await AuthService(session).signin(user.email, PASSWORD, **options)
+        begun = await AuthService(session).signin(user.email, PASSWORD, **options)
+        assert isinstance(begun, SignIn)
+        return begun
 
 
 async def test_signin_notes_when_and_where(kit, app, user):

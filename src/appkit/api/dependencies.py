@@ -1,6 +1,6 @@
 """Dependencies: a database session, and who asks. A route says what it needs, and nothing is checked elsewhere."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from datetime import timedelta
 from typing import Annotated
 
@@ -16,14 +16,17 @@ from appkit.exceptions import (
     EmailNotVerifiedException,
     ForbiddenException,
     ReauthenticationRequiredException,
+    ScopeMissingException,
+    SecondFactorRequiredException,
+    SessionRequiredException,
     UnauthorizedException,
 )
 from appkit.repository.base import utcnow
 from appkit.repository.context import AppContext
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
+from appkit.service.principals import Principal, SessionPrincipal
 from appkit.service.security import Security
-from appkit.service.tokens import Principal
 
 _SAFE_METHODS = {"GET", "HEAD"}
 
@@ -70,14 +73,23 @@ async def get_optional_principal(
     _cookie: Annotated[object, Depends(_COOKIE)],
     _bearer: Annotated[object, Depends(_BEARER)],
 ) -> Principal | None:
-    """Whom the access token speaks for; None without one, and a 401 with one that proves nothing."""
+    """Who asks, as a plugin or the access token says; None without any, and a 401 when it proves nothing."""
     app = app_of(connection)
-    token = presented_tokens(connection, app.settings).access
-    if token is None:
-        return None
-    principal = Security.of(app).tokens.read_access(token)
-    user_id.set(str(principal.user_id))
+    principal = await _ask_plugins(connection, app)
+    if principal is None:
+        token = presented_tokens(connection, app.settings).access
+        principal = None if token is None else Security.of(app).tokens.read_access(token)
+    if principal is not None:
+        user_id.set(str(principal.user_id))
     connection.state.principal = principal
+    return principal
+
+
+async def _ask_plugins(connection: HTTPConnection, app: AppContext) -> Principal | None:
+    if not app.plugins.implements("authenticate"):
+        return None
+    async with app.database.session(reader=True) as session:
+        principal: Principal | None = await app.plugins.first("authenticate", request=connection, db=session)
     return principal
 
 
@@ -91,12 +103,32 @@ async def get_principal(principal: OptionalPrincipal) -> Principal:
     return principal
 
 
-async def get_optional_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
+async def get_session_principal(principal: Annotated[Principal, Depends(get_principal)]) -> SessionPrincipal:
+    """Whom the access token speaks for, where a program's key is not enough."""
+    if not isinstance(principal, SessionPrincipal):
+        raise SessionRequiredException
+    return principal
+
+
+SignedInPrincipal = Annotated[SessionPrincipal, Depends(get_session_principal)]
+"""What the access token of somebody who signed in says: whoever has only a program's key is refused."""
+
+
+async def get_known_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
     """The person who asks, as the primary database has them now; the connection is given back at once."""
     if principal is None:
         return None
     async with app_of(connection).database.read_session(primary=True) as session:
         return await AuthService(session).user(principal)
+
+
+KnownUser = Annotated[BaseUser | None, Depends(get_known_user)]
+
+
+async def get_optional_user(user: KnownUser, principal: OptionalPrincipal) -> BaseUser | None:
+    """The person who asks, unless it is by a key that is good for something else only."""
+    _check_scopes(principal, frozenset())
+    return user
 
 
 OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
@@ -125,11 +157,16 @@ CurrentSuperuser = Annotated[BaseUser, Depends(get_superuser)]
 """The person who asks, who may do everything."""
 
 CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
-"""What the access token says, with no look at the database: it is believed until it expires, signed out or not."""
+"""What the credentials say, with no look at the database: a token is believed until it expires, signed out or not."""
 
 
 def require(
-    *, verified: bool = False, fresh: bool | int = False, superuser: bool = False
+    *,
+    verified: bool = False,
+    fresh: bool | int = False,
+    scopes: Collection[str] = (),
+    superuser: bool = False,
+    mfa: bool = False,
 ) -> Callable[..., Awaitable[BaseUser]]:
     """A dependency that answers with the person who asks, when they are what a route needs.
 
@@ -141,26 +178,53 @@ def require(
         verified: Whether they must have verified their address.
         fresh: Whether they must have entered their password lately: within so many seconds, or, with True, within
             `AUTH_FRESH_TTL`. `POST /auth/reauth` makes it so.
+        scopes: What the credentials must be good for, all of it. A key with scopes is good for nothing else, and not
+            where `CurrentUser` alone is asked for; somebody who signed in has all scopes, unless a plugin's
+            `token_claims()` names theirs.
         superuser: Whether they must be a superuser.
+        mfa: Whether they must have signed in with a second factor.
 
     Raises:
         UnauthorizedException: When nobody is signed in.
         ForbiddenException: When they are not a superuser.
+        ScopeMissingException: When the credentials are not good for it.
+        SecondFactorRequiredException: When they signed in without a second factor.
         EmailNotVerifiedException: When their address is not verified.
         ReauthenticationRequiredException: When their sign-in is too old.
     """
+    needed = frozenset([scopes] if isinstance(scopes, str) else scopes)
 
-    async def check(connection: HTTPConnection, user: CurrentUser, principal: CurrentPrincipal) -> BaseUser:
+    async def check(connection: HTTPConnection, user: KnownUser, principal: CurrentPrincipal) -> BaseUser:
+        if user is None:
+            raise UnauthorizedException
+        _check_scopes(principal, needed)
         if superuser and not user.is_superuser:
             raise ForbiddenException
         if verified and not user.email_verified:
             raise EmailNotVerifiedException
+        if mfa and not principal.mfa:
+            raise SecondFactorRequiredException
         window = app_of(connection).settings.auth.fresh_ttl if fresh is True else fresh
-        if fresh is not False and utcnow() - principal.authenticated_at > timedelta(seconds=window):
+        if fresh is not False and not _is_recent(principal, window):
             raise ReauthenticationRequiredException
         return user
 
     return check
+
+
+def _check_scopes(principal: Principal | None, needed: frozenset[str]) -> None:
+    """A key with scopes opens only what asks for one; somebody who signed in may go where nothing is asked."""
+    if principal is None or principal.scopes is None:
+        return
+    if not needed and not isinstance(principal, SessionPrincipal):
+        raise ScopeMissingException
+    if missing := needed - principal.scopes:
+        raise ScopeMissingException(f"These credentials lack the scope {' '.join(sorted(missing))}.")
+
+
+def _is_recent(principal: Principal, seconds: int) -> bool:
+    then = principal.authenticated_at
+    return then is not None and utcnow() - then <= timedelta(seconds=seconds)
 
 
 DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]

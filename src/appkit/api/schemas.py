@@ -66,6 +66,23 @@ class UserSchema(Schema):
     created_at: datetime
 
 
+class ChallengeSchema(Schema):
+    """What somebody whose password was right has to do besides, before they are signed in."""
+
+    mfa_required: Literal[True] = True
+    challenge: str
+    """Sent back with the proof, within ten minutes."""
+    factors: list[str]
+    """What it may be, as in `totp`."""
+
+
+class SignoutSchema(InputSchema):
+    """Someone signs out, perhaps before they were signed in."""
+
+    challenge: OneTimeToken | None = None
+    """What signing in had answered, for somebody who gives it up."""
+
+
 class UserAdminSchema(UserSchema):
     """Somebody, as superusers see them."""
 

@@ -11,7 +11,7 @@ A hook that gathers takes a list, one item, or nothing from each plugin.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pluggy
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractAsyncContextManager
 
     from fastapi import APIRouter
+    from sqlalchemy.ext.asyncio import AsyncSession
     from starlette.middleware import Middleware
-    from starlette.requests import Request
+    from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
     from typer import Typer
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from appkit.kit import AppKit
     from appkit.repository.context import AppContext
     from appkit.repository.user import BaseUser
+    from appkit.service.principals import Principal
+    from appkit.service.sessions import Device
     from appkit.tasks.router import TaskRouter
 
 hookspec = pluggy.HookspecMarker("appkit")
@@ -44,6 +47,13 @@ class HealthCheck(NamedTuple):
     name: str
     check: Callable[[AppContext], Awaitable[None]]
     """Raises when it does not work; what it raises is logged, and not shown to the caller."""
+
+
+class Challenge(NamedTuple):
+    """What somebody who signs in has to do besides."""
+
+    factors: Sequence[str]
+    """What they may prove themselves with, as in `["totp", "recovery_code"]`; the frontend asks for one."""
 
 
 class Check(NamedTuple):
@@ -200,8 +210,57 @@ def lifespan(kit: AppKit) -> AbstractAsyncContextManager[None]:
 
 
 @hookspec
+async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal | None:
+    """Recognise credentials of your own, of a request or a websocket. Called before appkit reads its own.
+
+    The first answer that isn't None is who asks; what is raised is the answer, so that a plugin that fails lets
+    nobody in. Only headers will do: cookies other than appkit's are not looked at when another site sends a request.
+
+    Args:
+        request: What came.
+        db: A session for looking them up, which is committed after; on SQLite it begins as a reader.
+
+    Example:
+        ```python
+        @hookimpl
+        async def authenticate(request, db):
+            scheme, _, key = request.headers.get("authorization", "").partition(" ")
+            if scheme.lower() == "bearer" and key.startswith("ak_"):
+                found = await ApiKeyService(db).get(key)
+                return Principal(user_id=found.user_id, scopes=found.scopes)
+        ```
+    """
+
+
+@hookspec
+async def before_signin(user: BaseUser, methods: Sequence[str], device: Device, db: AsyncSession) -> Challenge | None:
+    """Ask somebody who signs in for more, or refuse them by an exception. Called before a session begins.
+
+    With a challenge, signing in answers `{"mfa_required": true, "challenge": …, "factors": […]}` and no session
+    begins. A route of the plugin's takes the challenge with the proof, and calls `complete_challenge`.
+
+    Args:
+        user: Who signs in; their password was right.
+        methods: How they proved it so far (RFC 8176): `["pwd"]`, or what a plugin's route passes to `complete_signin`.
+            With `mfa` among them, they proved it in more than one way.
+        device: Their address, `device.ip`, and `device.user_agent`.
+        db: The session of the sign-in.
+
+    Example:
+        ```python
+        @hookimpl
+        async def before_signin(user, methods, db):
+            if "mfa" not in methods and await TotpService(db).is_enabled(user):
+                return Challenge(["totp", "recovery_code"])
+        ```
+    """
+
+
+@hookspec
 def token_claims(user: BaseUser) -> list[tuple[str, Any]]:
     """Add claims to a user's access tokens, as pairs of a name and a JSON value. Called for each token that is issued.
+
+    A claim `scope`, names with spaces between, limits what the token is good for: see `require(scopes=…)`.
 
     Example:
         ```python
@@ -213,7 +272,7 @@ def token_claims(user: BaseUser) -> list[tuple[str, Any]]:
 
 
 @hookspec
-def check_password(password: str, user: BaseUser | None) -> list[str]:
+async def check_password(password: str, user: BaseUser | None) -> list[str]:
     """Refuse a new password, in sentences for the person who chose it. Called at sign-up and when one is changed.
 
     Args:

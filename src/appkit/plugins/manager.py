@@ -101,10 +101,15 @@ class PluginManager:
                     raise
                 self._fail(implementation, hook, exc)
                 continue
-            if type(answer) in (list, tuple):  # A HealthCheck is a tuple too, and one item.
-                items.extend(answer)
-            elif answer is not None:
-                items.append(answer)
+            _add(items, answer)
+        return items
+
+    async def gather(self, hook: str, **kwargs: Any) -> list[Any]:
+        """As `collect`, for a hook that may be an `async def`."""
+        items: list[Any] = []
+        for implementation in self._implementations(hook):
+            with _blame(implementation, hook):
+                _add(items, await self._ask(implementation, hook, kwargs))
         return items
 
     async def first(self, hook: str, **kwargs: Any) -> Any | None:
@@ -151,6 +156,10 @@ class PluginManager:
                     await stack.enter_async_context(self._call(implementation, "lifespan", kwargs))
             except Exception as exc:  # noqa: BLE001 - it is raised again, or logged
                 self._fail(implementation, "lifespan", exc)
+
+    def implements(self, hook: str) -> bool:
+        """Whether there is a plugin that would be asked."""
+        return bool(self._implementations(hook))
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
         caller: pluggy.HookCaller = getattr(self._manager.hook, hook)
@@ -212,6 +221,13 @@ class PluginManager:
             raise AppKitError(f"Plugin {plugin!r} needs @asynccontextmanager between @hookimpl and {hook}().")
         if inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(caller.spec.function):
             raise AppKitError(f"Plugin {plugin!r} has an async {hook}(), which must be a plain function.")
+
+
+def _add(items: list[Any], answer: Any) -> None:
+    if type(answer) in (list, tuple):  # A HealthCheck is a tuple too, and one item.
+        items.extend(answer)
+    elif answer is not None:
+        items.append(answer)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Rows behind signing in: sessions, and one-time tokens. Apart from BaseUser, for they need its table."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 from sqlalchemy import ForeignKey, Index, String
@@ -38,7 +38,6 @@ class AuthSession(BaseTableModel):
     kind: Mapped[Literal["browser", "bearer"]] = mapped_column(default="browser")
     ip: Mapped[str | None] = mapped_column(String(45))
     user_agent: Mapped[str | None] = mapped_column(String(256))
-    label: Mapped[str | None] = mapped_column(String(100))
     revoked_at: Mapped[datetime | None]
     revoked_reason: Mapped[str | None] = mapped_column(String(64))
 
@@ -56,7 +55,8 @@ class AuthToken(BaseTableModel):
     email: Mapped[str | None] = mapped_column(String(320))
     """The address it was sent to, or, for a change of address, the one it will become."""
     security_version: Mapped[int]
+    data: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What whoever made it wants to know when it is used."""
     attempts: Mapped[int] = mapped_column(default=0)
     expires_at: Mapped[datetime]
     consumed_at: Mapped[datetime | None]
-    created_ip: Mapped[str | None] = mapped_column(String(45))

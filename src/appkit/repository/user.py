@@ -52,6 +52,11 @@ class BaseUser(BaseTableModel):
         super().__init_subclass__(**kwargs)
 
     @property
+    def is_open(self) -> bool:
+        """Whether the account may be used: it is neither disabled nor deleted."""
+        return self.is_active and self.deleted_at is None
+
+    @property
     def email_verified(self) -> bool:
         """Whether they proved that the address is theirs."""
         return self.email_verified_at is not None

@@ -1,44 +1,37 @@
 """AuthService: signing up, in and out, and keeping people signed in."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Literal
 from uuid import UUID
 
 from sqlalchemy import case, exists, select, update
 
 from appkit.domain.emails import parse_email
-from appkit.domain.events import RefreshReplayed, SignupRepeated, UserSignedIn, UserSignedOut, UserSignedUp
+from appkit.domain.events import RefreshReplayed, SignupRepeated, UserSignedOut, UserSignedUp
 from appkit.exceptions import (
     EmailTakenException,
     InvalidCredentialsException,
     RefreshReplayedException,
     SessionRevokedException,
     SignupClosedException,
+    UnauthorizedException,
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, SessionKeeper, is_live
-from appkit.service.tokens import Principal, TokenPair
+from appkit.service.principals import Principal, SessionPrincipal
+from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, is_live
+from appkit.service.signins import PendingSignIn, SignIn, SigninKeeper
+from appkit.service.tokens import TokenPair
 from appkit.service.users import UserService
 
 
-@dataclass(frozen=True, kw_only=True)
-class SignIn:
-    """A person who just signed in, and what they hold from now on."""
-
-    user: BaseUser
-    tokens: TokenPair
-
-
-class AuthService(SessionKeeper):
+class AuthService(SigninKeeper):
     """Sessions, and the tokens that speak for them."""
 
     async def signup(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE, replaces: Collection[str | None] = ()
-    ) -> SignIn:
+    ) -> SignIn | PendingSignIn:
         """Make an account, and sign its owner in.
 
         Args:
@@ -57,8 +50,7 @@ class AuthService(SessionKeeper):
             raise SignupClosedException
         user = await UserService(self.db).create(email, password)
         self.emit(UserSignedUp(user_id=user.id))
-        session = await self._begin(user, remember=False, device=device, replaces=replaces)
-        return SignIn(user=user, tokens=self._issue(user, session))
+        return await self.admit(user, methods=["pwd"], device=device, replaces=replaces)
 
     async def signup_privately(self, email: str, password: str) -> None:
         """Make an account, and tell nobody but the address's owner whether there was one (OWASP ASVS 6.3.8).
@@ -84,11 +76,11 @@ class AuthService(SessionKeeper):
         password: str,
         *,
         remember: bool = False,
-        kind: Literal["browser", "bearer"] = "browser",
+        kind: Kind = "browser",
         device: Device = UNKNOWN_DEVICE,
         replaces: Collection[str | None] = (),
-    ) -> SignIn:
-        """Begin a session for whoever knows the password.
+    ) -> SignIn | PendingSignIn:
+        """Begin a session for whoever knows the password, unless a plugin asks them for more.
 
         Looks the account up, ends that transaction unless the caller had begun it, and hashes: nobody waits for
         a connection, nor for SQLite's writer, while Argon2 runs.
@@ -109,16 +101,15 @@ class AuthService(SessionKeeper):
         passwords = self._security.passwords
         passwords.check()
         seen = await self._look_up(email)
-        known = await passwords.verify(seen.hashed_password if seen else None, password)
-        if seen is None or not known:
+        hashed = seen.hashed_password if seen else None
+        known = await passwords.verify(hashed, password)
+        if seen is None or hashed is None or not known or not seen.is_open:
             raise InvalidCredentialsException
-        renewed = await passwords.hash(password) if passwords.is_outdated(seen.hashed_password) else None
-        user = await self._confirm(seen, renewed)
-        if self.settings.auth.signup_mode == "private" and not user.email_verified:
+        if self.settings.auth.signup_mode == "private" and not seen.email_verified:
             raise InvalidCredentialsException  # Else who just signed up would learn whether they could.
-        session = await self._begin(user, remember=remember, kind=kind, device=device, replaces=replaces)
-        self.emit(UserSignedIn(user_id=user.id, session_id=session.id))
-        return SignIn(user=user, tokens=self._issue(user, session))
+        if passwords.is_outdated(hashed):
+            await self._rehash(seen, await passwords.hash(password))
+        return await self.admit(seen, methods=["pwd"], remember=remember, kind=kind, device=device, replaces=replaces)
 
     async def signout(self, *tokens: str | None) -> None:
         """End the sessions of these tokens, of either kind, past their time or not; without any, do nothing."""
@@ -161,11 +152,17 @@ class AuthService(SessionKeeper):
         return self._issue(user, session)
 
     async def user(self, principal: Principal) -> BaseUser:
-        """The person an access token speaks for, as long as their session is live.
+        """The person a request comes from, as long as their session is live.
 
         Raises:
             SessionRevokedException: When it isn't, or the account is disabled, deleted, or has a new password.
+            UnauthorizedException: The same for somebody whom a plugin recognised, without a session.
         """
+        if not isinstance(principal, SessionPrincipal):
+            found = await self.db.scalar(select(self._users).where(self._users.id == principal.user_id, self._is_open))
+            if found is None:
+                raise UnauthorizedException
+            return found
         found = await self.db.scalar(
             select(self._users)
             .join(AuthSession, self._belongs)
@@ -180,38 +177,26 @@ class AuthService(SessionKeeper):
             raise SessionRevokedException
         return found
 
-    async def _look_up(self, email: str) -> Any:
-        user = self._users
+    async def _look_up(self, email: str) -> BaseUser | None:
         try:
             key = parse_email(email).key
         except ValueError:
             return None
         begun = self.db.in_transaction()
-        found = await self.db.execute(
-            select(user.id, user.hashed_password, user.security_version).where(user.email_key == key)
-        )
-        row = found.one_or_none()
+        found = await self.db.scalar(select(self._users).where(self._users.email_key == key), execution_options=FRESH)
         if not begun:
             await self.db.commit()
-        return row
+        return found
 
-    async def _confirm(self, seen: Any, renewed: str | None) -> BaseUser:
-        """Take the account as it was when it was looked up: not disabled since, and with the same password."""
+    async def _rehash(self, seen: BaseUser, renewed: str) -> None:
+        """Keep the password with today's costs, unless it was changed since it was looked up."""
         user = self._users
-        values: dict[str, Any] = {"last_signin_at": utcnow(), "updated_at": user.updated_at}
-        if renewed is not None:
-            unchanged = user.hashed_password == seen.hashed_password
-            values["hashed_password"] = case((unchanged, renewed), else_=user.hashed_password)
-        confirmed: BaseUser | None = await self.db.scalar(
+        await self.db.execute(
             update(user)
-            .where(user.id == seen.id, user.security_version == seen.security_version, self._is_open)
-            .values(values)
-            .returning(user),
-            execution_options=QUIET | FRESH,
+            .where(user.id == seen.id, user.hashed_password == seen.hashed_password)
+            .values(hashed_password=renewed, updated_at=user.updated_at),
+            execution_options=QUIET,
         )
-        if confirmed is None:
-            raise InvalidCredentialsException
-        return confirmed
 
     async def _rotate(self, session_id: UUID, seq: int, now: datetime) -> bool:
         """Count the session on, if it stands where the token does: of many at once, one succeeds."""

@@ -9,8 +9,9 @@ from appkit.exceptions import InvalidTokenException, WrongPasswordException
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
 from appkit.service.links import LinkService
+from appkit.service.principals import SessionPrincipal
 from appkit.service.sessions import FRESH, QUIET, SessionKeeper
-from appkit.service.tokens import Principal, TokenPair
+from appkit.service.tokens import TokenPair
 from appkit.service.users import UserService
 
 
@@ -20,7 +21,7 @@ class PasswordService(SessionKeeper):
     Nothing is read before hashing, so that nobody waits for a connection, nor for SQLite's writer, meanwhile.
     """
 
-    async def confirm(self, principal: Principal, user: BaseUser, password: str) -> TokenPair:
+    async def confirm(self, principal: SessionPrincipal, user: BaseUser, password: str) -> TokenPair:
         """Note that someone signed in has proved again who they are.
 
         Raises:
@@ -33,7 +34,7 @@ class PasswordService(SessionKeeper):
         self.emit(UserReauthenticated(user_id=user.id, session_id=principal.session_id))
         return tokens
 
-    async def change(self, principal: Principal, user: BaseUser, current: str, new: str) -> TokenPair:
+    async def change(self, principal: SessionPrincipal, user: BaseUser, current: str, new: str) -> TokenPair:
         """Give someone a new password, and with it the next pair; all their other sessions end.
 
         Args:
@@ -49,7 +50,7 @@ class PasswordService(SessionKeeper):
             ServiceUnavailableException: When too many passwords are being hashed.
         """
         await self._check_current(user, current)
-        UserService(self.db).check_password(new, user.email, user)
+        await UserService(self.db).check_password(new, user.email, user)
         hashed = await self._security.passwords.hash(new)
         changed = await self._replace(user.id, user.security_version, hashed)
         if changed is None:
@@ -75,7 +76,7 @@ class PasswordService(SessionKeeper):
         owner = await links.owner(token, "reset_password")
         if not begun:
             await self.db.commit()
-        UserService(self.db).check_password(new, owner.email, owner)
+        await UserService(self.db).check_password(new, owner.email, owner)
         hashed = await self._security.passwords.hash(new)
         used = await links.consume(token, "reset_password")
         changed = await self._replace(used.user_id, used.security_version, hashed)

@@ -14,8 +14,9 @@ from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
+from appkit.service.principals import SessionPrincipal
 from appkit.service.security import Security
-from appkit.service.tokens import Principal, TokenPair
+from appkit.service.tokens import TokenPair
 
 # The rows are read anew after an UPDATE, so SQLAlchemy needn't find out which of them it holds.
 QUIET: Final = {"synchronize_session": False}
@@ -28,6 +29,9 @@ class Device(NamedTuple):
     ip: str | None = None
     user_agent: str | None = None
 
+
+Kind = Literal["browser", "bearer"]
+"""Whether a browser keeps a session's tokens, or a program."""
 
 UNKNOWN_DEVICE: Final = Device()
 
@@ -67,13 +71,13 @@ class SessionKeeper(BaseService):
         self,
         user: BaseUser,
         *,
+        methods: Sequence[str],
         remember: bool,
-        kind: Literal["browser", "bearer"] = "browser",
+        kind: Kind,
         device: Device,
         replaces: Collection[str | None],
     ) -> AuthSession:
-        if held := self._security.tokens.session_ids(*replaces):
-            await self._revoke(AuthSession.id.in_(held), "replaced")
+        await self._drop(replaces)
         now, auth = utcnow(), self.settings.auth
         idle, total = (
             (auth.remember_idle_ttl, auth.remember_ttl) if remember else (auth.session_idle_ttl, auth.session_ttl)
@@ -83,7 +87,7 @@ class SessionKeeper(BaseService):
                 user_id=user.id,
                 security_version=user.security_version,
                 authenticated_at=now,
-                amr=["pwd"],
+                amr=list(methods),
                 remember=remember,
                 kind=kind,
                 idle_expires_at=now + timedelta(seconds=idle),
@@ -101,10 +105,15 @@ class SessionKeeper(BaseService):
         await self._revoke(AuthSession.id.in_(surplus), "too_many")
         return session
 
+    async def _drop(self, tokens: Collection[str | None]) -> None:
+        """End the sessions that a device held until now."""
+        if held := self._security.tokens.session_ids(*tokens):
+            await self._revoke(AuthSession.id.in_(held), "replaced")
+
     def _issue(self, user: BaseUser, session: AuthSession) -> TokenPair:
         return self._security.tokens.issue(user, session, dict(self.plugins.collect("token_claims", user=user)))
 
-    async def _renew(self, principal: Principal, user: BaseUser) -> TokenPair:
+    async def _renew(self, principal: SessionPrincipal, user: BaseUser) -> TokenPair:
         """Note that somebody proved again who they are, and give them the next pair.
 
         The pair before is dead: unlike after a refresh, there is no time in which it may be used again.
@@ -171,7 +180,7 @@ class SessionService(SessionKeeper):
         if not await self._end(which):
             raise NotFoundException
 
-    async def revoke_others(self, principal: Principal) -> None:
+    async def revoke_others(self, principal: SessionPrincipal) -> None:
         """End all of somebody's sessions but the one they ask from."""
         await self._end(and_(AuthSession.user_id == principal.user_id, AuthSession.id != principal.session_id))
 

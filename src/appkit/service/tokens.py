@@ -15,7 +15,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
-from pydantic import BaseModel, ConfigDict, Field
 
 from appkit.core.keys import KeyRing, sign, verify
 from appkit.core.settings import Settings
@@ -23,6 +22,7 @@ from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedEx
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
+from appkit.service.principals import SessionPrincipal
 
 ALGORITHM = "HS256"
 TYPE = "at+jwt"
@@ -30,27 +30,6 @@ LEEWAY = 10  # Seconds: PyJWT refuses an `iat` ahead of now, and the clocks of t
 MAX_SIZE = 4096  # Browsers keep no larger cookie, and parsing costs time.
 
 _REFRESH = struct.Struct(">4s16sI")  # The key's id, the session's id, how often it was refreshed.
-
-
-class Principal(BaseModel):
-    """Who a request comes from, as far as its access token says: what can be known without the database."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="allow", populate_by_name=True)
-
-    user_id: UUID = Field(alias="sub", strict=False)
-    session_id: UUID = Field(alias="sid", strict=False)
-    security_version: int = Field(alias="sv")
-    """Raised with every change that ends the user's sessions, such as a new password."""
-    authenticated_at: datetime = Field(alias="auth_time", strict=False)
-    """When the person last proved who they are."""
-    methods: list[str] = Field(alias="amr")
-    """How they did (RFC 8176): `pwd` for a password."""
-    expires_at: datetime = Field(alias="exp", strict=False)
-
-    @property
-    def claims(self) -> Mapping[str, Any]:
-        """What else the token says, plugins' claims among it."""
-        return self.model_extra or {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +87,7 @@ class Tokens:
             max_age=_seconds_left(session, now) if session.remember else None,
         )
 
-    def read_access(self, token: str, *, expired: bool = False) -> Principal:
+    def read_access(self, token: str, *, expired: bool = False) -> SessionPrincipal:
         """Whom an access token speaks for.
 
         Args:
@@ -120,7 +99,7 @@ class Tokens:
             UnauthorizedException: When it proves nothing.
         """
         try:
-            return Principal.model_validate(self._claims(token, verify_exp=not expired))
+            return SessionPrincipal.model_validate(self._claims(token, verify_exp=not expired))
         except jwt.ExpiredSignatureError:
             raise TokenExpiredException from None
         except (jwt.PyJWTError, ValueError, RecursionError):  # ValueError: pydantic's, and a lone surrogate's.

@@ -32,7 +32,7 @@ class UserService(BaseService):
             ServiceUnavailableException: When too many passwords are being hashed.
         """
         address = _parse(email)
-        self.check_password(password, address.address)
+        await self.check_password(password, address.address)
         user = self._model(
             email=address.address,
             email_key=address.key,
@@ -102,7 +102,7 @@ class UserService(BaseService):
         user.is_active = True
         return await self.save(user)
 
-    def check_password(self, password: str, email: str, user: BaseUser | None = None) -> None:
+    async def check_password(self, password: str, email: str, user: BaseUser | None = None) -> None:
         """See that a new password is acceptable.
 
         Args:
@@ -118,7 +118,7 @@ class UserService(BaseService):
             min_length=self.settings.auth.password_min_length,
             forbidden=(email, _parse(email).key, self.settings.app_name),
         )
-        found += self.plugins.collect("check_password", password=password, user=user)
+        found += await self.plugins.gather("check_password", password=password, user=user)
         if found:
             raise _unacceptable("password", *found)
 

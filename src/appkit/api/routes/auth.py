@@ -3,7 +3,6 @@
 from fastapi import APIRouter, Depends, Request, Response
 
 from appkit.api.attempts import count_mail, count_refresh, signin_attempt
-from appkit.api.client import client_address
 from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
 from appkit.api.dependencies import CurrentUser, DbSession, app_of
 from appkit.api.errors import errors
@@ -12,7 +11,8 @@ from appkit.api.routes.emails import emails_router
 from appkit.api.routes.passwords import passwords_router
 from appkit.api.routes.sessions import sessions_router
 from appkit.api.routes.tokens import tokens_router
-from appkit.api.schemas import AccessSchema, SigninSchema, SignupSchema, UserSchema
+from appkit.api.schemas import AccessSchema, ChallengeSchema, SigninSchema, SignoutSchema, SignupSchema, UserSchema
+from appkit.api.signins import SigninAnswer, answer_signin, device_of
 from appkit.exceptions import (
     EmailTakenException,
     InvalidCredentialsException,
@@ -25,7 +25,6 @@ from appkit.exceptions import (
     UnauthorizedException,
 )
 from appkit.service.auth import AuthService
-from appkit.service.sessions import Device
 
 
 async def forbid_caching(response: Response) -> None:
@@ -39,13 +38,13 @@ auth_router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(for
 @auth_router.post(
     "/signup",
     status_code=201,
-    response_model=UserSchema,
+    response_model=UserSchema | ChallengeSchema,
     responses={
         **errors(EmailTakenException, SignupClosedException, TooManyRequestsException, ServiceUnavailableException),
         202: {"description": "The rest is said by mail, under `AUTH_SIGNUP_MODE=private`."},
     },
 )
-async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> UserSchema | Response:
+async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer | Response:
     """Make an account, and sign in with it."""
     settings = app_of(request).settings
     await count_mail(request, "signup", payload.email)
@@ -55,36 +54,41 @@ async def signup(payload: SignupSchema, request: Request, response: Response, db
     begun = await AuthService(db).signup(
         payload.email,
         payload.password.get_secret_value(),
-        device=_device(request),
+        device=device_of(request),
         replaces=presented_tokens(request, settings),
     )
-    set_cookies(response, settings, begun.tokens)
-    return UserSchema.model_validate(begun.user)
+    return answer_signin(request, response, begun)
 
 
 @auth_router.post(
-    "/signin", responses=errors(InvalidCredentialsException, TooManyRequestsException, ServiceUnavailableException)
+    "/signin",
+    response_model=UserSchema | ChallengeSchema,
+    responses=errors(InvalidCredentialsException, TooManyRequestsException, ServiceUnavailableException),
 )
-async def signin(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> UserSchema:
-    """Sign in; the session that the browser had until now ends."""
+async def signin(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer:
+    """Sign in; the session that the browser had until now ends.
+
+    Where a plugin asks for a second proof, the answer is a challenge, and nobody is signed in yet.
+    """
     settings = app_of(request).settings
     async with signin_attempt(request, payload.email):
         begun = await AuthService(db).signin(
             payload.email,
             payload.password.get_secret_value(),
             remember=payload.remember,
-            device=_device(request),
+            device=device_of(request),
             replaces=presented_tokens(request, settings),
         )
-    set_cookies(response, settings, begun.tokens)
-    return UserSchema.model_validate(begun.user)
+    return answer_signin(request, response, begun)
 
 
 @auth_router.post("/signout", status_code=204)
-async def signout(request: Request, response: Response, db: DbSession) -> None:
+async def signout(request: Request, response: Response, db: DbSession, payload: SignoutSchema | None = None) -> None:
     """Sign out: the session ends at once, and the answer is the same if there was none."""
     settings = app_of(request).settings
     await AuthService(db).signout(*presented_tokens(request, settings))
+    if payload and payload.challenge:
+        await AuthService(db).give_up(payload.challenge.get_secret_value())
     clear_cookies(response, settings)
 
 
@@ -120,7 +124,3 @@ auth_router.include_router(sessions_router)
 auth_router.include_router(passwords_router)
 auth_router.include_router(emails_router)
 auth_router.include_router(tokens_router)
-
-
-def _device(request: Request) -> Device:
-    return Device(client_address(request), request.headers.get("user-agent"))

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from appkit.api.attempts import count_mail, count_proof
 from appkit.api.cookies import set_cookies
-from appkit.api.dependencies import CurrentPrincipal, CurrentUser, DbSession, app_of
+from appkit.api.dependencies import CurrentUser, DbSession, SignedInPrincipal, app_of
 from appkit.api.errors import errors
 from appkit.api.schemas import EmailSchema, PasswordChangeSchema, ReauthSchema, ResetSchema
 from appkit.exceptions import (
@@ -29,7 +29,7 @@ async def reauthenticate(
     request: Request,
     response: Response,
     user: CurrentUser,
-    principal: CurrentPrincipal,
+    principal: SignedInPrincipal,
     db: DbSession,
 ) -> None:
     """Enter your password again, for what asks for a recent proof of who you are."""
@@ -44,7 +44,7 @@ async def change_password(
     request: Request,
     response: Response,
     user: CurrentUser,
-    principal: CurrentPrincipal,
+    principal: SignedInPrincipal,
     db: DbSession,
 ) -> None:
     """Change your password: all your other sessions end at once."""

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends
 
-from appkit.api.dependencies import CurrentPrincipal, CurrentUser, DbSession, require
+from appkit.api.dependencies import CurrentUser, DbSession, SignedInPrincipal, require
 from appkit.api.errors import errors
 from appkit.api.schemas import SessionSchema
 from appkit.exceptions import (
@@ -27,7 +27,7 @@ FreshUser = Annotated[object, Depends(require(fresh=True))]
 
 
 @sessions_router.get("")
-async def list_sessions(user: CurrentUser, principal: CurrentPrincipal, db: DbSession) -> list[SessionSchema]:
+async def list_sessions(user: CurrentUser, principal: SignedInPrincipal, db: DbSession) -> list[SessionSchema]:
     """Your live sessions, the one seen last first."""
     return [
         SessionSchema(
@@ -47,12 +47,12 @@ async def list_sessions(user: CurrentUser, principal: CurrentPrincipal, db: DbSe
 @sessions_router.delete(
     "/{session_id}", status_code=204, responses=errors(ReauthenticationRequiredException, NotFoundException)
 )
-async def revoke_session(session_id: UUID, _: FreshUser, principal: CurrentPrincipal, db: DbSession) -> None:
+async def revoke_session(session_id: UUID, _: FreshUser, principal: SignedInPrincipal, db: DbSession) -> None:
     """End one of your sessions at once."""
     await SessionService(db).revoke(session_id, owner_id=principal.user_id)
 
 
 @sessions_router.post("/revoke-others", status_code=204, responses=errors(ReauthenticationRequiredException))
-async def revoke_other_sessions(_: FreshUser, principal: CurrentPrincipal, db: DbSession) -> None:
+async def revoke_other_sessions(_: FreshUser, principal: SignedInPrincipal, db: DbSession) -> None:
     """End all of your sessions but this one at once."""
     await SessionService(db).revoke_others(principal)

@@ -1,12 +1,12 @@
 """Tokens for programs that keep no cookies, such as a command line or a mobile app. `AUTH_BEARER_ENABLED` opens it."""
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Request, Response
 
 from appkit.api.attempts import count_refresh, signin_attempt
-from appkit.api.client import client_address
 from appkit.api.dependencies import DbSession, app_of
 from appkit.api.errors import errors
-from appkit.api.schemas import BearerSchema, RefreshSchema, SigninSchema
+from appkit.api.schemas import BearerSchema, ChallengeSchema, RefreshSchema, SigninSchema
+from appkit.api.signins import SigninAnswer, answer_signin, bearer, device_of
 from appkit.exceptions import (
     InvalidCredentialsException,
     NotFoundException,
@@ -17,8 +17,6 @@ from appkit.exceptions import (
     UnauthorizedException,
 )
 from appkit.service.auth import AuthService
-from appkit.service.sessions import Device
-from appkit.service.tokens import TokenPair
 
 
 async def require_bearer(request: Request) -> None:
@@ -34,8 +32,12 @@ tokens_router = APIRouter(
 )
 
 
-@tokens_router.post("", responses=errors(InvalidCredentialsException, ServiceUnavailableException))
-async def create_token(payload: SigninSchema, request: Request, db: DbSession) -> BearerSchema:
+@tokens_router.post(
+    "",
+    response_model=BearerSchema | ChallengeSchema,
+    responses=errors(InvalidCredentialsException, ServiceUnavailableException),
+)
+async def create_token(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer:
     """Sign a program in: it sends `Authorization: Bearer` and the access token with its requests."""
     async with signin_attempt(request, payload.email):
         begun = await AuthService(db).signin(
@@ -43,9 +45,9 @@ async def create_token(payload: SigninSchema, request: Request, db: DbSession) -
             payload.password.get_secret_value(),
             remember=payload.remember,
             kind="bearer",
-            device=Device(client_address(request), request.headers.get("user-agent")),
+            device=device_of(request),
         )
-    return _bearer(begun.tokens)
+    return answer_signin(request, response, begun)
 
 
 @tokens_router.post(
@@ -55,8 +57,4 @@ async def refresh_token(payload: RefreshSchema, request: Request, db: DbSession)
     """Exchange the refresh token for the next pair."""
     token = payload.refresh_token.get_secret_value()
     await count_refresh(request, token)
-    return _bearer(await AuthService(db).refresh(token))
-
-
-def _bearer(tokens: TokenPair) -> BearerSchema:
-    return BearerSchema(access_token=tokens.access, refresh_token=tokens.refresh, expires_at=tokens.expires_at)
+    return bearer(await AuthService(db).refresh(token))

@@ -29,6 +29,12 @@ export const ErrorCode = {
   EMAIL_NOT_VERIFIED: 40253,
   /** 403: This app takes no sign-ups. */
   SIGNUP_CLOSED: 40254,
+  /** 403: The person signed in with one proof of who they are, and this asks for two. */
+  SECOND_FACTOR_REQUIRED: 40255,
+  /** 403: The credentials are not good for this, though the person may do it. */
+  SCOPE_MISSING: 40256,
+  /** 403: A program's key was sent for something that only somebody who signed in may do. */
+  SESSION_REQUIRED: 40257,
   /** 404: What was asked for is not there, or is not the caller's to see. */
   NOT_FOUND: 40400,
   /** 404: There is no such post, or it is somebody else's draft. */

@@ -116,6 +116,8 @@ export interface paths {
         /**
          * Signin
          * @description Sign in; the session that the browser had until now ends.
+         *
+         *     Where a plugin asks for a second proof, the answer is a challenge, and nobody is signed in yet.
          */
         post: operations["signin_api_auth_signin_post"];
         delete?: never;
@@ -772,6 +774,22 @@ export interface components {
             expires_at: string;
         };
         /**
+         * ChallengeSchema
+         * @description What somebody whose password was right has to do besides, before they are signed in.
+         */
+        ChallengeSchema: {
+            /**
+             * Mfa Required
+             * @default true
+             * @constant
+             */
+            mfa_required: true;
+            /** Challenge */
+            challenge: string;
+            /** Factors */
+            factors: string[];
+        };
+        /**
          * CommentCreate
          * @description A new comment.
          */
@@ -1066,6 +1084,14 @@ export interface components {
             remember: boolean;
         };
         /**
+         * SignoutSchema
+         * @description Someone signs out, perhaps before they were signed in.
+         */
+        SignoutSchema: {
+            /** Challenge */
+            challenge?: string | null;
+        };
+        /**
          * SignupSchema
          * @description Someone makes an account.
          */
@@ -1325,7 +1351,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["UserSchema"];
+                    "application/json": components["schemas"]["UserSchema"] | components["schemas"]["ChallengeSchema"];
                 };
             };
             /** @description The rest is said by mail, under `AUTH_SIGNUP_MODE=private`. */
@@ -1419,7 +1445,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["UserSchema"];
+                    "application/json": components["schemas"]["UserSchema"] | components["schemas"]["ChallengeSchema"];
                 };
             };
             /** @description Bad request */
@@ -1494,7 +1520,11 @@ export interface operations {
             path?: never;
             cookie?: never;
         };
-        requestBody?: never;
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SignoutSchema"] | null;
+            };
+        };
         responses: {
             /** @description Successful Response */
             204: {
@@ -1503,8 +1533,35 @@ export interface operations {
                 };
                 content?: never;
             };
+            /** @description Bad request */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             /** @description Forbidden */
             403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Request entity too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Unprocessable entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -2304,7 +2361,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["BearerSchema"];
+                    "application/json": components["schemas"]["BearerSchema"] | components["schemas"]["ChallengeSchema"];
                 };
             };
             /** @description Bad request */
