@@ -18,6 +18,7 @@ from appkit.core.logging import configure_logging
 from appkit.core.mail import Mailer, create_mailer
 from appkit.core.monitoring import Monitoring
 from appkit.core.settings import Settings, SettingsGroup, describe_errors
+from appkit.core.watchdog import Watchdog
 from appkit.domain.events import Event
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.plugins.hookspecs import HealthCheck, hookimpl
@@ -104,6 +105,8 @@ class AppKit:
         manager = PluginManager(settings.plugins)
         manager.register(Monitoring(settings), "monitoring")
         manager.register(_Health(self), "health")
+        development = settings.environment == "development"
+        manager.register(Watchdog(enabled=development if settings.watchdog is None else settings.watchdog), "watchdog")
         if self._discover:
             manager.load_installed()
         for plugin in self._plugins:

@@ -1,5 +1,6 @@
 """The fixtures as an app's own tests use them, on both databases."""
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -212,33 +213,64 @@ async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, se
     assert (own_kit.app, own_kit.database, own_kit.broker) == before
 
 
-def test_blocking_route_fails_its_test_and_is_named(pytester: pytest.Pytester) -> None:
-    pytester.makepyprojecttoml('[tool.pytest]\nanyio_mode = "auto"\n')
+def test_whatever_holds_the_loop_fails_its_test_and_is_named(pytester: pytest.Pytester) -> None:
+    """For 150 ms, in a route, a dependency, a hook or a task, in a suite that says so once."""
     pytester.makepyfile(
         shop="""
         import time
-        from fastapi import APIRouter
-        from appkit import AppKit
+        from typing import Annotated
+        from fastapi import APIRouter, Depends
+        from appkit import AppKit, hookimpl
         router = APIRouter()
-        kit = AppKit(routers=[router])
-        @router.get("/slow")
-        async def slow() -> None:
-            time.sleep(0.3)  # asleep
+        @router.get("/route")
+        async def slow_route() -> None:
+            time.sleep(0.15)  # in a route
+        async def slow_dependency() -> None:
+            time.sleep(0.15)  # in a dependency
+        @router.get("/dependency", dependencies=[Depends(slow_dependency)])
+        async def route() -> None: ...
+        @router.get("/bug")
+        async def bug() -> None:
+            raise ZeroDivisionError
+        class Plugin:
+            @hookimpl
+            def on_exception(self) -> None:
+                time.sleep(0.15)  # in a hook
+        kit = AppKit(routers=[router], plugins=[Plugin()])
+        @kit.task
+        async def slow_task() -> None:
+            time.sleep(0.15)  # in a task
         """,
         test_shop="""
         import pytest
-        from shop import kit as shop_kit
+        from shop import kit as shop_kit, slow_task
         @pytest.fixture
         def anyio_backend():
             return "asyncio"
-        @pytest.mark.usefixtures("never_blocks")
-        async def test_slow(client, kit):
+        async def test_nothing_slow(auth_client, kit):
             assert kit is shop_kit
-            assert (await client.get("/api/slow")).status_code == 200
+            assert (await auth_client.get("/api/auth/me")).status_code == 200
+        async def test_route(client):
+            assert (await client.get("/api/route")).status_code == 200
+        async def test_dependency(client):
+            assert (await client.get("/api/dependency")).status_code == 200
+        async def test_hook(client):
+            with pytest.raises(ZeroDivisionError):
+                await client.get("/api/bug")
+        async def test_task(tasks):
+            await slow_task.kiq()
+            await tasks.run()
+        def test_sync(kit): ...
         """,
     )
-    result = pytester.runpytest_subprocess("-o", "appkit_kit=shop:kit", "-p", "no:cacheprovider")
-    result.assert_outcomes(passed=1, errors=1)
-    result.stdout.re_match_lines(
-        [r".*The event loop was held: .* in slow \(.*shop.py:8\): time.sleep\(0.3\)  # asleep"]
-    )
+    options = ("anyio_mode=auto", "appkit_kit=shop:kit", "appkit_never_blocks=true")
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider", *(f"-o{option}" for option in options))
+    result.assert_outcomes(passed=6, errors=4)
+    for function, where in (
+        ("slow_route", "route"),
+        ("slow_dependency", "dependency"),
+        ("on_exception", "hook"),
+        ("slow_task", "task"),
+    ):
+        named = rf"The event loop was held: \d+ ms in {function} \(.*shop.py:\d+\): time.sleep\(0.15\)  # in a {where}$"
+        assert re.search(named, result.stdout.str(), re.MULTILINE), result.stdout.str()

@@ -246,6 +246,9 @@ class Settings(BaseSettings):
     """The app's name, in its API's title, its mails and its cookies."""
     api_prefix: str = "/api"
     """Where the routes are mounted."""
+    watchdog: bool | None = None
+    """Whether code that holds the event loop for more than 100 ms is logged, with its line; unset, it is in
+    development."""
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
     frontend: FrontendSettings = FrontendSettings()

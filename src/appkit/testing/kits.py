@@ -58,6 +58,10 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
     try:
         yield kit
     finally:
+        if (broker := vars(kit).get("broker")) is not None:
+            for router in kit._task_routers:
+                for task in router.tasks:
+                    task._brokers.discard(broker)
         vars(kit).clear()
         vars(kit).update(before)
         for task, held in brokers.items():

@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from inspect import iscoroutinefunction
 from itertools import count
 from pathlib import Path
 from pkgutil import resolve_name
@@ -59,14 +60,25 @@ class OpenSessions(list["AsyncSession"]):
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add `appkit_kit`."""
+    """Add `appkit_kit` and `appkit_never_blocks`."""
     parser.addini("appkit_kit", "The kit that tests are about, as in bookmarks:kit.", default="")
+    parser.addini(
+        "appkit_never_blocks", "Whether every async test has the fixture never_blocks.", "bool", default=False
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """See that the app is in a test from its first import on."""
     if config.getini("appkit_kit"):
         os.environ["ENVIRONMENT"] = "test"
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Let `appkit_never_blocks` watch an async test, from when its other fixtures are there."""
+    if not isinstance(item, pytest.Function) or not item.config.getini("appkit_never_blocks"):
+        return
+    if iscoroutinefunction(item.function) and "never_blocks" not in item.fixturenames:
+        item.fixturenames.append("never_blocks")
 
 
 @pytest.fixture
@@ -249,8 +261,11 @@ def assert_error() -> "Callable[[Response, type[APIException]], dict[str, Any]]"
 
 @pytest.fixture
 async def never_blocks() -> AsyncIterator[None]:
-    """Fail the test when one step of the event loop takes more than 100 ms, and name the line."""
-    from appkit.testing.loop import watch_loop
+    """Fail the test when one step of the event loop takes more than 100 ms, and name the line.
+
+    The setting `appkit_never_blocks = true` does so for every async test.
+    """
+    from appkit.core.watchdog import watch_loop
 
     with watch_loop(asyncio.get_running_loop()) as found:
         yield
