@@ -189,40 +189,31 @@ async def test_released_tasks_are_as_if_never_claimed(database: Database, queue:
     assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)] * 2 + [("running", 1)]
 
 
-async def test_publishing_that_fails_has_not_happened(database: Database, queue: TaskQueue) -> None:
-    await add(database, 2)
+async def test_announcement_that_fails_is_taken_back(database: Database, queue: TaskQueue) -> None:
+    await add(database, 3)
+    (first, *_) = await queue.publish(NAMES, 2)
+    assert await queue.published() == {"default": 2}
+    assert await queue.publish(NAMES, 2, except_queues=["default"]) == []
 
-    async def refuse(_: object) -> None:
-        raise OSError
+    await queue.unpublish([first[0]])
+    assert [row.state for row in await rows(database)] == ["pending", "published", "pending"]
 
-    with pytest.raises(OSError):  # noqa: PT011 - ours, from above
-        await queue.publish(NAMES, 10, refuse)
-
+    await queue.unpublish()
     assert {row.state for row in await rows(database)} == {"pending"}
 
 
-async def test_published_task_is_claimed_by_its_id_and_once(database: Database, queue: TaskQueue) -> None:
+async def test_announced_task_is_claimed_by_its_id_and_once(database: Database, queue: TaskQueue) -> None:
     await add(database, 2)
-    sent: list[tuple[str, str]] = []
-
-    async def send(tasks: object) -> None:
-        sent.extend(tasks)  # type: ignore[arg-type] # a sequence of pairs
-
-    assert await queue.publish(NAMES, 1, send) == 1
-    ((task_id, name),) = sent
+    ((task_id, name, _),) = await queue.publish(NAMES, 1)
 
     assert name == POLICY.name
-    assert len(await queue.claim(NAMES, task_id=task_id)) == 1
-    assert await queue.claim(NAMES, task_id=task_id) == []
-    assert await queue.claim(NAMES, task_id="unheard-of") == []
+    assert len(await queue.claim(NAMES, task_ids=["unheard-of", task_id])) == 1
+    assert await queue.claim(NAMES, task_ids=[task_id]) == []
 
 
-async def test_published_task_that_nobody_claims_is_pending_again(database: Database, hasty: TaskQueue) -> None:
+async def test_announced_task_that_nobody_claims_is_pending_again(database: Database, hasty: TaskQueue) -> None:
     await add(database)
-
-    async def lose(_: object) -> None: ...
-
-    await hasty.publish(NAMES, 10, lose)
+    await hasty.publish(NAMES, 10)
     await hasty.tick([])
 
     assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)]

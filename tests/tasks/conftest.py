@@ -1,11 +1,15 @@
 """An app without HTTP: a database with an outbox, a router, and brokers to run its tasks."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
+import aio_pika
+import nats
 import pytest
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,6 +27,11 @@ from appkit.repository.user import BaseUser
 from appkit.tasks.broker import OutboxBroker, create_broker, register_tasks
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import TaskRouter
+
+SERVERS = {
+    "amqp": os.environ.get("APPKIT_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/"),
+    "nats": os.environ.get("APPKIT_TEST_NATS_URL", "nats://127.0.0.1:4222"),
+}
 
 EFFECTS = Table("effect", MetaData(), Column("id", Integer, primary_key=True), Column("name", String(100)))
 
@@ -121,6 +130,45 @@ async def make_app(database_url: str) -> AsyncIterator[Callable[..., Any]]:
     yield make
     for app in apps:
         await app.database.dispose()
+
+
+@pytest.fixture
+def redis_broker(redis_url: str, redis_prefix: str) -> str:
+    """A Redis URL with queues of the test's own."""
+    return f"{redis_url}?queue={redis_prefix}tasks"
+
+
+@pytest.fixture(params=["redis", "amqp", "nats"])
+async def broker_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    """Each broker with a server, with queues of the test's own."""
+    if request.param == "redis":
+        yield request.getfixturevalue("redis_broker")
+        return
+    prefix = f"appkit-test-{uuid4().hex}"
+    clean = _clean_amqp if request.param == "amqp" else _clean_nats
+    try:
+        await clean(prefix)
+    except OSError as exc:
+        if os.environ.get("CI"):
+            pytest.fail(f"There is no server for {request.param}://: {exc}")
+        pytest.skip(f"There is no server for {request.param}://: {exc}")
+    yield f"{SERVERS[request.param]}?queue={prefix}"
+    await clean(prefix)
+
+
+async def _clean_amqp(prefix: str) -> None:
+    async with await aio_pika.connect(SERVERS["amqp"]) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(f"{prefix}:default")
+        await channel.queue_delete(f"{prefix}:default:dead")
+        await channel.exchange_delete(f"{prefix}:default")
+
+
+async def _clean_nats(prefix: str) -> None:
+    client = await nats.connect(SERVERS["nats"], max_reconnect_attempts=1)
+    with suppress(nats.js.errors.NotFoundError):
+        await client.jetstream().delete_stream(f"{prefix}_default")
+    await client.close()
 
 
 @pytest.fixture

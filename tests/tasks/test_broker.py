@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from taskiq import Context, SimpleRetryMiddleware, TaskiqDepends
+from taskiq import BrokerMessage, Context, SimpleRetryMiddleware, TaskiqDepends
 from taskiq.api import run_receiver_task
 
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
+from appkit.plugins.hookspecs import BrokerScheme, hookimpl
 from appkit.tasks.broker import OutboxBroker, create_broker
 from appkit.tasks.context import TaskSession, _task_context
 from appkit.tasks.router import enqueue
+from appkit.tasks.transports.memory import MemoryBroker
 
 Injected = Annotated[Context, TaskiqDepends()]
 
@@ -30,20 +32,81 @@ def test_database_is_the_default_broker(tmp_path: Path) -> None:
     assert type(create_broker(Settings(_env_file=None))) is OutboxBroker
 
 
-@pytest.mark.parametrize("url", ["kafka://host", "amqp://user:secret@host", "postgresql://host", "redis", ""])
+@pytest.mark.parametrize("url", ["kafka://user:secret@host", "redis+cluster://host", "redis", ""])
 def test_unknown_scheme_says_what_there_is(url: str, tmp_path: Path) -> None:
-    with pytest.raises(AppKitError, match="What there is: db://, redis:// and rediss://") as caught:
+    with pytest.raises(AppKitError, match="What there is: db://, redis://, rediss://, amqp://") as caught:
         create_broker(settings(url, tmp_path))
 
     assert "secret" not in str(caught.value)
 
 
-def test_missing_extra_says_how_to_install_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "appkit.tasks.redis", raising=False)
-    monkeypatch.setitem(sys.modules, "taskiq_redis", None)
+@pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "sqlite:///app.db"])
+def test_database_s_own_url_is_no_broker(url: str, tmp_path: Path) -> None:
+    with pytest.raises(AppKitError, match="in the app's own database, at DATABASE_URL, it is db://") as caught:
+        create_broker(settings(url, tmp_path))
 
-    with pytest.raises(AppKitError, match=r"pip install 'fastapi-appkit\[redis\]'"):
-        create_broker(settings("redis://localhost", tmp_path))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scheme", ["redis", "rediss", "amqp", "amqps", "nats", "tls", "memory"])
+def test_unknown_option_is_refused(scheme: str, tmp_path: Path) -> None:
+    create_broker(settings(f"{scheme}://host/?queue=jobs", tmp_path))
+    with pytest.raises(AppKitError, match="has the option 'prefetch'. What a .*:// URL may have: queue"):
+        create_broker(settings(f"{scheme}://host/?queue=jobs&prefetch=10", tmp_path))
+
+
+def test_database_broker_takes_no_address(tmp_path: Path) -> None:
+    with pytest.raises(AppKitError, match="which is the database at DATABASE_URL"):
+        create_broker(settings("db://host", tmp_path))
+
+
+def test_memory_broker_is_refused_in_production(tmp_path: Path) -> None:
+    production = settings("memory://", tmp_path).model_copy(update={"environment": "production"})
+    with pytest.raises(AppKitError, match="no other process hears of its tasks"):
+        create_broker(production)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "module", "extra"),
+    [("redis", "taskiq_redis", "redis"), ("amqp", "taskiq_aio_pika", "rabbitmq"), ("nats", "nats.js.api", "nats")],
+)
+def test_missing_extra_says_how_to_install_it(
+    scheme: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, f"appkit.tasks.transports.{extra}", raising=False)
+    monkeypatch.setitem(sys.modules, module, None)
+
+    with pytest.raises(AppKitError, match=rf"pip install 'fastapi-appkit\[{extra}\]'"):
+        create_broker(settings(f"{scheme}://localhost", tmp_path))
+
+
+async def test_hook_register_brokers_carries_tasks(make_app):
+    app = await make_app(broker_url="pigeon://loft")
+    kicked = []
+
+    class Pigeons(MemoryBroker):
+        async def kick(self, message: BrokerMessage) -> None:
+            kicked.append(message.task_id)
+            await super().kick(message)
+
+    class Plugin:
+        @hookimpl
+        def register_brokers(self):
+            return [BrokerScheme("pigeon", lambda _, __: Pigeons())]
+
+    app.context.plugins.register(Plugin())
+
+    @app.router.task
+    async def work(db: TaskSession) -> None:
+        await app.effect(db, "worked")
+
+    async with app.working():
+        async with app.session() as db:
+            handle = enqueue(db, work)
+        await app.settled()
+
+    assert kicked == [handle.task_id]
+    assert await app.effects() == ["worked"]
 
 
 async def test_broker_works_without_an_app(tmp_path: Path) -> None:

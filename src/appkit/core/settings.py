@@ -131,7 +131,8 @@ class TasksSettings(SettingsGroup):
     """How background tasks run."""
 
     broker_url: str = Field(default="db://", repr=False)
-    """`db://` is the app's own database; `redis://…` tells workers of its rows at once."""
+    """`db://` is the app's own database. `redis://`, `amqp://` and, as an experiment, `nats://` tell workers of its
+    rows; `memory://` is for trying that out. The option `queue` says what queues there are called."""
     embedded: bool = True
     """Whether the app's own process runs tasks; without it, `appkit worker` does."""
     queues: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.middleware import Middleware
     from starlette.requests import HTTPConnection, Request
     from starlette.responses import Response
+    from taskiq import AsyncBroker
     from typer import Typer
 
     from appkit.core.mail import Mail
@@ -71,6 +72,14 @@ class Check(NamedTuple):
     """Whether it is only for what goes into production, with `--deploy`."""
     url: str | None = None
     """A page that says more."""
+
+
+class BrokerScheme(NamedTuple):
+    """What carries the news of tasks to workers, where `TASKS_BROKER_URL` starts with a scheme."""
+
+    scheme: str
+    connect: Callable[[Settings, str], AsyncBroker]
+    """Makes a Taskiq broker, not yet started, for the app's settings and the name of one of its queues."""
 
 
 @hookspec
@@ -141,6 +150,26 @@ def register_tasks() -> list[TaskRouter]:
         @hookimpl
         def register_tasks():
             return [tasks]
+        ```
+    """
+
+
+@hookspec
+def register_brokers() -> list[BrokerScheme]:
+    """Add schemes for `TASKS_BROKER_URL`; a plugin's wins over appkit's. Called when the broker is built.
+
+    Any Taskiq broker will do, and can lose nothing: it only carries news of rows, which are announced again when
+    nobody claims them within `TASKS_LEASE`. So it should drop what is old rather than keep it for ever.
+
+    Example:
+        ```python
+        def connect(settings, queue):
+            return KafkaBroker(settings.tasks.broker_url, topic=queue)
+
+
+        @hookimpl
+        def register_brokers():
+            return [BrokerScheme("kafka", connect)]
         ```
     """
 

@@ -5,7 +5,7 @@ Apart from `outbox`, because whoever writes a task needs none of this.
 
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
@@ -86,10 +86,12 @@ class TaskQueue:
         self._settings = settings
         self.owner = owner or f"{socket.gethostname()[:32]}:{os.getpid()}:{token_hex(4)}"
 
-    async def claim(self, names: Collection[str], *, limit: int = 1, task_id: str | None = None) -> list[ClaimedTask]:
-        """Take the first tasks that may run, or the one with this id; from now on it counts as an attempt."""
+    async def claim(
+        self, names: Collection[str], *, limit: int = 1, task_ids: Collection[str] | None = None
+    ) -> list[ClaimedTask]:
+        """Take the first tasks that may run, or those with these ids; from now on it counts as an attempt."""
         async with self._database.session() as session:
-            return await self._claim(session, names, limit, task_id)
+            return await self._claim(session, names, limit, task_ids)
 
     async def exchange(
         self, done: Sequence[Finished], names: Collection[str], *, limit: int
@@ -104,26 +106,41 @@ class TaskQueue:
             return finished, await self._claim(session, names, limit) if limit > 0 else []
 
     async def publish(
-        self, names: Collection[str], limit: int, send: Callable[[Sequence[tuple[str, str]]], Awaitable[None]]
-    ) -> int:
-        """Hand the first tasks that may run to an external broker; one that nobody claims is handed over again.
+        self, names: Collection[str], limit: int, *, except_queues: Collection[str] = ()
+    ) -> list[tuple[str, str, str]]:
+        """Mark the first tasks that may run as announced; one that nobody claims within a lease is pending again.
 
         Args:
             names: The tasks that this process knows.
             limit: How many at the most.
-            send: Called with pairs of id and name, before the commit: when it raises, nothing has happened.
+            except_queues: Queues that have enough announced.
+
+        Returns:
+            Id, name and queue of each.
         """
         statement = (
             update(_rows)
-            .where(_rows.c.id.in_(self._ready(names, limit)))
+            .where(_rows.c.id.in_(self._ready(names, limit, except_queues)))
             .values(state=TaskState.PUBLISHED, leased_until=clock(self._settings.lease))
-            .returning(_rows.c.rank, _rows.c.id, _rows.c.task_id, _rows.c.task_name)
+            .returning(_rows.c.rank, _rows.c.id, _rows.c.task_id, _rows.c.task_name, _rows.c.queue)
         )
         async with self._database.session() as session:
             published = sorted(await session.execute(statement), key=lambda row: (row.rank, row.id))
-            if published:
-                await send([(row.task_id, row.task_name) for row in published])
-        return len(published)
+        return [(row.task_id, row.task_name, row.queue) for row in published]
+
+    async def unpublish(self, task_ids: Collection[str] | None = None) -> None:
+        """Make announced tasks pending, all or these: they are announced again, which does no harm to those heard."""
+        announced = _in(TaskState.PUBLISHED)
+        if task_ids is not None:
+            announced &= _rows.c.task_id.in_(task_ids)
+        async with self._database.session() as session:
+            await session.execute(update(_rows).where(announced).values(state=TaskState.PENDING, **_UNLEASED))
+
+    async def published(self) -> dict[str, int]:
+        """How many tasks are announced and not claimed yet, by queue."""
+        announced = select(_rows.c.queue, func.count()).where(_in(TaskState.PUBLISHED)).group_by(_rows.c.queue)
+        async with self._database.read_session(primary=True) as session:
+            return dict(list(await session.execute(announced)))
 
     async def tick(self, running: Collection[int]) -> list[Rescued]:
         """Make those tasks pending whose time has come, and those that nobody has any more; expired ones are dead.
@@ -233,7 +250,7 @@ class TaskQueue:
     def _ours(self) -> ColumnElement[bool]:
         return (_rows.c.lease_owner == self.owner) & _in(TaskState.RUNNING)
 
-    def _ready(self, names: Collection[str], limit: int) -> Select[int]:
+    def _ready(self, names: Collection[str], limit: int, except_queues: Collection[str] = ()) -> Select[int]:
         """The ids of the first tasks that may run and that no other process is about to take."""
         earlier = _rows.alias("earlier")
         blocked = (
@@ -245,18 +262,20 @@ class TaskQueue:
         ready = ready.where(or_(_rows.c.ordering_key.is_(None), ~blocked.exists()))
         if self._settings.queues:
             ready = ready.where(_rows.c.queue.in_(self._settings.queues))
+        if except_queues:
+            ready = ready.where(_rows.c.queue.not_in(except_queues))
         first = ready.order_by(_rows.c.rank, _rows.c.id).limit(limit)
         # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
         return select(first.with_for_update(of=_rows, skip_locked=True).cte("first").c.id)
 
     async def _claim(
-        self, session: AsyncSession, names: Collection[str], limit: int, task_id: str | None = None
+        self, session: AsyncSession, names: Collection[str], limit: int, task_ids: Collection[str] | None = None
     ) -> list[ClaimedTask]:
         ready = self._ready(names, limit)
-        if task_id is not None:
-            this = (_rows.c.task_id == task_id) & (_in(TaskState.PENDING) | _in(TaskState.PUBLISHED))
-            # Wait for whoever published it, and may not have committed that yet.
-            ready = select(_rows.c.id).where(this, _rows.c.task_name.in_(names), _ALIVE).with_for_update()
+        if task_ids is not None:
+            these = _rows.c.task_id.in_(task_ids) & (_in(TaskState.PENDING) | _in(TaskState.PUBLISHED))
+            announced = select(_rows.c.id).where(these, _rows.c.task_name.in_(names), _ALIVE)
+            ready = announced.with_for_update(skip_locked=True)
         until_start = _rows.c.unique_scope == "until_start"
         statement = (
             update(_rows)

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit
 
 from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage, TaskiqMessage
 
@@ -236,16 +235,15 @@ def create_broker(settings: Settings, *, database: Database | None = None) -> Ou
     Raises:
         AppKitError: When there is no such broker, or what it needs is not installed.
     """
-    scheme = urlsplit(settings.tasks.broker_url).scheme
-    if scheme == "db":
+    if settings.tasks.broker_url.startswith("db:"):
+        if settings.tasks.broker_url != "db://":
+            raise AppKitError("TASKS_BROKER_URL says more than db://, which is the database at DATABASE_URL.")
         return OutboxBroker(settings, database)
-    if scheme in {"redis", "rediss"}:
-        try:
-            from appkit.tasks.redis import RedisBroker
-        except ImportError as exc:
-            raise AppKitError(f"{scheme}:// needs taskiq-redis: pip install 'fastapi-appkit[redis]'.") from exc
-        return RedisBroker(settings, database)
-    raise AppKitError(f"TASKS_BROKER_URL starts with {scheme!r}. What there is: db://, redis:// and rediss://.")
+    from appkit.tasks.publishing import PublishingBroker
+    from appkit.tasks.transports import find_transport
+
+    context = database.context if database else None
+    return PublishingBroker(settings, database, find_transport(settings, context.plugins if context else None))
 
 
 def register_tasks(broker: OutboxBroker, routers: Iterable[TaskRouter]) -> None:

@@ -104,7 +104,9 @@ class Leases:
         except KeyError:
             raise LeaseLostError from None
 
-    async def claim(self, names: Collection[str], *, limit: int = 1, task_id: str | None = None) -> list[Lease]:
+    async def claim(
+        self, names: Collection[str], *, limit: int = 1, task_ids: Collection[str] | None = None
+    ) -> list[Lease]:
         """Claim tasks, as `TaskQueue.claim` does, and keep them."""
         broker = self._broker
         if self._heartbeat is None:
@@ -117,7 +119,7 @@ class Leases:
                 lost=lambda tasks: loop.call_soon_threadsafe(self._cancel, tasks),
                 called_off=lambda tasks: loop.call_soon_threadsafe(self._call_off, tasks),
             )
-        leases = [Lease(broker, task) for task in await broker.queue.claim(names, limit=limit, task_id=task_id)]
+        leases = [Lease(broker, task) for task in await broker.queue.claim(names, limit=limit, task_ids=task_ids)]
         self._held |= {lease.task.key: lease for lease in leases}
         return leases
 

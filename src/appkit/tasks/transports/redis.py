@@ -1,0 +1,53 @@
+"""`redis://`: a stream for each queue, whose entries are read once and deleted."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from redis.asyncio import Redis
+from taskiq import AsyncBroker
+from taskiq_redis import RedisStreamBroker
+
+from appkit.core.settings import Settings
+from appkit.tasks.publishing import BACKLOG
+from appkit.tasks.transports.address import parse_address
+
+
+class RedisBroker(RedisStreamBroker):
+    """Taskiq's, but for what it does with entries: they are news of rows, so a lost one is sent again from there.
+
+    Taskiq's own reads a hundred ahead, which wait for ten minutes and a new entry when the worker stops, looks for
+    such strays after each read, and keeps all that were ever acknowledged.
+    """
+
+    async def listen(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override] # There is nothing to acknowledge.
+        """Read entries and delete them, for ever."""
+        async with Redis(connection_pool=self.connection_pool) as redis:
+            while True:
+                streams: Any = await redis.xreadgroup(
+                    self.consumer_group_name,
+                    self.consumer_name,
+                    {self.queue_name: ">"},
+                    count=self.count,
+                    block=self.block,
+                    noack=True,
+                )
+                for _, entries in streams:
+                    await redis.xdel(self.queue_name, *(entry for entry, _ in entries))
+                    for _, fields in entries:
+                        yield fields[b"data"]
+
+
+def connect(settings: Settings, queue: str) -> AsyncBroker:
+    """A stream, by the name of the queue."""
+    address = parse_address(
+        settings, queue, "health_check_interval", "socket_connect_timeout", "ssl_ca_certs", "ssl_cert_reqs"
+    )
+    return RedisBroker(
+        address.url,
+        queue_name=address.topic,
+        consumer_name="workers",
+        consumer_id="0",  # From the first entry on, not from those that come after the first worker.
+        maxlen=10 * BACKLOG,
+        xread_count=settings.tasks.concurrency,
+        xread_block=1000,
+    )
