@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from appkit.api.routes.auth import auth_router as auth_router
     from appkit.api.routes.health import health_router as health_router
     from appkit.api.routes.users import users_router as users_router
-    from appkit.api.schemas import Schema as Schema
+    from appkit.api.schemas import Email as Email, Schema as Schema
     from appkit.api.signins import (
         SigninAnswer as SigninAnswer,
         complete_challenge as complete_challenge,
@@ -104,7 +104,7 @@ else:
         "api.routes.auth": "auth_router",
         "api.routes.health": "health_router",
         "api.routes.users": "users_router",
-        "api.schemas": "Schema",
+        "api.schemas": "Email Schema",
         "api.signins": "SigninAnswer complete_challenge complete_signin",
         "core.cache": "Cache",
         "core.limits": "Limiter",

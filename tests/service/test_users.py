@@ -5,8 +5,17 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
+from appkit.domain.events import AccountClaimed, UserSignedUp
+from appkit.exceptions import (
+    ConflictException,
+    EmailTakenException,
+    NotFoundException,
+    SignupClosedException,
+    UnprocessableException,
+)
 from appkit.plugins.hookspecs import hookimpl
+from appkit.repository.base import utcnow
+from appkit.service.auth import AuthService
 from appkit.service.users import UserService
 from appkit.testing.plugin import PASSWORD
 
@@ -87,3 +96,46 @@ async def test_page_goes_from_the_youngest_to_the_oldest(db, make_user):
     second = await users.page(size=3, cursor=first.next_cursor)
     assert [user.email for user in first.items + second.items] == made[::-1]
     assert second.next_cursor is None
+
+
+async def test_create_makes_a_verified_user_without_a_password(db):
+    user = await UserService(db).create("ada@example.com", None, verified=True)
+    assert (user.hashed_password, user.password_changed_at, user.email_verified) == (None, None, True)
+
+
+async def test_find_knows_an_address_however_its_case(db, user):
+    service = UserService(db)
+    for lock in (False, True):
+        found = await service.find("USER@Example.com", lock=lock)
+        assert found is not None
+        assert found.id == user.id
+    assert await service.find("nobody@example.com") is None
+
+
+async def test_claim_takes_an_unverified_account_from_whoever_made_it(db, user, events):
+    user = await db.merge(user)
+    await UserService(db).claim(user)
+    await db.commit()
+    assert (user.hashed_password, user.security_version, user.email_verified) == (None, 2, True)
+    assert events == [AccountClaimed(user_id=user.id)]
+
+
+async def test_claim_leaves_a_verified_account_as_it_is(db, user, events):
+    user = await db.merge(user)
+    user.email_verified_at = utcnow()
+    await UserService(db).claim(user)
+    await db.commit()
+    assert user.hashed_password is not None
+    assert user.security_version == 1
+    assert events == []
+
+
+async def test_signup_verified_makes_an_account_unless_sign_up_is_closed(kit, db, events):
+    user = await AuthService(db).signup_verified("ada@example.com")
+    await db.commit()
+    assert user.email_verified
+    assert events == [UserSignedUp(user_id=user.id)]
+    closed = kit.settings.auth.model_copy(update={"signup_mode": "closed"})
+    kit.context.settings = kit.settings.model_copy(update={"auth": closed})
+    with pytest.raises(SignupClosedException):
+        await AuthService(db).signup_verified("bob@example.com")

@@ -120,6 +120,15 @@ class EmailVerified(Event):
     user_id: UUID
 
 
+class AccountClaimed(Event):
+    """Someone proved that an account's address is theirs, which had not been verified before.
+
+    Its password and its sessions, which may have been somebody else's, are void.
+    """
+
+    user_id: UUID
+
+
 class EmailChangeRequested(Event):
     """Someone asked to use another address, which they have yet to prove is theirs."""
 

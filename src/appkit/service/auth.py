@@ -52,6 +52,20 @@ class AuthService(SigninKeeper):
         self.emit(UserSignedUp(user_id=user.id))
         return await self.admit(user, methods=["pwd"], device=device, replaces=replaces)
 
+    async def signup_verified(self, email: str) -> BaseUser:
+        """Make an account without a password, for somebody of whom it is known that the address is theirs.
+
+        Raises:
+            SignupClosedException: When the app takes no sign-ups.
+            EmailTakenException: When there is one with this address, however its case.
+            UnprocessableException: When the address is not acceptable.
+        """
+        if self.settings.auth.signup_mode == "closed":
+            raise SignupClosedException
+        user = await UserService(self.db).create(email, None, verified=True)
+        self.emit(UserSignedUp(user_id=user.id))
+        return user
+
     async def signup_privately(self, email: str, password: str) -> None:
         """Make an account, and tell nobody but the address's owner whether there was one (OWASP ASVS 6.3.8).
 

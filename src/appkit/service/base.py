@@ -5,6 +5,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.core.cache import Cache
+from appkit.core.limits import Limiter
 from appkit.core.settings import Settings
 from appkit.domain.events import Event, event_name
 from appkit.plugins.manager import PluginManager
@@ -45,6 +46,15 @@ class BaseService:
             AppKitError: When the session belongs to no app.
         """
         return app_context(self.db).cache
+
+    @property
+    def limiter(self) -> Limiter:
+        """The app's rate limits.
+
+        Raises:
+            AppKitError: When the session belongs to no app.
+        """
+        return app_context(self.db).limiter
 
     @property
     def plugins(self) -> PluginManager:

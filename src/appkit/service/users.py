@@ -6,6 +6,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 
 from appkit.domain.emails import EmailAddress, parse_email
+from appkit.domain.events import AccountClaimed
 from appkit.domain.passwords import complaints
 from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
 from appkit.repository.base import utcnow
@@ -20,24 +21,36 @@ from appkit.service.security import Security
 class UserService(BaseService):
     """The people who may sign in."""
 
-    async def create(self, email: str, password: str, *, superuser: bool = False) -> BaseUser:
+    async def create(
+        self, email: str, password: str | None, *, superuser: bool = False, verified: bool = False
+    ) -> BaseUser:
         """Make an account.
 
         Whether the address is free shows only when the row is written: asking first would be quicker for
         a taken one, which tells who has an account, and two at once would both be told that it is free.
+
+        Args:
+            email: The address.
+            password: As it was typed; None for somebody who signs in by other means.
+            superuser: Whether they may do everything.
+            verified: Whether it is known that the address is theirs.
 
         Raises:
             EmailTakenException: When there is an account with this address, however its case.
             UnprocessableException: When the address or the password is not acceptable.
             ServiceUnavailableException: When too many passwords are being hashed.
         """
-        address = _parse(email)
-        await self.check_password(password, address.address)
+        address, now = _parse(email), utcnow()
+        hashed = None
+        if password is not None:
+            await self.check_password(password, address.address)
+            hashed = await Security.of(app_context(self.db)).passwords.hash(password)
         user = self._model(
             email=address.address,
             email_key=address.key,
-            hashed_password=await Security.of(app_context(self.db)).passwords.hash(password),
-            password_changed_at=utcnow(),
+            hashed_password=hashed,
+            password_changed_at=now if hashed else None,
+            email_verified_at=now if verified else None,
             is_superuser=superuser,
         )
         try:
@@ -47,13 +60,43 @@ class UserService(BaseService):
                 raise
             raise EmailTakenException from None
 
+    async def find(self, email: str, *, lock: bool = False) -> BaseUser | None:
+        """The account with this address, however its case; None where nobody has it.
+
+        Args:
+            email: The address.
+            lock: Keep others from changing the account until this transaction ends.
+
+        Raises:
+            UnprocessableException: When it is no address.
+        """
+        found = select(self._model).where(self._model.email_key == _parse(email).key)
+        user: BaseUser | None = await self.db.scalar(found.with_for_update() if lock else found)
+        return user
+
+    async def claim(self, user: BaseUser) -> None:
+        """Give an account to whoever just proved that its address is theirs, by other means than its password.
+
+        Where the address had not been verified, somebody else may have made the account, to wait for its owner:
+        its password, its sessions and its links are void. A verified account stays as it is.
+
+        Args:
+            user: The account; lock its row.
+        """
+        if user.email_verified:
+            return
+        user.email_verified_at, user.hashed_password = utcnow(), None
+        user.security_version += 1
+        await self.save(user)
+        self.emit(AccountClaimed(user_id=user.id))
+
     async def promote(self, email: str) -> BaseUser:
         """Make someone a superuser.
 
         Raises:
             NotFoundException: When nobody has this address.
         """
-        user = await self.db.scalar(select(self._model).where(self._model.email_key == _parse(email).key))
+        user = await self.find(email)
         if user is None:
             raise NotFoundException("Nobody has this e-mail address.")
         user.is_superuser = True
