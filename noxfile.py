@@ -67,7 +67,7 @@ def run_tests(session: nox.Session) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests with the Python that runs nox."""
-    install(session, "test", "lint")
+    install(session, "test", "lint", "runners")
     run_tests(session)
 
 
