@@ -90,8 +90,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, source in BROKEN.items():
         wheels.append(build_wheel(folder, name, f"from appkit import hookimpl\n\n{source}\n"))
     python = folder / "venv" / "bin" / "python"
-    pip = [python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--disable-pip-version-check"]
-    subprocess.run([*pip, *wheels], check=True, timeout=300)
+    pip = [str(python), "-m", "pip", "install", "-q", "--no-index", "--no-deps", "--disable-pip-version-check"]
+    subprocess.run([*pip, *map(str, wheels)], check=True, timeout=300)
     site = next((folder / "venv" / "lib").glob("python*/site-packages"))
     (site / "here.pth").write_text(f"{sysconfig.get_path('purelib')}\n{ROOT / 'src'}\n")
     return python
