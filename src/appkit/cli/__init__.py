@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from appkit.__about__ import __version__
-from appkit.cli import check, database, inspection, server, users
+from appkit.cli import check, database, generate, inspection, server, users
 from appkit.cli.output import fail
 from appkit.exceptions import APIException, AppKitError
 
@@ -31,6 +31,8 @@ def create_cli() -> typer.Typer:
         pretty_exceptions_enable=False,
     )
     cli.callback()(_root)
+    _add(cli, "Begin", generate.new)
+    cli.add_typer(generate.add, name="add", rich_help_panel="Begin")
     _add(cli, "Serve", server.dev, server.run, server.worker)
     cli.add_typer(database.cli, name="db", rich_help_panel="Look after")
     cli.add_typer(users.cli, name="users", rich_help_panel="Look after")

@@ -1,0 +1,121 @@
+"""`appkit new` and `appkit add`: the files of an app, and of an entity in it."""
+
+import re
+import tomllib
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from appkit.__about__ import __version__
+from appkit.exceptions import AppKitError
+
+
+class Frontend(StrEnum):
+    """Pages of the new app."""
+
+    NONE = "none"
+    VUE = "vue"
+
+
+class DatabaseKind(StrEnum):
+    """Where the new app keeps its data in production."""
+
+    SQLITE = "sqlite"
+    POSTGRESQL = "postgresql"
+
+
+class BrokerKind(StrEnum):
+    """What hands the new app's tasks to its workers in production."""
+
+    DB = "db"
+    REDIS = "redis"
+    RABBITMQ = "rabbitmq"
+
+
+BROKER_URLS = {
+    BrokerKind.DB: "db://",
+    BrokerKind.REDIS: "redis://{}:6379",
+    BrokerKind.RABBITMQ: "amqp://guest:guest@{}",
+}
+
+add = typer.Typer(help="Add to an app made by `appkit new`.", no_args_is_help=True)
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="The app's name, and its folder's.")],
+    *,
+    frontend: Annotated[Frontend, typer.Option(help="Pages to begin with.")] = Frontend.NONE,
+    database: Annotated[DatabaseKind, typer.Option(help="For production; tests and trying out use SQLite.")] = (
+        DatabaseKind.SQLITE
+    ),
+    broker: Annotated[BrokerKind, typer.Option(help="For production; db is the app's own database.")] = BrokerKind.DB,
+) -> None:
+    """Make a new app: five layers, their contracts, a migration, tests, and what deploys it."""
+    from appkit.cli.scaffold import render, write, write_migration
+
+    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
+        raise AppKitError(f"{name!r} can't name an app. Use lower case, digits and hyphens, as in `my-shop`.")
+    root = Path(name)
+    if root.exists() and any(root.iterdir()):
+        raise AppKitError(f"The folder {name} is there, and not empty. Choose another name.")
+    context = context_for(name, frontend, database, broker)
+    write(root, dict(render("app", context)))
+    if frontend is Frontend.VUE:
+        write(root / "frontend", dict(render("vue", context)))
+    write_migration(root, "Create the first tables")
+    typer.echo(
+        f"{name} is there. Next, in a virtual environment:\n\n"
+        f"  cd {name}\n  pip install -e '.[dev]'\n  appkit dev    # the app\n  pytest        # its tests"
+    )
+
+
+def context_for(name: str, frontend: Frontend, database: DatabaseKind, broker: BrokerKind) -> dict[str, Any]:
+    """What the templates of an app speak of."""
+    extras = {
+        "postgres": database is DatabaseKind.POSTGRESQL,
+        "redis": broker is BrokerKind.REDIS,
+        "rabbitmq": broker is BrokerKind.RABBITMQ,
+    }
+    return {
+        "name": name,
+        "title": name.replace("-", " ").capitalize(),
+        "version": __version__,
+        "extras": ["mail", *(extra for extra, wanted in extras.items() if wanted)],
+        "frontend": frontend.value,
+        "database": database.value,
+        "broker": broker.value,
+        "workers": database is DatabaseKind.POSTGRESQL or broker is not BrokerKind.DB,
+        "database_url": "postgresql://app:secret@{}/app".format,
+        "broker_url": BROKER_URLS[broker].format,
+    }
+
+
+@add.command()
+def entity(
+    name: Annotated[str, typer.Argument(help="A noun in the singular, as in `Post`.")],
+    fields: Annotated[
+        list[str], typer.Argument(metavar="FIELD:TYPE...", help="As in `title:str`, `subtitle:str?`, `author:user`.")
+    ],
+) -> None:
+    """Add a table, its rules, its routes, its tests and its migration."""
+    from appkit.cli.entity import Entity
+    from appkit.cli.scaffold import render, tidy, write, write_migration
+
+    root = _root()
+    parsed = Entity.parse(name, fields)
+    made = write(root, dict(render("entity", {"entity": parsed})))
+    tidy(root, made)
+    for path in made:
+        typer.echo(f"Wrote {path.relative_to(root)}")
+    typer.echo(write_migration(root, f"Add {parsed.plural_words}"))
+
+
+def _root() -> Path:
+    """The folder of the app that this is run in."""
+    for folder in (Path.cwd(), *Path.cwd().parents):
+        project = folder / "pyproject.toml"
+        if project.is_file() and "kit" in tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("appkit", {}):
+            return folder
+    raise AppKitError("This is no app made by `appkit new`: no pyproject.toml here or above has [tool.appkit] kit.")

@@ -1,0 +1,132 @@
+"""What `appkit new` and `appkit add` write, and what they refuse."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+
+from appkit.cli.entity import Entity
+from appkit.cli.generate import BrokerKind, DatabaseKind, Frontend, context_for
+from appkit.cli.scaffold import render, write
+from appkit.exceptions import AppKitError
+
+HOSTILE = {"DATABASE_URL": "nonsense", "APPKIT_KIT": "nowhere:kit", "ENVIRONMENT": "production"}
+
+
+def run(folder: Path, *command: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("COV", "PYTEST"))}
+    return subprocess.run(
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        env=inherited | environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_new_app_passes_its_own_checks_with_two_entities_more(tmp_path):
+    made = run(tmp_path, "appkit", "new", "corner-shop", **HOSTILE)
+    assert made.returncode == 0, made.stderr
+    shop = tmp_path / "corner-shop"
+    added = run(shop, "appkit", "add", "entity", "BlogPost", "title:str", "text:text", "day:date?", "author:user")
+    assert added.returncode == 0, added.stderr
+    added = run(shop / "backend", "appkit", "add", "entity", "Category", "weight:int", "open:bool", "at:datetime")
+    assert added.returncode == 0, added.stderr
+    for command in (
+        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["ruff", "check"],
+        ["ruff", "format", "--check"],
+        ["appkit", "db", "check"],
+        ["appkit", "check"],
+    ):
+        done = run(shop, *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+    code = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
+    linted = subprocess.run(
+        [sys.executable, "-c", code], cwd=shop, env={**os.environ, "PYTHONPATH": "backend"}, check=False
+    )
+    assert linted.returncode == 0
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("broker", ["db", "redis", "rabbitmq"])
+def test_new_app_is_deployed_with_the_services_that_it_uses(tmp_path, database, broker):
+    context = context_for("shop", Frontend.NONE, DatabaseKind(database), BrokerKind(broker))
+    files = {str(path): text for path, text in render("app", context)}
+    compose, project = yaml.safe_load(files["compose.yaml"]), tomllib.loads(files["pyproject.toml"])
+    workers = {"worker"} if (database, broker) != ("sqlite", "db") else set()
+    services = {"database"} if database == "postgresql" else set()
+    services |= {"broker"} if broker != "db" else set()
+    assert {*compose["services"]} == {"app", "mail"} | workers | services
+    assert {*compose["services"]["app"].get("depends_on", {})} == services
+    extras = {"postgresql": "postgres"}.get(database), None if broker == "db" else broker
+    (dependency,) = project["project"]["dependencies"]
+    assert dependency.partition("[")[2].partition("]")[0].split(",") == ["mail", *filter(None, extras)]
+
+
+def test_new_app_needs_a_name_and_a_folder_of_its_own(tmp_path):
+    assert "can't name an app" in run(tmp_path, "appkit", "new", "Shop!").stderr
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "mine.txt").touch()
+    assert "not empty" in run(tmp_path, "appkit", "new", "shop").stderr
+    assert [path.name for path in (tmp_path / "shop").iterdir()] == ["mine.txt"]
+
+
+def test_entity_is_added_only_where_an_app_is(tmp_path):
+    assert "no app made by" in run(tmp_path, "appkit", "add", "entity", "Post", "title:str").stderr
+
+
+def test_nothing_is_written_when_a_file_is_there_already(tmp_path):
+    (tmp_path / "b.py").write_text("mine")
+    with pytest.raises(AppKitError, match="Nothing was written, for b.py is there already") as refused:
+        write(tmp_path, {Path("a.py"): "one", Path("b.py"): "would have been this"})
+    assert "would have been this" in str(refused.value)
+    assert [path.name for path in tmp_path.iterdir()] == ["b.py"]
+
+
+def test_what_is_there_word_for_word_is_left_alone(tmp_path):
+    (tmp_path / "b.py").write_text("same")
+    assert write(tmp_path, {Path("a.py"): "one", Path("b.py"): "same"}) == [tmp_path / "a.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "problem"),
+    [
+        ("post", ["title:str"], "can't name a class"),
+        ("None", ["title:str"], "can't name a class"),
+        ("Post", ["Title:str"], "can't be a field"),
+        ("Post", ["class:str"], "can't be a field"),
+        ("Post", ["id:int"], "can't be a field"),
+        ("Post", ["title"], "has no type"),
+        ("Post", ["title:varchar"], "has no type"),
+        ("Post", ["title:str", "author:user?"], "has no type"),
+        ("Post", ["author:user"], "needs a field of its own"),
+        ("Post", ["title:str", "title:text"], "is there once"),
+        ("Post", ["title:str", "author:user", "editor:user"], "at most one"),
+    ],
+)
+def test_entity_is_refused_in_a_sentence(name, fields, problem):
+    with pytest.raises(AppKitError, match=problem):
+        Entity.parse(name, fields)
+
+
+@pytest.mark.parametrize(
+    ("name", "snake", "plural"),
+    [
+        ("Post", "post", "posts"),
+        ("BlogPost", "blog_post", "blog_posts"),
+        ("Category", "category", "categories"),
+        ("Day", "day", "days"),
+        ("Box", "box", "boxes"),
+        ("HTTPLog", "http_log", "http_logs"),
+    ],
+)
+def test_entity_has_a_plural(name, snake, plural):
+    entity = Entity.parse(name, ["title:str"])
+    assert (entity.snake, entity.plural) == (snake, plural)
