@@ -114,9 +114,9 @@ class Database:
     def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """A session that only reads, from the replicas in turn where there are some.
 
-        On PostgreSQL each statement sees what is committed by then, with no transaction around them. A client that
-        wrote in the last `DATABASE_REPLICA_LAG` seconds reads from the primary, as does everybody while the
-        replica can't be reached.
+        Each statement sees what is committed by then, with no transaction around them. A client that wrote in the
+        last `DATABASE_REPLICA_LAG` seconds reads from the primary, as does everybody while the replica can't be
+        reached.
 
         Args:
             primary: Read from the primary, for what must not be a moment old.

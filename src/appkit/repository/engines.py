@@ -107,6 +107,14 @@ def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
 
 
 def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
+    dialect = engine.sync_engine.dialect
+    rollback = dialect.do_rollback
+
+    def roll_back(connection: Any) -> None:
+        if connection.driver_connection.in_transaction:  # Else it would wake the driver's thread for nothing.
+            rollback(connection)
+
+    dialect.do_rollback = roll_back  # type: ignore[assignment] # There is no event for it.
     script = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys={int(foreign_keys)};"
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -131,7 +139,8 @@ def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) ->
         if connection.info.get("query_only", False) is not query_only:
             connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
             connection.info["query_only"] = query_only
-        connection.exec_driver_sql(begin)
+        if not query_only:  # As on PostgreSQL: what only reads has no transaction around it.
+            connection.exec_driver_sql(begin)
 
 
 async def _abort(driver: Any) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import case, exists, select, update
+from sqlalchemy import bindparam, case, exists, select, update
 
 from appkit.domain.emails import parse_email
 from appkit.domain.events import RefreshReplayed, SignupRepeated, UserSignedOut, UserSignedUp
@@ -18,9 +18,10 @@ from appkit.exceptions import (
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
+from appkit.repository.context import AppContext, app_context
 from appkit.repository.user import BaseUser
 from appkit.service.principals import Principal, SessionPrincipal
-from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, is_live
+from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, belongs, is_live
 from appkit.service.signins import PendingSignIn, SignIn, SigninKeeper
 from appkit.service.tokens import TokenPair
 from appkit.service.users import UserService
@@ -178,14 +179,13 @@ class AuthService(SigninKeeper):
                 raise UnauthorizedException
             return found
         found = await self.db.scalar(
-            select(self._users)
-            .join(AuthSession, self._belongs)
-            .where(
-                AuthSession.id == principal.session_id,
-                AuthSession.security_version == principal.security_version,
-                AuthSession.user_id == principal.user_id,
-                is_live(utcnow()),
-            )
+            _Owner.of(app_context(self.db)).statement,
+            {
+                "session_id": principal.session_id,
+                "security_version": principal.security_version,
+                "user_id": principal.user_id,
+                "now": utcnow(),
+            },
         )
         if found is None:
             raise SessionRevokedException
@@ -232,3 +232,26 @@ class AuthService(SigninKeeper):
             execution_options=QUIET,
         )
         return rotated is not None
+
+
+class _Owner:
+    """Who has a live session: a statement that is built once for each app, for that takes as long as to run it."""
+
+    @classmethod
+    def of(cls, context: AppContext) -> "_Owner":
+        if cls not in context.resources:
+            context.resources[cls] = cls(context.user_model)
+        owner: _Owner = context.resources[cls]
+        return owner
+
+    def __init__(self, user: type[BaseUser]) -> None:
+        self.statement = (
+            select(user)
+            .join(AuthSession, belongs(user))
+            .where(
+                AuthSession.id == bindparam("session_id"),
+                AuthSession.security_version == bindparam("security_version"),
+                AuthSession.user_id == bindparam("user_id"),
+                is_live(bindparam("now", type_=AuthSession.expires_at.type)),
+            )
+        )

@@ -36,9 +36,19 @@ Kind = Literal["browser", "bearer"]
 UNKNOWN_DEVICE: Final = Device()
 
 
-def is_live(now: datetime) -> ColumnElement[bool]:
+def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """Whether a session is still good at this moment, as far as its own row says."""
     return and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > now, AuthSession.idle_expires_at > now)
+
+
+def belongs(user: type[BaseUser]) -> ColumnElement[bool]:
+    """Whether a session is a user's, and neither was voided since it began."""
+    return and_(user.id == AuthSession.user_id, user.security_version == AuthSession.security_version, is_open(user))
+
+
+def is_open(user: type[BaseUser]) -> ColumnElement[bool]:
+    """Whether an account may be used."""
+    return and_(user.is_active, user.deleted_at.is_(None))
 
 
 class SessionKeeper(BaseService):
@@ -54,18 +64,12 @@ class SessionKeeper(BaseService):
 
     @property
     def _belongs(self) -> ColumnElement[bool]:
-        """Whether a session is a user's, and neither was voided since it began."""
-        user = self._users
-        return and_(
-            user.id == AuthSession.user_id,
-            user.security_version == AuthSession.security_version,
-            self._is_open,
-        )
+        return belongs(self._users)
 
     @property
     def _is_open(self) -> ColumnElement[bool]:
         """Whether an account may be used."""
-        return and_(self._users.is_active, self._users.deleted_at.is_(None))
+        return is_open(self._users)
 
     async def _begin(
         self,
