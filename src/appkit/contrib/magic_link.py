@@ -1,0 +1,157 @@
+"""Signing in by a link in a mail, without a password.
+
+Turn it on with `AppKit(plugins=[magic_link])`. It needs no further package.
+"""
+
+from html import escape
+from typing import Final
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field, SecretStr
+
+from appkit import (
+    BaseService,
+    BaseUser,
+    DbSession,
+    Email,
+    Event,
+    LinkService,
+    Mail,
+    Schema,
+    SettingsGroup,
+    SigninAnswer,
+    TaskContext,
+    TaskRouter,
+    UserService,
+    complete_signin,
+    errors,
+    hookimpl,
+    limit,
+)
+from appkit.exceptions import InvalidTokenException, TooManyRequestsException
+
+PURPOSE: Final = "magic_link"
+BY_ADDRESS: Final = "20/hour"
+BY_EMAIL: Final = "5/hour"
+
+router = APIRouter(prefix="/auth/magic", tags=["auth"])
+tasks = TaskRouter()
+
+
+class MagicLinkSettings(SettingsGroup):
+    """Signing in by a link in a mail."""
+
+    ttl: int = Field(default=900, gt=0)
+    """Seconds that a link is good for."""
+
+
+class MagicLinkRequested(Event):
+    """Someone asked for a link to sign in with; whether there is an account is not known yet."""
+
+    email: str
+
+
+class MagicLinkSchema(Schema, extra="forbid"):
+    """Someone asks for a link."""
+
+    email: Email
+
+
+class MagicSigninSchema(Schema, extra="forbid"):
+    """Someone followed a link."""
+
+    token: SecretStr = Field(max_length=256)
+    remember: bool = False
+    """Whether to stay signed in when the browser is closed."""
+
+
+class MagicLinkService(BaseService):
+    """Links that sign people in."""
+
+    async def ask(self, email: str) -> None:
+        """Ask for a link; a task finds out whether there is somebody to send it to.
+
+        Raises:
+            TooManyRequestsException: When too many were sent to this address.
+        """
+        await self.limiter.hit(BY_EMAIL, PURPOSE, email.lower())
+        self.emit(MagicLinkRequested(email=email))
+
+    async def write(self, email: str) -> Mail | None:
+        """The mail with a link, which makes older ones void; None where there is no account that may be used."""
+        user = await UserService(self.db).find(email, lock=True)
+        if user is None or not user.is_open:
+            return None
+        ttl, url = self.settings.group(MagicLinkSettings).ttl, self.settings.frontend.url
+        token = await LinkService(self.db).make(user, PURPOSE, ttl=ttl)
+        # Behind a #, which no server's log and no Referer shows.
+        link = f"{url.rstrip('/')}/magic-link#token={token}" if url else token
+        written: Mail | None = await self.plugins.first("write_mail", kind=PURPOSE, user=user, to=user.email, link=link)
+        return written or _compose(self.settings.app_name, user.email, link)
+
+    async def use(self, token: str) -> BaseUser:
+        """Whose link it is. As it came by mail, the address is theirs, and whatever else knew the account is void.
+
+        Raises:
+            InvalidTokenException: When the link is used, too old, or another one was sent since.
+        """
+        used = await LinkService(self.db).consume(token, PURPOSE)
+        users = UserService(self.db)
+        user = await users.get(used.user_id)
+        await users.claim(user)
+        return user
+
+
+@router.post("", status_code=202, dependencies=[Depends(limit(BY_ADDRESS))], responses=errors(TooManyRequestsException))
+async def ask_for_magic_link(payload: MagicLinkSchema, db: DbSession) -> None:
+    """Ask for a mail with a link to sign in. The answer is the same whether there is an account or not."""
+    await MagicLinkService(db).ask(payload.email)
+
+
+@router.post("/signin", responses=errors(InvalidTokenException))
+async def sign_in_by_magic_link(
+    payload: MagicSigninSchema, request: Request, response: Response, db: DbSession
+) -> SigninAnswer:
+    """Sign in with the token from the mail."""
+    user = await MagicLinkService(db).use(payload.token.get_secret_value())
+    return await complete_signin(request, response, db, user, methods=["email"], remember=payload.remember)
+
+
+@tasks.on(MagicLinkRequested, name="appkit.magic_link:send")
+async def send_magic_link(event: MagicLinkRequested, task: TaskContext) -> None:
+    """Send somebody a link to sign in with."""
+    # The token is committed before it is sent, for a mail can't be taken back; a retry makes another.
+    async with task.session() as db:
+        mail = await MagicLinkService(db).write(event.email)
+    if mail is not None:
+        await task.mailer.send(mail)
+
+
+@hookimpl
+def register_settings() -> dict[str, type[SettingsGroup]]:
+    """`MAGIC_LINK_…`."""
+    return {"magic_link": MagicLinkSettings}
+
+
+@hookimpl
+def register_routers() -> list[APIRouter]:
+    """The routes under `/auth/magic`."""
+    return [router]
+
+
+@hookimpl
+def register_tasks() -> list[TaskRouter]:
+    """The task that sends the link."""
+    return [tasks]
+
+
+def _compose(app: str, to: str, link: str) -> Mail:
+    before = f"Somebody wants to sign in to {app} with this address. If that was you, go on here:"
+    after = "If it wasn't you, there is nothing to do."
+    shown = f'<a href="{escape(link)}">Sign in</a>' if "://" in link else f"<code>{link}</code>"
+    return Mail(
+        to=to,
+        subject=f"Sign in to {app}",
+        text=f"{before}\n\n{link}\n\n{after}",
+        html="\n".join(f"<p>{part}</p>" for part in (escape(before), shown, escape(after))),
+    )
