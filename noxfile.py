@@ -158,6 +158,7 @@ def e2e(session: nox.Session) -> None:
         reason = f"There is no browser at {CHROMIUM}: apt-get install chromium"
         session.error(reason) if os.environ.get("CI") else session.skip(reason)
     install_desk(session, "test", "e2e")
+    session.run("pytest", "tests/docs/test_passkeys_in_a_browser.py")
     session.chdir(DESK)
     session.run("pytest", "e2e", *session.posargs, env={"PYTHONPATH": "."})
 
