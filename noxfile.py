@@ -15,6 +15,7 @@ nox.options.sessions = ["tests", "lint", "types"]
 
 ROOT = Path(__file__).parent
 DESK = ROOT / "examples" / "fullstack"
+PLUGIN = ROOT / "examples" / "plugin"
 CHROMIUM = Path("/usr/bin/chromium")
 PARALLEL = ("-n", "auto", "--dist", "worksteal")
 
@@ -130,6 +131,18 @@ def example(session: nox.Session) -> None:
         checks = (["run", "types", "--", "--check"], ["run", "lint"], ["run", "typecheck"], ["test"])
         for command in (["ci", "--no-audit", "--no-fund"], *checks):
             session.run("npm", *command, external=True)
+
+
+@nox.session
+def plugin(session: nox.Session) -> None:
+    """Build the plugin's wheel, install it beside the desk, which knows nothing of it, and run its tests."""
+    install_desk(session, "test")
+    session.install("build")
+    session.chdir(PLUGIN)
+    wheels = session.create_tmp()
+    session.run("python", "-m", "build", "--wheel", "--outdir", wheels)
+    session.install("--force-reinstall", "--no-deps", *map(str, Path(wheels).glob("desk_content_filter-*.whl")))
+    session.run("pytest", *session.posargs)
 
 
 @nox.session

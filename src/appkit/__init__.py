@@ -56,6 +56,7 @@ if TYPE_CHECKING:
         Check as Check,
         HealthCheck as HealthCheck,
         hookimpl as hookimpl,
+        hookspec as hookspec,
     )
     from appkit.repository.base import BaseTableModel as BaseTableModel
     from appkit.repository.cache import invalidate as invalidate
@@ -117,7 +118,7 @@ else:
             "UnauthorizedException UnprocessableException"
         ),
         "kit": "AppKit",
-        "plugins.hookspecs": "Challenge Check HealthCheck hookimpl",
+        "plugins.hookspecs": "Challenge Check HealthCheck hookimpl hookspec",
         "repository.base": "BaseTableModel",
         "repository.cache": "invalidate",
         "repository.context": "AppContext",

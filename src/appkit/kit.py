@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from itertools import chain
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, FastAPI
@@ -46,6 +47,7 @@ class AppKit:
         routers: Routers to mount under `settings.api_prefix`.
         task_routers: Routers whose tasks the broker knows, beside those declared on the kit itself.
         plugins: Plugins of the app's own: modules or objects with hook implementations.
+        hooks: Modules with hooks that the app offers to plugins, beside appkit's: functions marked `hookspec`.
         user_model: The mapped `BaseUser` subclass, where there is more than one.
         discover: Whether installed plugins are loaded too.
     """
@@ -57,12 +59,14 @@ class AppKit:
         routers: Sequence[APIRouter] = (),
         task_routers: Sequence[TaskRouter] = (),
         plugins: Sequence[object] = (),
+        hooks: Sequence[ModuleType] = (),
         user_model: type[BaseUser] | None = None,
         discover: bool = True,
     ) -> None:
         self._settings = settings
         self._routers = routers
         self._plugins = plugins
+        self._hooks = hooks
         self._user_model = user_model
         self._discover = discover
         self._own_tasks = TaskRouter()
@@ -102,7 +106,7 @@ class AppKit:
     def plugins(self) -> PluginManager:
         """The plugins: appkit's own, then the installed ones, then the app's; the latest is asked first."""
         settings = self._own_settings
-        manager = PluginManager(settings.plugins)
+        manager = PluginManager(settings.plugins, self._hooks)
         manager.register(Monitoring(settings), "monitoring")
         manager.register(_Health(self), "health")
         development = settings.environment == "development"

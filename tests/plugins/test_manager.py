@@ -12,7 +12,7 @@ import pytest
 
 from appkit.core.settings import PluginsSettings
 from appkit.exceptions import AppKitError
-from appkit.plugins.hookspecs import HealthCheck, hookimpl
+from appkit.plugins.hookspecs import HealthCheck, hookimpl, hookspec
 from appkit.plugins.manager import PluginManager
 
 Install = Callable[..., None]
@@ -390,3 +390,14 @@ def contributing(expression: str) -> str:
 async def closing_over(opened: list[str]) -> AsyncIterator[None]:
     opened.append("open")
     yield
+
+
+def test_app_may_offer_hooks_of_its_own():
+    module = ModuleType("desk.hooks")
+    module.check_text = hookspec(lambda text: None)  # type: ignore[attr-defined]  # noqa: ARG005
+    desk, other = PluginManager(PluginsSettings(), [module]), PluginManager(PluginsSettings())
+    plugin = SimpleNamespace(check_text=hookimpl(lambda text: [text.upper()]))
+    desk.register(plugin)
+    assert desk.collect("check_text", text="a") == ["A"]
+    with pytest.raises(AppKitError, match=r"implements check_text\(\), which is no hook"):
+        other.register(plugin)

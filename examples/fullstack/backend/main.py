@@ -6,6 +6,7 @@ import typer
 from appkit import AppKit
 from appkit.repository.migrations import Migrations
 
+import hooks
 from api.routes import comments, exports, posts
 from core.settings import DeskSettings
 from repository.models import User
@@ -15,6 +16,7 @@ kit = AppKit(
     DeskSettings(),
     routers=[posts.router, comments.router, exports.router],
     task_routers=[mail.router, export_tasks.router],
+    hooks=[hooks],
     user_model=User,
 )
 app, broker, get_session = kit.app, kit.broker, kit.session

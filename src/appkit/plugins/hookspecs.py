@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from appkit.tasks.router import TaskRouter
 
 hookspec = pluggy.HookspecMarker("appkit")
+"""Marks a function without a body as a hook that an app offers, with `AppKit(hooks=[…])`."""
 hookimpl = pluggy.HookimplMarker("appkit")
 """Marks a function as the implementation of the hook with its name."""
 

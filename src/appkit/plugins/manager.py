@@ -2,12 +2,13 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from difflib import get_close_matches
 from importlib.metadata import EntryPoint, entry_points
 from itertools import count
 from time import perf_counter
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pluggy
@@ -30,12 +31,17 @@ class PluginManager:
     What fails while an app is put together, in an installed plugin, is logged and kept in `failed`, and the app goes
     on without it; with `PLUGINS_STRICT` it is raised. The app's own plugins are its own code: their failures are
     always raised.
+
+    Args:
+        settings: Which to leave out, and what to do about failures.
+        hooks: Modules with hooks beside appkit's own.
     """
 
-    def __init__(self, settings: "PluginsSettings") -> None:
+    def __init__(self, settings: "PluginsSettings", hooks: Sequence[ModuleType] = ()) -> None:
         self._settings = settings
         self._manager = pluggy.PluginManager("appkit")
-        self._manager.add_hookspecs(hookspecs)
+        for module in (hookspecs, *hooks):
+            self._manager.add_hookspecs(module)
         self._installed: set[str] = set()
         self.failed: dict[str, Exception] = {}
         """Installed plugins that could not be loaded, or failed while the app was put together, and why."""

@@ -36,6 +36,7 @@ class CommentService(BaseService):
         post = await PostService(self.db).read(post_id, author_id)
         if post.published_at is None:
             raise NotPublishedException
+        self.plugins.collect("check_text", text=content, settings=self.settings)
         comment = await self.save(Comment(post_id=post.id, author_id=author_id, content=content))
         await self.db.refresh(comment)
         return comment

@@ -42,6 +42,7 @@ class PostService(BaseService):
 
     async def write(self, author_id: UUID, title: str, subtitle: str | None, content: str) -> Post:
         """Start a draft."""
+        self._check(title, subtitle, content)
         post = await self.save(Post(author_id=author_id, title=title, subtitle=subtitle, content=content))
         await self.db.refresh(post)
         return post
@@ -49,6 +50,7 @@ class PostService(BaseService):
     async def edit(self, post_id: UUID, author_id: UUID, changes: Mapping[str, Any]) -> Post:
         """Change what a post says."""
         post = await self._own(post_id, author_id)
+        self._check(*changes.values())
         for name, value in changes.items():
             setattr(post, name, value)
         return await self.save(post)
@@ -74,3 +76,8 @@ class PostService(BaseService):
         if post.author_id != author_id:
             raise NotYourPostException
         return post
+
+    def _check(self, *texts: str | None) -> None:
+        """Let plugins refuse what they find in a text."""
+        for text in filter(None, texts):
+            self.plugins.collect("check_text", text=text, settings=self.settings)
