@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from appkit.api.limits import limit as limit
     from appkit.api.routes.auth import auth_router as auth_router
     from appkit.api.routes.health import health_router as health_router
+    from appkit.api.routes.tasks import my_tasks_router as my_tasks_router, tasks_router as tasks_router
     from appkit.api.routes.users import users_router as users_router
     from appkit.api.schemas import Email as Email, Schema as Schema
     from appkit.api.signins import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     )
     from appkit.kit import AppKit as AppKit
     from appkit.plugins.hookspecs import (
+        BrokerScheme as BrokerScheme,
         Challenge as Challenge,
         Check as Check,
         HealthCheck as HealthCheck,
@@ -87,6 +89,7 @@ if TYPE_CHECKING:
     from appkit.service.crud import CRUDService as CRUDService
     from appkit.service.links import LinkService as LinkService
     from appkit.service.principals import Principal as Principal
+    from appkit.service.tasks import TaskFigures as TaskFigures, TaskService as TaskService
     from appkit.service.users import UserService as UserService
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
@@ -104,6 +107,7 @@ else:
         "api.limits": "limit",
         "api.routes.auth": "auth_router",
         "api.routes.health": "health_router",
+        "api.routes.tasks": "my_tasks_router tasks_router",
         "api.routes.users": "users_router",
         "api.schemas": "Email Schema",
         "api.signins": "SigninAnswer complete_challenge complete_signin",
@@ -118,7 +122,7 @@ else:
             "UnauthorizedException UnprocessableException"
         ),
         "kit": "AppKit",
-        "plugins.hookspecs": "Challenge Check HealthCheck hookimpl hookspec",
+        "plugins.hookspecs": "BrokerScheme Challenge Check HealthCheck hookimpl hookspec",
         "repository.base": "BaseTableModel",
         "repository.cache": "invalidate",
         "repository.context": "AppContext",
@@ -134,6 +138,7 @@ else:
         "service.crud": "CRUDService",
         "service.links": "LinkService",
         "service.principals": "Principal",
+        "service.tasks": "TaskFigures TaskService",
         "service.users": "UserService",
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",

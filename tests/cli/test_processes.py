@@ -171,6 +171,12 @@ def test_users_are_created_and_promoted(library: Path) -> None:
 def test_worker_runs_what_another_process_committed_and_stops_when_told(start: Start, library: Path) -> None:
     subprocess.run([sys.executable, "library.py"], cwd=library, check=True, timeout=60)
     assert not (library / "labelled").exists()
+    others = start("worker", "--queues", "others", "--concurrency", "1")
+    probe = [sys.executable, "-m", "appkit", "worker", "--check"]
+    wait_for(lambda: subprocess.run(probe, cwd=library, check=False, capture_output=True).returncode == 0)
+    assert not (library / "labelled").exists()
+    others.send_signal(signal.SIGTERM)
+    others.communicate(timeout=30)
     worker = start("worker")
     wait_for((library / "labelled").exists)
     worker.send_signal(signal.SIGTERM)

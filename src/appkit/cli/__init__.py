@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from appkit.__about__ import __version__
-from appkit.cli import check, database, generate, inspection, server, users
+from appkit.cli import check, database, generate, inspection, server, tasks, users
 from appkit.cli.output import fail
 from appkit.exceptions import APIException, AppKitError
 
@@ -36,6 +36,7 @@ def create_cli() -> typer.Typer:
     _add(cli, "Serve", server.dev, server.run, server.worker)
     cli.add_typer(database.cli, name="db", rich_help_panel="Look after")
     cli.add_typer(users.cli, name="users", rich_help_panel="Look after")
+    cli.add_typer(tasks.cli, name="tasks", rich_help_panel="Look after")
     _add(
         cli,
         "Inspect",

@@ -1,5 +1,6 @@
 """Processes that stay: the development server, the server, and the worker."""
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from appkit.cli.discovery import find_kit
-from appkit.cli.output import Target
+from appkit.cli.output import Target, fail
 
 if TYPE_CHECKING:
+    from appkit.cli.pulse import Pulse
     from appkit.kit import AppKit
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
@@ -66,11 +68,36 @@ def run(
     )
 
 
-def worker(target: Target = None) -> None:
+def worker(
+    target: Target = None,
+    *,
+    queues: Annotated[
+        str | None, typer.Option(help="Only the tasks of these queues, as in `mail,reports`.  [default: TASKS_QUEUES]")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, help="Tasks to run at once.  [default: TASKS_CONCURRENCY]")
+    ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Run nothing: say whether the worker of this folder is well, for a probe.")
+    ] = False,
+) -> None:
     """Run background tasks, and nothing else, until told to stop."""
     import anyio
 
-    anyio.run(_work, find_kit(target).kit)
+    from appkit.cli.pulse import Pulse
+
+    if queues is not None:
+        os.environ["TASKS_QUEUES"] = json.dumps([name for part in queues.split(",") if (name := part.strip())])
+    if concurrency is not None:
+        os.environ["TASKS_CONCURRENCY"] = str(concurrency)
+    kit = find_kit(target).kit
+    pulse = Pulse(kit.settings)
+    if not check:
+        anyio.run(_work, kit, pulse)
+    elif (problem := pulse.problem()) is not None:
+        raise fail(problem)
+    else:
+        typer.echo("The worker is well.")
 
 
 def _default(name: str, value: str) -> None:
@@ -87,9 +114,14 @@ async def _preflight(kit: "AppKit") -> None:
         pass
 
 
-async def _work(kit: "AppKit") -> None:
-    async with kit.lifespan(work=True):
+async def _work(kit: "AppKit", pulse: "Pulse") -> None:
+    import anyio
+
+    async with kit.lifespan(work=True), anyio.create_task_group() as group:
+        group.start_soon(pulse.beat, lambda: kit.broker.healthy)
         await _told_to_stop()
+        group.cancel_scope.cancel()
+    pulse.stop()
 
 
 async def _told_to_stop() -> None:

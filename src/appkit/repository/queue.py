@@ -203,17 +203,23 @@ class TaskQueue:
         values = {"last_error": reason, "error_code": code, **self._ended(TaskState.CANCELLED)}
         return await self._change(task, values)
 
-    async def cancel(self, task_id: str) -> bool:
-        """Call a task off: it never starts or, if it runs, is told to stop. False when it has ended or isn't there."""
+    async def cancel(self, task_id: str, session: AsyncSession | None = None) -> bool:
+        """Call a task off, in this transaction or one of its own: it never starts or, if it runs, is told to stop.
+
+        Returns:
+            False when it has ended or isn't there.
+        """
+        if session is None:
+            async with self._database.session() as own:
+                return await self.cancel(task_id, own)
         this = _rows.c.task_id == task_id
         waits = text(OPEN) & (_rows.c.state != TaskState.RUNNING)
         drop = update(_rows).where(this, waits).values(self._ended(TaskState.CANCELLED))
         ask = update(_rows).where(this, _in(TaskState.RUNNING)).values(cancel_requested=True)
-        async with self._database.session() as session:
-            for statement in (drop, ask):
-                if (await session.execute(statement.returning(_rows.c.id))).first() is not None:
-                    return True
-            return False
+        for statement in (drop, ask):
+            if (await session.execute(statement.returning(_rows.c.id))).first() is not None:
+                return True
+        return False
 
     async def report(self, task: ClaimedTask, progress: Mapping[str, Any]) -> bool:
         """Write how far it has come; False when somebody else has it by now."""

@@ -1,0 +1,161 @@
+"""The administration of background tasks, for superusers only; and one's own tasks, as they run.
+
+Neither is there unless an app mounts it: `AppKit(routers=[tasks_router, my_tasks_router])`.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from pydantic import ConfigDict
+
+from appkit.api.dependencies import CurrentUser, DbSession, app_of, get_superuser
+from appkit.api.errors import errors
+from appkit.api.schemas import Schema
+from appkit.exceptions import ConflictException, ForbiddenException, NotFoundException, UnauthorizedException
+from appkit.repository.outbox import TaskState
+from appkit.repository.pagination import CursorPage
+from appkit.service.tasks import TaskService
+
+WATCH_INTERVAL: Final = 0.5
+"""Seconds between looks at the tasks that somebody watches."""
+WATCH_TIME: Final = 300.0
+"""Seconds after which a stream ends: browsers come back by themselves, and are asked anew who they are."""
+
+tasks_router = APIRouter(
+    prefix="/tasks",
+    tags=["tasks"],
+    dependencies=[Depends(get_superuser)],
+    responses=errors(UnauthorizedException, ForbiddenException),
+)
+my_tasks_router = APIRouter(prefix="/my/tasks", tags=["tasks"], responses=errors(UnauthorizedException))
+
+
+class MyTaskSchema(Schema):
+    """A task, as whoever started it sees it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    task_id: str
+    task_name: str
+    state: TaskState
+    progress: dict[str, Any] | None
+
+
+class TaskSchema(MyTaskSchema):
+    """A task, as superusers see it."""
+
+    queue: str
+    priority: int
+    attempts: int
+    max_attempts: int | None
+    run_at: datetime | None
+    expires_at: datetime | None
+    last_error: str | None
+    error_code: str | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class TaskDetailSchema(TaskSchema):
+    """A task with what it was given and what it returned."""
+
+    payload: dict[str, Any]
+    result: Any
+
+
+class TaskFiguresSchema(Schema):
+    """How the tasks are doing."""
+
+    depth: dict[str, dict[str, int]]
+    oldest_pending: float
+    rescued: int
+    dead: int
+    duration_p50: float | None
+    duration_p95: float | None
+
+
+class ScheduleSchema(Schema):
+    """When a task runs by itself."""
+
+    name: str
+    cron: str
+    timezone: str
+    last_slot: datetime
+    paused: bool
+
+
+@tasks_router.get("")
+async def list_tasks(  # one parameter for each filter
+    db: DbSession,
+    state: TaskState | None = None,
+    queue: str | None = None,
+    name: str | None = None,
+    cursor: str | None = None,
+    size: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> CursorPage[TaskSchema]:
+    """The tasks, the youngest first."""
+    page = await TaskService(db).page(state=state, queue=queue, name=name, cursor=cursor, size=size)
+    return CursorPage[TaskSchema].model_validate(page)
+
+
+@tasks_router.get("/stats")
+async def show_task_stats(db: DbSession) -> TaskFiguresSchema:
+    """How many there are, how long they wait, and how long they take."""
+    return TaskFiguresSchema.model_validate(await TaskService(db).figures())
+
+
+@tasks_router.get("/schedules")
+async def list_schedules(db: DbSession) -> list[ScheduleSchema]:
+    """The schedules."""
+    return [ScheduleSchema.model_validate(schedule) for schedule in await TaskService(db).schedules()]
+
+
+@tasks_router.post("/schedules/{name}/pause", responses=errors(NotFoundException))
+async def pause_schedule(name: str, db: DbSession) -> ScheduleSchema:
+    """Run a schedule no more."""
+    return ScheduleSchema.model_validate(await TaskService(db).pause(name))
+
+
+@tasks_router.post("/schedules/{name}/resume", responses=errors(NotFoundException))
+async def resume_schedule(name: str, db: DbSession) -> ScheduleSchema:
+    """Run a schedule again, from its next slot on."""
+    return ScheduleSchema.model_validate(await TaskService(db).pause(name, paused=False))
+
+
+@tasks_router.get("/{task_id}", responses=errors(NotFoundException))
+async def get_task(task_id: str, db: DbSession) -> TaskDetailSchema:
+    """One task."""
+    return TaskDetailSchema.model_validate(await TaskService(db).get(task_id))
+
+
+@tasks_router.post("/{task_id}/retry", responses=errors(NotFoundException, ConflictException))
+async def retry_task(task_id: str, db: DbSession) -> TaskSchema:
+    """Run a task again that is dead or was cancelled."""
+    return TaskSchema.model_validate(await TaskService(db).retry(task_id))
+
+
+@tasks_router.post("/{task_id}/cancel", responses=errors(NotFoundException, ConflictException))
+async def cancel_task(task_id: str, db: DbSession) -> TaskSchema:
+    """Call a task off."""
+    return TaskSchema.model_validate(await TaskService(db).cancel(task_id))
+
+
+@my_tasks_router.get("/events", response_class=EventSourceResponse)
+async def watch_my_tasks(user: CurrentUser, request: Request) -> AsyncIterator[ServerSentEvent]:
+    """One's own tasks as they change, from now until they end: an event of the kind `task` for each change."""
+    database, seen = app_of(request).database, dict[str, MyTaskSchema]()
+    loop = asyncio.get_running_loop()
+    end = loop.time() + WATCH_TIME
+    while loop.time() < end:
+        async with database.read_session(primary=True) as db:
+            tasks = [MyTaskSchema.model_validate(task) for task in await TaskService(db).of_user(user.id, also=[*seen])]
+        for task in tasks:
+            if seen.get(task.task_id) != task:
+                seen[task.task_id] = task
+                yield ServerSentEvent(event="task", data=task)
+        await asyncio.sleep(WATCH_INTERVAL)

@@ -1,0 +1,142 @@
+"""`appkit tasks`: the background tasks of an app, and what went wrong with them."""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import asdict
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import typer
+
+from appkit.cli.discovery import find_kit
+from appkit.cli.output import AsJson, KitOption, show
+
+if TYPE_CHECKING:
+    from appkit.repository.outbox import OutboxTask, TaskState
+    from appkit.service.tasks import TaskService
+
+T = TypeVar("T")
+
+State = Literal["scheduled", "pending", "published", "running", "done", "dead", "cancelled"]
+TaskId = Annotated[str, typer.Argument(help="The task's id.")]
+Queue = Annotated[str | None, typer.Option(help="Only those of this queue.")]
+Name = Annotated[str | None, typer.Option(help="Only those of this name.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at the most.")]
+
+cli = typer.Typer(help="Look after the background tasks.", no_args_is_help=True)
+
+
+@cli.command("list")
+def list_(
+    *,
+    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    queue: Queue = None,
+    name: Name = None,
+    limit: Limit = 50,
+    as_json: AsJson = False,
+    kit: KitOption = None,
+) -> None:
+    """List tasks, the youngest first."""
+    page = _run(kit, lambda tasks: tasks.page(state=_state(state), queue=queue, name=name, size=limit))
+    _show_tasks(page.items, as_json=as_json)
+
+
+@cli.command()
+def dead(
+    *, queue: Queue = None, name: Name = None, limit: Limit = 50, as_json: AsJson = False, kit: KitOption = None
+) -> None:
+    """List the tasks that were given up, and why."""
+    page = _run(kit, lambda tasks: tasks.page(state=_state("dead"), queue=queue, name=name, size=limit))
+    _show_tasks(page.items, as_json=as_json)
+
+
+@cli.command("show")
+def show_(task_id: TaskId, *, as_json: AsJson = False, kit: KitOption = None) -> None:
+    """Show all that is known of a task."""
+    task = _run(kit, lambda tasks: tasks.get(task_id))
+    values = {column.key: getattr(task, column.key) for column in type(task).__table__.columns}
+    if as_json:
+        show([values], as_json=True)
+    else:
+        show([{"field": key, "value": value} for key, value in values.items() if value is not None], as_json=False)
+
+
+@cli.command()
+def retry(
+    task_id: Annotated[str | None, typer.Argument(help="The task's id.", show_default=False)] = None,
+    *,
+    everything: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
+    name: Name = None,
+    kit: KitOption = None,
+) -> None:
+    """Run a task again that is dead or was cancelled; with --all, all that are dead."""
+    if (task_id is None) == (not everything):
+        raise typer.BadParameter("Name one task, or say --all.")
+    if task_id is not None:
+        _run(kit, lambda tasks: tasks.retry(task_id))
+        typer.echo(f"{task_id} runs again.")
+    else:
+        typer.echo(f"{_run(kit, lambda tasks: tasks.retry_dead(name=name))} tasks run again.")
+
+
+@cli.command()
+def cancel(task_id: TaskId, *, kit: KitOption = None) -> None:
+    """Call a task off: it never starts or, if it runs, is told to stop."""
+    _run(kit, lambda tasks: tasks.cancel(task_id))
+    typer.echo(f"{task_id} is called off.")
+
+
+@cli.command()
+def prune(
+    *,
+    days: Annotated[float, typer.Option(min=0, help="Only those that ended so many days ago.")] = 0,
+    state: Annotated[State | None, typer.Option(help="Only those that are done, dead or cancelled.")] = None,
+    kit: KitOption = None,
+) -> None:
+    """Delete tasks that have ended before their time is up."""
+    count = _run(kit, lambda tasks: tasks.prune(older_than=timedelta(days=days), state=_state(state)))
+    typer.echo(f"{count} tasks are deleted.")
+
+
+@cli.command()
+def stats(*, as_json: AsJson = False, kit: KitOption = None) -> None:
+    """Show how many there are, how long they wait, and how long they take."""
+    figures = asdict(_run(kit, lambda tasks: tasks.figures()))
+    if as_json:
+        show([figures], as_json=True)
+        return
+    depth = figures.pop("depth")
+    show(
+        [{"queue": q, "state": s, "tasks": n} for q, states in sorted(depth.items()) for s, n in states.items()],
+        as_json=False,
+    )
+    show([{key: round(value, 3) if value else value for key, value in figures.items()}], as_json=False)
+
+
+def _state(name: State | None) -> "TaskState | None":
+    from appkit.repository.outbox import TaskState
+
+    return None if name is None else TaskState(name)
+
+
+def _show_tasks(tasks: "Iterable[OutboxTask]", *, as_json: bool) -> None:
+    names = ("task_id", "task_name", "queue", "state", "attempts", "created_at", "error_code", "last_error")
+    rows: list[dict[str, Any]] = [{name: getattr(task, name) for name in names} for task in tasks]
+    if not as_json:
+        for row in rows:
+            row["created_at"] = f"{row['created_at']:%Y-%m-%d %H:%M:%S}"
+            row["last_error"] = (row["last_error"] or "").partition("\n")[0][:60]
+    show(rows, as_json=as_json)
+
+
+def _run(target: str | None, work: "Callable[[TaskService], Awaitable[T]]") -> T:
+    import anyio
+
+    from appkit.service.tasks import TaskService
+
+    kit = find_kit(target).kit
+
+    async def serve() -> T:
+        async with kit.lifespan(work=False), kit.session() as db:
+            return await work(TaskService(db))
+
+    return anyio.run(serve)
