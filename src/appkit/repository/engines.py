@@ -9,8 +9,8 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolResetState
 
-from appkit.exceptions import AppKitError, ServiceUnavailableException
-from appkit.repository.reading import fall_back
+from appkit.exceptions import AppKitError
+from appkit.repository.connections import connect, fall_back
 
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
 _PATIENCE = 0.1  # seconds
@@ -57,7 +57,7 @@ def create_engine(
         ) from exc
 
     if primary is None:
-        event.listen(engine.sync_engine, "do_connect", _connect)
+        event.listen(engine.sync_engine, "do_connect", connect)
     else:
         fall_back(engine, primary)
     if sqlite:
@@ -91,13 +91,6 @@ class WriterPool(AsyncAdaptedQueuePool):
     def _do_return_conn(self, record: Any) -> None:
         self._holder = None
         super()._do_return_conn(record)
-
-
-def _connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
-    try:
-        return dialect.connect(*args, **kwargs)
-    except (OSError, dialect.loaded_dbapi.Error) as exc:  # Here, for elsewhere an OSError may be the app's own.
-        raise ServiceUnavailableException from exc
 
 
 def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:

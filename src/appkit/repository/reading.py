@@ -1,25 +1,17 @@
-"""Reading: sessions that refuse to write, replicas, and whom a replica is too far behind for."""
+"""Reading: sessions that refuse to write, and whom a replica is too far behind for."""
 
-import logging
-import math
 from contextvars import ContextVar
 from dataclasses import dataclass
-from time import monotonic
 from typing import Any
 
-from sqlalchemy import URL, event
-from sqlalchemy.exc import DisconnectionError
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import event
 from sqlalchemy.orm import ORMExecuteState, Session
 from sqlalchemy.sql.elements import TextClause
 
-from appkit.exceptions import AppKitError, ServiceUnavailableException
+from appkit.exceptions import AppKitError
 
 _READING = ("select", "with", "values", "table", "show", "explain", "pragma")
-_PATIENCE = 10.0  # seconds
 _WROTE = "appkit.wrote"
-
-_logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -100,38 +92,3 @@ def _writes(state: ORMExecuteState) -> bool:
 
 def _refuse_to_write() -> None:
     raise AppKitError("A read session can't write. Use `DbSession` in a route, or `session()`.")
-
-
-def fall_back(replica: AsyncEngine, primary: URL) -> None:
-    """Read from the primary while the replica can't be reached, and look for it again every ten seconds."""
-    down_until = 0.0
-
-    @event.listens_for(replica.sync_engine, "do_connect")
-    def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
-        nonlocal down_until
-        if monotonic() >= down_until:
-            if down_until:  # Only one looks for it, and the others don't wait.
-                down_until = monotonic() + _PATIENCE
-            try:
-                connection = dialect.connect(*args, **kwargs)
-            except (OSError, dialect.loaded_dbapi.Error):
-                _logger.warning("A replica can't be reached, so that the primary is read from.", exc_info=True)
-                down_until = monotonic() + _PATIENCE
-            else:
-                down_until = 0.0
-                return connection
-        record.info["primary_until"] = down_until
-        own_args, own_kwargs = dialect.create_connect_args(primary)
-        try:
-            return dialect.connect(*own_args, **{**_timeouts(kwargs), **own_kwargs})
-        except (OSError, dialect.loaded_dbapi.Error) as exc:
-            raise ServiceUnavailableException from exc
-
-    @event.listens_for(replica.sync_engine, "checkout")
-    def on_checkout(_: Any, record: Any, *__: Any) -> None:
-        if record.info.get("primary_until", math.inf) < monotonic():
-            raise DisconnectionError  # The pool connects anew.
-
-
-def _timeouts(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if name in {"timeout", "connect_timeout"}}

@@ -1,0 +1,64 @@
+"""Connections: how they are made, and what is connected to while a replica can't be reached."""
+
+import asyncio
+import logging
+import math
+from time import monotonic
+from typing import Any
+
+from sqlalchemy import URL, event
+from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from appkit.exceptions import ServiceUnavailableException
+
+_PATIENCE = 10.0  # seconds
+
+_logger = logging.getLogger(__name__)
+
+
+def connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
+    """A connection of the driver's: what SQLAlchemy does by itself, with failures that say what they are.
+
+    Raises:
+        ServiceUnavailableException: When the database can't be reached.
+    """
+    # psycopg closes what it was connecting once nobody holds it; a traceback does, and SQLAlchemy puts it in a cycle.
+    try:
+        return dialect.connect(*args, **kwargs)
+    except (OSError, dialect.loaded_dbapi.Error) as exc:  # Here, for elsewhere an OSError may be the app's own.
+        raise ServiceUnavailableException from exc.with_traceback(None)
+    except asyncio.CancelledError as exc:
+        raise exc.with_traceback(None) from None
+
+
+def fall_back(replica: AsyncEngine, primary: URL) -> None:
+    """Connect to the primary while the replica can't be reached, and look for it again every ten seconds."""
+    down_until = 0.0
+
+    @event.listens_for(replica.sync_engine, "do_connect")
+    def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
+        nonlocal down_until
+        if monotonic() >= down_until:
+            if down_until:  # Only one looks for it, and the others don't wait.
+                down_until = monotonic() + _PATIENCE
+            try:
+                connection = connect(dialect, record, args, kwargs)
+            except ServiceUnavailableException:
+                _logger.warning("A replica can't be reached, so that the primary is read from.", exc_info=True)
+                down_until = monotonic() + _PATIENCE
+            else:
+                down_until = 0.0
+                return connection
+        record.info["primary_until"] = down_until
+        own_args, own_kwargs = dialect.create_connect_args(primary)
+        return connect(dialect, record, own_args, {**_timeouts(kwargs), **own_kwargs})
+
+    @event.listens_for(replica.sync_engine, "checkout")
+    def on_checkout(_: Any, record: Any, *__: Any) -> None:
+        if record.info.get("primary_until", math.inf) < monotonic():
+            raise DisconnectionError  # The pool connects anew.
+
+
+def _timeouts(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name in {"timeout", "connect_timeout"}}
