@@ -1,6 +1,7 @@
 """Sessions: what a unit of work promises, on both databases."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -380,6 +381,36 @@ async def test_a_database_that_is_down_is_unavailable(driver):
         async with database.session() as db:
             await db.execute(text("SELECT 1"))
     await database.dispose()
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_what_a_cancelled_task_was_connecting_is_closed_at_once(driver):
+    connected, closed = asyncio.Event(), asyncio.Event()
+
+    async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.set()
+        await reader.read()
+        closed.set()
+        writer.close()
+
+    async def ask() -> None:
+        async with database.session() as db:
+            await db.execute(text("SELECT 1"))
+
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    database = Database(f"postgresql+{driver}://127.0.0.1:{port}/postgres?sslmode=disable")
+    gc.disable()  # It would close it too, some time.
+    try:
+        task = asyncio.create_task(ask())
+        await connected.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(closed.wait(), 5)
+    finally:
+        gc.enable()
+        server.close()
 
 
 async def test_ping_does_not_wait_for_ever(database):

@@ -36,6 +36,7 @@ class Writers:
         self._chance = random.Random(7)
         self.acknowledged: list[UUID] = []
         self.outcomes: Counter[str] = Counter()
+        self.progress = asyncio.Event()
         self.stopped = False
 
     async def work(self, writer: int) -> None:
@@ -51,6 +52,7 @@ class Writers:
                 self.outcomes["cancelled"] += 1
             else:
                 self.acknowledged.append(id_)
+                self.progress.set()
 
     async def cancel_at_random(self) -> None:
         while not self.stopped:
@@ -80,10 +82,13 @@ async def test_no_acknowledged_write_is_lost_and_no_connection_leaks(primary, dr
     await asyncio.sleep(0)
     cancelling = asyncio.create_task(writers.cancel_at_random())
     await asyncio.sleep(SECONDS / 2)
+    await writers.progress.wait()  # However busy the machine is.
     before = len(writers.acknowledged)
     await asyncio.to_thread(primary.kill)
     await asyncio.to_thread(primary.start)
+    writers.progress.clear()
     await asyncio.sleep(SECONDS / 2)
+    await writers.progress.wait()
     writers.stopped = True
     await asyncio.gather(*working, cancelling)
     _logger.info("%s: %s acknowledged, %s", driver, len(writers.acknowledged), dict(writers.outcomes))

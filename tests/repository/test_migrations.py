@@ -279,6 +279,7 @@ sys.exit(sum(racer.exitcode != 0 for racer in racers))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("versioned", [True, False])
 async def test_ten_processes_migrate_once(database_url, directory, versioned):
     if versioned:
