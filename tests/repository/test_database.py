@@ -394,12 +394,12 @@ async def test_what_a_cancelled_task_was_connecting_is_closed_at_once(driver):
         writer.close()
 
     async def ask() -> None:
-        async with database.session() as db:
+        async with silent.session() as db:
             await db.execute(text("SELECT 1"))
 
     server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
-    database = Database(f"postgresql+{driver}://127.0.0.1:{port}/postgres?sslmode=disable")
+    silent = Database(f"postgresql+{driver}://127.0.0.1:{port}/postgres?sslmode=disable")
     gc.disable()  # It would close it too, some time.
     try:
         task = asyncio.create_task(ask())
