@@ -413,6 +413,36 @@ async def test_what_a_cancelled_task_was_connecting_is_closed_at_once(driver):
         server.close()
 
 
+async def test_a_task_cancelled_while_a_broken_connection_is_closed_leaves_none(postgres_server, monkeypatch):
+    url = postgres_server.set(drivername="postgresql+asyncpg").render_as_string(hide_password=False)
+    postgres, other = Database(url), Database(url)
+    closing, closed = asyncio.Event(), asyncio.Event()
+
+    async def close_slowly(_: Any) -> None:
+        closing.set()
+        await closed.wait()
+
+    async def ask() -> Any:
+        async with postgres.session() as db:
+            return await db.scalar(text("SELECT pg_backend_pid()"))
+
+    async with postgres.session() as db:
+        raw = await (await db.connection()).get_raw_connection()
+        monkeypatch.setattr(type(raw.dbapi_connection), "_terminate_graceful_close", close_slowly)
+    async with other.session() as db:
+        await db.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": await ask()})
+    task = asyncio.create_task(ask())
+    await closing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert checked_out(postgres) == 0
+    monkeypatch.undo()
+    closed.set()
+    await postgres.dispose()
+    await other.dispose()
+
+
 async def test_ping_does_not_wait_for_ever(database):
     tasks = [asyncio.create_task(sleep(database)) for _ in range(6)]
     await asyncio.sleep(0.2)

@@ -1,7 +1,9 @@
 """Engines: drivers, pools, and how SQLite is set up so that nobody waits in vain or loses a write."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy import URL, Connection, event
@@ -56,6 +58,7 @@ def create_engine(
             "or sqlite+aiosqlite://."
         ) from exc
 
+    engine.dialect.do_terminate = partial(_terminate, engine.dialect.do_terminate)  # type: ignore[method-assign]
     if primary is None:
         event.listen(engine.sync_engine, "do_connect", connect)
     else:
@@ -91,6 +94,19 @@ class WriterPool(AsyncAdaptedQueuePool):
     def _do_return_conn(self, record: Any) -> None:
         self._holder = None
         super()._do_return_conn(record)
+
+
+def _terminate(terminate: Callable[[Any], None], connection: Any) -> None:
+    """Close a connection that is broken, and let a cancellation wait until it is closed and given back.
+
+    Where it breaks in on the first of these, after a failed ping, SQLAlchemy forgets the second.
+    """
+    try:
+        terminate(connection)
+    except asyncio.CancelledError as exc:
+        if (task := asyncio.current_task()) is not None:  # It hears of it when it next waits for something.
+            task.uncancel()
+            task.cancel(*exc.args)
 
 
 def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
