@@ -1,3 +1,5 @@
+import asyncio
+import json
 from datetime import timedelta
 
 from appkit.repository.base import utcnow
@@ -37,7 +39,7 @@ async def test_export_says_how_far_it_is_at_each_post(write, auth_client, tasks,
 
     async def listen(self, export_id, state, progress, step):
         reports.append((state, progress, step))
-        await report(self, export_id, state, progress, step)
+        return await report(self, export_id, state, progress, step)
 
     monkeypatch.setattr(ExportService, "report", listen)
     for title in ("One", "Two", "Three"):
@@ -86,3 +88,39 @@ async def test_export_is_gone_after_its_time(auth_client, tasks, db, assert_erro
     new = (await auth_client.post("/api/exports")).json()
     await tasks.run()
     assert [str(kept) for kept in await db.scalars(select(Export.id))] == [new["id"]]
+
+
+async def test_export_that_is_cancelled_is_not_made(write, auth_client, tasks, other, assert_error):
+    await write()
+    url = f"/api/exports/{(await auth_client.post('/api/exports')).json()['id']}"
+    assert_error(await other.post(f"{url}/cancel"), ExportNotFoundException)
+    cancelled = (await auth_client.post(f"{url}/cancel")).json()
+    assert (cancelled["state"], cancelled["step"]) == ("cancelled", "Cancelled")
+    await tasks.run()
+    assert (await auth_client.get(url)).json() == cancelled
+    assert_error(await auth_client.get(f"{url}/file"), ExportNotReadyException)
+
+
+async def test_export_that_is_done_can_not_be_cancelled(auth_client, tasks):
+    url = f"/api/exports/{(await auth_client.post('/api/exports')).json()['id']}"
+    await tasks.run()
+    assert (await auth_client.post(f"{url}/cancel")).json()["state"] == "done"
+    assert (await auth_client.get(f"{url}/file")).is_success
+
+
+async def test_exports_are_followed_until_none_is_at_work(write, auth_client, tasks):
+    for number in range(5):
+        await write(f"Post {number}", content="Words.\n\n" * 200)
+    await auth_client.post("/api/exports")
+    following = asyncio.create_task(auth_client.get("/api/exports/events"))
+    await tasks.run()
+    answer = await following
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    shown = [json.loads(line.removeprefix("data: ")) for line in answer.text.splitlines() if line.startswith("data")]
+    states = [exports[0]["state"] for exports in shown]
+    assert states[-1] == "done"
+    assert sorted(exports[0]["progress"] for exports in shown) == [exports[0]["progress"] for exports in shown]
+
+
+async def test_following_needs_somebody_signed_in(client):
+    assert (await client.get("/api/exports/events")).status_code == 401

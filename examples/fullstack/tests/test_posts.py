@@ -1,4 +1,5 @@
 import pytest
+from appkit.exceptions import StaleVersionException
 
 from exceptions import AlreadyPublishedException, NotYourPostException, PostNotFoundException
 
@@ -92,3 +93,49 @@ async def test_deleted_post_is_gone_with_its_comments(write, auth_client, assert
     await auth_client.post(f"{url}/comments", json={"content": "Words"})
     assert (await auth_client.delete(url)).status_code == 204
     assert_error(await auth_client.get(url), PostNotFoundException)
+
+
+async def test_own_posts_are_searched_filtered_and_sorted_by_the_database(write, auth_client, count_queries):
+    for title in ("Tide tables", "bread", "Radios"):
+        await write(title, content=f"All about {title}.", publish=title != "bread")
+    await auth_client.patch(f"/api/posts/{(await write('Radio waves'))['id']}", json={"subtitle": "Short ones"})
+
+    async def titles(**query: object) -> tuple[list[str], int]:
+        with count_queries(max=8):
+            page = (await auth_client.get("/api/posts/mine", params=query)).json()
+        return [post["title"] for post in page["items"]], page["total"]
+
+    assert await titles(sort="title", size=2) == (["bread", "Radio waves"], 4)
+    assert await titles(sort="title", size=2, page=2) == (["Radios", "Tide tables"], 4)
+    assert await titles(sort="-title", published="true") == (["Tide tables", "Radios"], 2)
+    assert await titles(q="about bread") == (["bread"], 1)
+    assert await titles(q="short") == (["Radio waves"], 1)
+    refused = await auth_client.get("/api/posts/mine", params={"sort": "author_id"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "sort")
+
+
+async def test_readers_search_what_is_published(write, client):
+    await write("Found", content="A lighthouse.", publish=True)
+    await write("Draft", content="Another lighthouse.")
+    found = (await client.get("/api/posts", params={"q": "LIGHTHOUSE"})).json()["items"]
+    assert [post["title"] for post in found] == ["Found"]
+
+
+async def test_figures_count_what_one_wrote_and_what_was_said(write, auth_client, other):
+    await write("Draft")
+    post = await write("Published", publish=True)
+    await other.post(f"/api/posts/{post['id']}/comments", json={"content": "Good."})
+    figures = {"drafts": 1, "published": 1, "comments": 1}
+    assert (await auth_client.get("/api/posts/mine/figures")).json() == figures
+    assert (await other.get("/api/posts/mine/figures")).json() == {"drafts": 0, "published": 0, "comments": 0}
+
+
+async def test_change_to_an_older_version_is_refused(write, auth_client, assert_error):
+    post = await write()
+    url = f"/api/posts/{post['id']}"
+    first = await auth_client.patch(url, json={"title": "One window", "version": post["version"]})
+    assert first.json()["version"] > post["version"]
+    assert_error(
+        await auth_client.patch(url, json={"title": "Another", "version": post["version"]}), StaleVersionException
+    )
+    assert (await auth_client.get(url)).json()["title"] == "One window"

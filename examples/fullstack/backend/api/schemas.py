@@ -1,22 +1,17 @@
 """What requests hold, and what answers show."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from appkit import Schema
-from pydantic import Field, StringConstraints
+from pydantic import StringConstraints
+
+from repository.models import ExportState
 
 Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Subtitle = Annotated[str, StringConstraints(strip_whitespace=True, max_length=300)]
 Content = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
-
-
-class PageQuery(Schema):
-    """Which part of a list is wanted."""
-
-    cursor: str | None = None
-    size: int = Field(default=20, ge=1, le=100)
 
 
 class AuthorSchema(Schema):
@@ -40,6 +35,8 @@ class PostUpdate(Schema):
     title: Title = ""
     subtitle: Subtitle | None = None
     content: Content = ""
+    version: int | None = None
+    """The one that the change was made to: a later one is not written over."""
 
 
 class PostSchema(Schema):
@@ -54,6 +51,15 @@ class PostSchema(Schema):
     created_at: datetime
     updated_at: datetime
     comment_count: int
+    version: int
+
+
+class FiguresSchema(Schema):
+    """What someone has to show for it."""
+
+    drafts: int
+    published: int
+    comments: int
 
 
 class CommentCreate(Schema):
@@ -75,7 +81,7 @@ class ExportSchema(Schema):
     """How far an export is."""
 
     id: UUID
-    state: Literal["queued", "running", "done", "failed"]
+    state: ExportState
     progress: int
     step: str
     created_at: datetime

@@ -10,7 +10,7 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 FONTS = Path(__file__).parent / "fonts"
-INK, QUIET, ACCENT = "#1d2b30", "#606a6e", "#0f5b5b"
+INK, QUIET, ACCENT = "#26201a", "#6d655c", "#a83a1a"
 LINE, INDENT = 5.6, 6.0  # Millimetres.
 EMPHASIS = {"strong": "B", "em": "I", "s": "S", "a": ""}
 

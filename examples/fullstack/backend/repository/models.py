@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 from uuid import UUID
 
-from appkit import BaseTableModel, BaseUser
+from appkit import BaseTableModel, BaseUser, Versioned
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, func, select
 from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
-ExportState = Literal["queued", "running", "done", "failed"]
+ExportState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class User(BaseUser):
@@ -20,8 +20,8 @@ class User(BaseUser):
         return self.email.partition("@")[0]
 
 
-class Post(BaseTableModel):
-    """Something to read; a draft until it is published."""
+class Post(Versioned, BaseTableModel):
+    """Something to read; a draft until it is published. It counts its changes, for two windows may edit one post."""
 
     __table_args__ = (Index(None, "published_at", "id"), Index(None, "author_id", "id"))
 

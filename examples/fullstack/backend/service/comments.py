@@ -2,9 +2,7 @@
 
 from uuid import UUID
 
-from appkit import BaseService
-from appkit.repository.pagination import KeysetPage, keyset_page
-from sqlalchemy import select
+from appkit import BaseService, CursorQuery, KeysetPage, Repository
 
 from exceptions import NotPublishedException
 from repository.models import Comment
@@ -14,17 +12,14 @@ from service.posts import PostService
 class CommentService(BaseService):
     """What people do with comments."""
 
-    async def on_post(
-        self, post_id: UUID, reader_id: UUID | None, cursor: str | None, size: int
-    ) -> KeysetPage[Comment]:
+    async def on_post(self, post_id: UUID, reader_id: UUID | None, query: CursorQuery) -> KeysetPage[Comment]:
         """The comments on a post, the oldest first.
 
         Raises:
             PostNotFoundException: When there is no such post, or it is somebody else's draft.
         """
         post = await PostService(self.db).read(post_id, reader_id)
-        comments = select(Comment).where(Comment.post_id == post.id)
-        return await keyset_page(self.db, comments, order=[Comment.id], cursor=cursor, size=size)
+        return await Repository(self.db, Comment).page(query, Comment.post_id == post.id)
 
     async def add(self, post_id: UUID, author_id: UUID, content: str) -> Comment:
         """Comment on a post.

@@ -13,6 +13,7 @@ from exceptions import ExportNotFoundException, ExportNotReadyException
 from repository.models import Export, ExportState, Post, User
 
 KEPT = timedelta(days=7)
+ACTIVE: tuple[ExportState, ...] = ("queued", "running")
 
 
 class ExportService(BaseService):
@@ -53,6 +54,17 @@ class ExportService(BaseService):
             raise ExportNotReadyException
         return content
 
+    async def cancel(self, export_id: UUID, owner_id: UUID) -> Export:
+        """Stop an export, unless it has ended; its task hears of it when it next reports.
+
+        Raises:
+            ExportNotFoundException: When there is none, it is somebody else's, or its time is over.
+        """
+        export = await self.find(export_id, owner_id)
+        await self.report(export.id, "cancelled", 0, "Cancelled")
+        await self.db.refresh(export)
+        return export
+
     async def material(self, export_id: UUID) -> tuple[User, Sequence[Post]]:
         """Who asked for an export, and what goes into it, the oldest first."""
         owner = await self.db.scalar(
@@ -63,14 +75,15 @@ class ExportService(BaseService):
         posts = await self.db.scalars(select(Post).where(Post.author_id == owner.id).order_by(Post.id))
         return owner, posts.all()
 
-    async def report(self, export_id: UUID, state: ExportState, progress: int, step: str) -> None:
-        """Say how far an export is."""
-        await self.db.execute(
-            update(Export).where(Export.id == export_id).values(state=state, progress=progress, step=step)
-        )
+    async def report(self, export_id: UUID, state: ExportState, progress: int, step: str) -> bool:
+        """Say how far an export is; False when it has ended, as by being cancelled."""
+        at_work = update(Export).where(Export.id == export_id, Export.state.in_(ACTIVE))
+        changed = at_work.values(state=state, progress=progress, step=step).returning(Export.id)
+        return await self.db.scalar(changed) is not None
 
     async def finish(self, export_id: UUID, content: bytes) -> None:
         """Keep the PDF, and drop everybody's whose time is over."""
-        await self.report(export_id, "done", 100, "Ready")
-        await self.db.execute(update(Export).where(Export.id == export_id).values(content=content, size=len(content)))
+        if await self.report(export_id, "done", 100, "Ready"):
+            kept = update(Export).where(Export.id == export_id).values(content=content, size=len(content))
+            await self.db.execute(kept)
         await self.db.execute(delete(Export).where(Export.expires_at <= utcnow()))

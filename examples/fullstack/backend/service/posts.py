@@ -1,16 +1,25 @@
 """Posts: who may write, read, change and publish them."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from appkit import BaseService
+from appkit import BaseService, KeysetPage, OffsetPage, Repository
 from appkit.repository.base import utcnow
-from appkit.repository.pagination import KeysetPage, keyset_page
-from sqlalchemy import select
+from appkit.repository.pagination import keyset_page
+from sqlalchemy import func, select
 
 from exceptions import AlreadyPublishedException, NotYourPostException, PostNotFoundException
-from repository.models import Post
+from repository.models import Comment, Post
+from repository.queries import FeedQuery, OwnPostsQuery
+
+
+class Figures(NamedTuple):
+    """What someone has to show for it."""
+
+    drafts: int
+    published: int
+    comments: int
 
 
 class PostService(BaseService):
@@ -21,17 +30,25 @@ class PostService(BaseService):
         NotYourPostException: When somebody else published it.
     """
 
-    async def published(self, cursor: str | None, size: int) -> KeysetPage[Post]:
+    async def published(self, query: FeedQuery) -> KeysetPage[Post]:
         """What everybody may read, the latest first."""
-        posts = select(Post).where(Post.published_at.is_not(None))
+        posts = select(Post).where(Post.published_at.is_not(None), *query.where())
         return await keyset_page(
-            self.db, posts, order=[Post.published_at.desc(), Post.id.desc()], cursor=cursor, size=size
+            self.db, posts, order=[Post.published_at.desc(), Post.id.desc()], cursor=query.cursor, size=query.size
         )
 
-    async def written_by(self, author_id: UUID, cursor: str | None, size: int) -> KeysetPage[Post]:
-        """Everything that someone wrote, drafts included, the latest first."""
-        posts = select(Post).where(Post.author_id == author_id)
-        return await keyset_page(self.db, posts, order=[Post.id.desc()], cursor=cursor, size=size)
+    async def written_by(self, author_id: UUID, query: OwnPostsQuery) -> OffsetPage[Post]:
+        """What someone wrote, drafts included."""
+        return await Repository(self.db, Post).page(query, Post.author_id == author_id)
+
+    async def figures(self, author_id: UUID) -> Figures:
+        """How much someone wrote, and how much was said about it."""
+        counted = select(func.count(), func.count(Post.published_at)).where(Post.author_id == author_id)
+        comments = (
+            select(func.count(Comment.id)).join(Post, Post.id == Comment.post_id).where(Post.author_id == author_id)
+        )
+        posts, published = (await self.db.execute(counted)).one()
+        return Figures(posts - published, published, await self.db.scalar(comments) or 0)
 
     async def read(self, post_id: UUID, reader_id: UUID | None) -> Post:
         """A published post, or one's own draft."""
@@ -47,13 +64,17 @@ class PostService(BaseService):
         await self.db.refresh(post)
         return post
 
-    async def edit(self, post_id: UUID, author_id: UUID, changes: Mapping[str, Any]) -> Post:
-        """Change what a post says."""
+    async def edit(
+        self, post_id: UUID, author_id: UUID, changes: Mapping[str, Any], version: int | None = None
+    ) -> Post:
+        """Change what a post says.
+
+        Raises:
+            StaleVersionException: When they were made to an older version than it has now.
+        """
         post = await self._own(post_id, author_id)
         self._check(*changes.values())
-        for name, value in changes.items():
-            setattr(post, name, value)
-        return await self.save(post)
+        return await Repository(self.db, Post).update(post, changes, expected_version=version)
 
     async def publish(self, post_id: UUID, author_id: UUID) -> Post:
         """Let everybody read a post.

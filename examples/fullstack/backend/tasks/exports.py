@@ -18,17 +18,18 @@ router = TaskRouter()
 async def make_export(event: ExportRequested, ctx: TaskContext, db: TaskSession) -> None:
     """Set somebody's posts as a book, one after the other; kept with the task's own end, the book is made once."""
 
-    async def report(state: ExportState, progress: int, step: str) -> None:
+    async def report(state: ExportState, progress: int, step: str) -> bool:
         await ctx.progress(progress, step)
         async with ctx.session() as now:
-            await ExportService(now).report(event.export_id, state, progress, step)
+            return await ExportService(now).report(event.export_id, state, progress, step)
 
     async with ctx.session() as before:
         owner, posts = await ExportService(before).material(event.export_id)
     try:
         with closing(await to_thread.run_sync(Book, "Collected posts", owner.name, utcnow().date())) as book:
             for number, post in enumerate(posts):
-                await report("running", round(90 * number / len(posts)), f"Setting “{post.title}”")
+                if not await report("running", round(90 * number / len(posts)), f"Setting “{post.title}”"):
+                    return
                 await to_thread.run_sync(book.add_post, post.title, post.subtitle, post.published_at, post.content)
             await report("running", 90, "Binding")
             content = await to_thread.run_sync(book.bind)

@@ -1,6 +1,7 @@
 import { createApp } from 'vue'
 import { onSignedOut } from './api/apiClient'
 import App from './App.vue'
+import { setLanguage } from './i18n'
 import { makeRouter } from './router'
 import { makeStore, storeKey } from './store'
 import './styles/fonts.css'
@@ -17,9 +18,10 @@ onSignedOut(() => {
   if (wasSignedIn && meta.requiresAuth) void router.replace({ name: 'signIn', query: { next: fullPath } })
 })
 
-// After a deploy an open page asks for chunks that are gone: load the new index, once.
+// After a deploy an open page asks for chunks that are gone: load the new index, once. Not while there is no network:
+// that would take away what is there.
 window.addEventListener('vite:preloadError', (event) => {
-  if (sessionStorage.getItem('pilcrow.reloaded')) return
+  if (!navigator.onLine || sessionStorage.getItem('pilcrow.reloaded')) return
   sessionStorage.setItem('pilcrow.reloaded', '1')
   event.preventDefault()
   location.reload()
@@ -27,4 +29,8 @@ window.addEventListener('vite:preloadError', (event) => {
 
 void router.isReady().then(() => sessionStorage.removeItem('pilcrow.reloaded'))
 
-createApp(App).use(store, storeKey).use(router).mount('#app')
+// In English at once; in another language when its words are here, rather than first in one and then in the other.
+const { language } = store.state.ui
+const spoken = language === 'en' ? undefined : setLanguage(language).catch(() => undefined)
+const app = createApp(App).use(store, storeKey)
+void Promise.resolve(spoken).then(() => app.use(router).mount('#app'))

@@ -3,10 +3,10 @@
 from typing import Annotated
 from uuid import UUID
 
-from appkit import CurrentUser, CursorPage, DbSession, OptionalUser, errors
+from appkit import CurrentUser, CursorPage, CursorQuery, DbSession, OptionalUser, errors
 from fastapi import APIRouter, Query
 
-from api.schemas import CommentCreate, CommentSchema, PageQuery
+from api.schemas import CommentCreate, CommentSchema
 from exceptions import NotPublishedException, PostNotFoundException
 from service.comments import CommentService
 
@@ -15,11 +15,11 @@ router = APIRouter(prefix="/posts/{post_id}/comments", tags=["comments"])
 
 @router.get("", responses=errors(PostNotFoundException))
 async def list_comments(
-    post_id: UUID, page: Annotated[PageQuery, Query()], user: OptionalUser, db: DbSession
+    post_id: UUID, page: Annotated[CursorQuery, Query()], user: OptionalUser, db: DbSession
 ) -> CursorPage[CommentSchema]:
     """The comments on a post, the oldest first."""
     reader_id = user.id if user else None
-    comments = await CommentService(db).on_post(post_id, reader_id, page.cursor, page.size)
+    comments = await CommentService(db).on_post(post_id, reader_id, page)
     return CursorPage[CommentSchema].model_validate(comments)
 
 

@@ -1,15 +1,20 @@
 """Exports, under /exports."""
 
+import asyncio
+from collections.abc import AsyncIterable
 from uuid import UUID
 
 from appkit import CurrentUser, DbSession, errors
-from fastapi import APIRouter, Response
+from appkit.api.dependencies import app_of
+from fastapi import APIRouter, Request, Response
+from fastapi.sse import EventSourceResponse
 
 from api.schemas import ExportSchema
 from exceptions import ExportNotFoundException, ExportNotReadyException
-from service.exports import ExportService
+from service.exports import ACTIVE, ExportService
 
 router = APIRouter(prefix="/exports", tags=["exports"])
+PAUSE, LOOKS = 0.2, 300  # Seconds between two looks; after a minute, whoever follows has to prove again who they are.
 
 
 @router.post("", status_code=201)
@@ -22,6 +27,21 @@ async def request_export(user: CurrentUser, db: DbSession) -> ExportSchema:
 async def list_exports(user: CurrentUser, db: DbSession) -> list[ExportSchema]:
     """One's latest exports."""
     return [ExportSchema.model_validate(export) for export in await ExportService(db).of(user.id)]
+
+
+@router.get("/events", response_class=EventSourceResponse)
+async def follow_exports(user: CurrentUser, request: Request) -> AsyncIterable[list[ExportSchema]]:
+    """One's latest exports, again whenever one of them has come further; ends when none is at work."""
+    database, shown = app_of(request).database, None
+    for _ in range(LOOKS):
+        async with database.read_session(primary=True) as db:
+            exports = [ExportSchema.model_validate(export) for export in await ExportService(db).of(user.id)]
+        if exports != shown:
+            yield exports
+        if not any(export.state in ACTIVE for export in exports):
+            return
+        shown = exports
+        await asyncio.sleep(PAUSE)
 
 
 @router.get("/{export_id}", responses=errors(ExportNotFoundException))
@@ -40,3 +60,9 @@ async def download_export(export_id: UUID, user: CurrentUser, db: DbSession) -> 
     content = await ExportService(db).file(export_id, user.id)
     headers = {"Content-Disposition": 'attachment; filename="collected-posts.pdf"'}
     return Response(content, media_type="application/pdf", headers=headers)
+
+
+@router.post("/{export_id}/cancel", responses=errors(ExportNotFoundException))
+async def cancel_export(export_id: UUID, user: CurrentUser, db: DbSession) -> ExportSchema:
+    """Stop making an export; one that has ended stays as it is."""
+    return ExportSchema.model_validate(await ExportService(db).cancel(export_id, user.id))

@@ -3,30 +3,34 @@
 from typing import Annotated
 from uuid import UUID
 
-from appkit import CurrentUser, CursorPage, DbSession, OptionalUser, ReadSession, errors
+from appkit import CurrentUser, CursorPage, DbSession, OptionalUser, Page, ReadSession, errors
+from appkit.exceptions import StaleVersionException
 from fastapi import APIRouter, Query
 
-from api.schemas import PageQuery, PostCreate, PostSchema, PostUpdate
+from api.schemas import FiguresSchema, PostCreate, PostSchema, PostUpdate
 from exceptions import AlreadyPublishedException, NotYourPostException, PostNotFoundException
+from repository.queries import FeedQuery, OwnPostsQuery
 from service.posts import PostService
 
 router = APIRouter(prefix="/posts", tags=["posts"])
 
 
 @router.get("")
-async def list_posts(page: Annotated[PageQuery, Query()], db: ReadSession) -> CursorPage[PostSchema]:
+async def list_posts(query: Annotated[FeedQuery, Query()], db: ReadSession) -> CursorPage[PostSchema]:
     """Published posts, the latest first."""
-    posts = await PostService(db).published(page.cursor, page.size)
-    return CursorPage[PostSchema].model_validate(posts)
+    return CursorPage[PostSchema].model_validate(await PostService(db).published(query))
 
 
 @router.get("/mine")
-async def list_my_posts(
-    page: Annotated[PageQuery, Query()], user: CurrentUser, db: DbSession
-) -> CursorPage[PostSchema]:
+async def list_my_posts(query: Annotated[OwnPostsQuery, Query()], user: CurrentUser, db: DbSession) -> Page[PostSchema]:
     """One's own posts, drafts included."""
-    posts = await PostService(db).written_by(user.id, page.cursor, page.size)
-    return CursorPage[PostSchema].model_validate(posts)
+    return Page[PostSchema].model_validate(await PostService(db).written_by(user.id, query))
+
+
+@router.get("/mine/figures")
+async def count_my_posts(user: CurrentUser, db: DbSession) -> FiguresSchema:
+    """How many drafts one has, and published posts, and comments on them."""
+    return FiguresSchema.model_validate(await PostService(db).figures(user.id))
 
 
 @router.post("", status_code=201)
@@ -42,11 +46,11 @@ async def read_post(post_id: UUID, user: OptionalUser, db: DbSession) -> PostSch
     return PostSchema.model_validate(await PostService(db).read(post_id, user.id if user else None))
 
 
-@router.patch("/{post_id}", responses=errors(NotYourPostException, PostNotFoundException))
+@router.patch("/{post_id}", responses=errors(NotYourPostException, PostNotFoundException, StaleVersionException))
 async def edit_post(post_id: UUID, payload: PostUpdate, user: CurrentUser, db: DbSession) -> PostSchema:
     """Change one's own post."""
-    changes = payload.model_dump(exclude_unset=True)
-    return PostSchema.model_validate(await PostService(db).edit(post_id, user.id, changes))
+    changes = payload.model_dump(exclude_unset=True, exclude={"version"})
+    return PostSchema.model_validate(await PostService(db).edit(post_id, user.id, changes, payload.version))
 
 
 @router.post(

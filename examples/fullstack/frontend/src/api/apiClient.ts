@@ -1,12 +1,14 @@
-/** The one Axios instance: where the API is, what its errors become, and when a session is refreshed. */
+/** The one Axios instance: where the API is, what its errors become, and when a request is sent once more. */
 import axios, { type InternalAxiosRequestConfig } from 'axios'
 import { ErrorCode } from './errorCodes.gen'
 import { APIError } from './errors'
 
 declare module 'axios' {
   interface AxiosRequestConfig {
-    /** This request was sent once already, or must not be: it is not repeated after a refresh. */
+    /** This request was sent once already with a fresh session, or must not be: it is not repeated after a refresh. */
     final?: boolean
+    /** This request was sent once already with a recent proof of who we are. */
+    proven?: boolean
     /** When the request left, in milliseconds. */
     sentAt?: number
   }
@@ -21,12 +23,18 @@ export const apiClient = axios.create({
 })
 
 let tellSignedOut: () => void = () => undefined
+let askPassword: () => Promise<boolean> = () => Promise.resolve(false)
 let refreshing: Promise<void> | undefined
 let refreshedAt = 0
 
 /** Says what to do when the API no longer knows who we are; `main.ts` connects the store and the router. */
 export function onSignedOut(handler: () => void): void {
   tellSignedOut = handler
+}
+
+/** Says how to ask somebody for their password again; it resolves with whether they gave it. `App.vue` connects it. */
+export function onReauthRequired(handler: () => Promise<boolean>): void {
+  askPassword = handler
 }
 
 apiClient.interceptors.request.use((config) => {
@@ -39,6 +47,9 @@ apiClient.interceptors.response.use(undefined, async (failure: unknown) => {
   const config = axios.isAxiosError(failure) ? failure.config : undefined
 
   if (config && !config.final && error.is(ErrorCode.TOKEN_EXPIRED)) return refreshAndRepeat(config)
+  if (config && !config.proven && error.is(ErrorCode.REAUTHENTICATION_REQUIRED) && (await askPassword())) {
+    return apiClient.request({ ...config, proven: true })
+  }
   if (error.is(ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_REVOKED, ErrorCode.REFRESH_REPLAYED)) tellSignedOut()
   throw error
 })

@@ -1,5 +1,6 @@
+/** Accounts: signing in and out, what mails prove, and the devices that somebody is signed in on. */
 import { apiClient } from './apiClient'
-import type { Credentials, SignIn, User } from './types'
+import type { Credentials, Session, SignIn, User } from './types'
 
 export async function signIn(credentials: SignIn): Promise<User> {
   return (await apiClient.post<User>('/auth/signin', credentials)).data
@@ -15,4 +16,49 @@ export async function signOut(): Promise<void> {
 
 export async function fetchMe(): Promise<User> {
   return (await apiClient.get<User>('/auth/me')).data
+}
+
+/** Proves again who one is, for what asks for a recent sign-in. */
+export async function reauthenticate(password: string): Promise<void> {
+  await apiClient.post('/auth/reauth', { password })
+}
+
+export async function forgetPassword(email: string): Promise<void> {
+  await apiClient.post('/auth/password/forgot', { email })
+}
+
+export async function resetPassword(token: string, password: string): Promise<void> {
+  await apiClient.post('/auth/password/reset', { token, new: password })
+}
+
+export async function changePassword(passwords: { current: string; new: string }): Promise<void> {
+  await apiClient.post('/auth/password/change', passwords)
+}
+
+export async function verifyEmail(token: string): Promise<void> {
+  await apiClient.post('/auth/email/verify', { token })
+}
+
+export async function resendVerification(): Promise<void> {
+  await apiClient.post('/auth/email/verify/resend')
+}
+
+export async function changeEmail(email: string): Promise<void> {
+  await apiClient.post('/auth/email/change', { email })
+}
+
+export async function confirmEmail(token: string): Promise<void> {
+  await apiClient.post('/auth/email/change/confirm', { token })
+}
+
+export async function fetchSessions(signal?: AbortSignal): Promise<Session[]> {
+  return (await apiClient.get<Session[]>('/auth/sessions', { signal })).data
+}
+
+export async function revokeSession(id: string): Promise<void> {
+  await apiClient.delete(`/auth/sessions/${id}`)
+}
+
+export async function revokeOtherSessions(): Promise<void> {
+  await apiClient.post('/auth/sessions/revoke-others')
 }

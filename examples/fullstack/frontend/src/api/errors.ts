@@ -1,16 +1,10 @@
 import axios from 'axios'
+import { fromServer, t } from '@/i18n'
 import type { ErrorCode } from './errorCodes.gen'
 import type { Problem } from './types'
 
 /** How a request failed: the API said why (`problem`), or nobody could. */
 export type FailureKind = 'problem' | 'network' | 'timeout' | 'cancelled' | 'unknown'
-
-const SENTENCES: Record<Exclude<FailureKind, 'problem'>, string> = {
-  network: 'The server can’t be reached. Check your connection and try again.',
-  timeout: 'The server took too long to answer. Try again in a moment.',
-  cancelled: 'The request was cancelled.',
-  unknown: 'Something went wrong on our side. Try again in a moment.',
-}
 
 /** The one error that leaves `src/api`: a sentence to show, and what a program needs to know. */
 export class APIError extends Error {
@@ -44,14 +38,14 @@ export class APIError extends Error {
   }
 
   private static of(kind: Exclude<FailureKind, 'problem'>, status = 0): APIError {
-    return new APIError(SENTENCES[kind], kind, status)
+    return new APIError(t(`failure.${kind}`), kind, status)
   }
 
   private static fromProblem(problem: Problem): APIError {
     const fields: Record<string, string> = {}
-    for (const { field, message } of problem.errors ?? []) fields[field] ??= message
+    for (const { field, message } of problem.errors ?? []) fields[field] ??= fromServer(message)
     const { detail, status, internal_code, request_id } = problem
-    return new APIError(detail, 'problem', status, internal_code, fields, request_id ?? null)
+    return new APIError(fromServer(detail), 'problem', status, internal_code, fields, request_id ?? null)
   }
 }
 

@@ -1,17 +1,32 @@
 import { apiClient } from './apiClient'
-import type { Comment, Page, Post, PostDraft } from './types'
+import type { Comment, Figures, NumberedPage, Page, Post, PostChanges, PostDraft } from './types'
 
-export type PostPages = (cursor: string | null, signal?: AbortSignal) => Promise<Page<Post>>
+/** What is looked for among one's own posts. */
+export interface OwnPostsQuery {
+  q?: string
+  published?: boolean
+  sort?: string
+  page?: number
+  size?: number
+}
 
 /** Published posts, newest first. */
-export const fetchPosts: PostPages = (cursor, signal) => fetchPage('/posts', 10, cursor, signal)
+export async function fetchPosts(
+  q: string,
+  cursor: string | null,
+  signal?: AbortSignal,
+): Promise<Page<Post>> {
+  const params = { size: 10, cursor: cursor ?? undefined, q: q || undefined }
+  return (await apiClient.get<Page<Post>>('/posts', { params, signal })).data
+}
 
 /** The signed-in person's own posts, drafts too. */
-export const fetchMyPosts: PostPages = (cursor, signal) => fetchPage('/posts/mine', 20, cursor, signal)
+export async function fetchMyPosts(params: OwnPostsQuery, signal?: AbortSignal): Promise<NumberedPage<Post>> {
+  return (await apiClient.get<NumberedPage<Post>>('/posts/mine', { params, signal })).data
+}
 
-async function fetchPage(url: string, size: number, cursor: string | null, signal?: AbortSignal) {
-  const params = cursor ? { cursor, size } : { size }
-  return (await apiClient.get<Page<Post>>(url, { params, signal })).data
+export async function fetchFigures(): Promise<Figures> {
+  return (await apiClient.get<Figures>('/posts/mine/figures')).data
 }
 
 export async function fetchPost(id: string, signal?: AbortSignal): Promise<Post> {
@@ -22,8 +37,8 @@ export async function createPost(draft: PostDraft): Promise<Post> {
   return (await apiClient.post<Post>('/posts', draft)).data
 }
 
-export async function updatePost(id: string, draft: PostDraft): Promise<Post> {
-  return (await apiClient.patch<Post>(`/posts/${id}`, draft)).data
+export async function updatePost(id: string, changes: PostChanges): Promise<Post> {
+  return (await apiClient.patch<Post>(`/posts/${id}`, changes)).data
 }
 
 export async function deletePost(id: string): Promise<void> {

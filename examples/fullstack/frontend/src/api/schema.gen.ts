@@ -570,6 +570,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/posts/mine/figures": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Count My Posts
+         * @description How many drafts one has, and published posts, and comments on them.
+         */
+        get: operations["count_my_posts_api_posts_mine_figures_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/posts/{post_id}": {
         parameters: {
             query?: never;
@@ -666,6 +686,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/exports/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Follow Exports
+         * @description One's latest exports, again whenever one of them has come further; ends when none is at work.
+         */
+        get: operations["follow_exports_api_exports_events_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/exports/{export_id}": {
         parameters: {
             query?: never;
@@ -700,6 +740,26 @@ export interface paths {
         get: operations["download_export_api_exports__export_id__file_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/exports/{export_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Export
+         * @description Stop making an export; one that has ended stays as it is.
+         */
+        post: operations["cancel_export_api_exports__export_id__cancel_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -868,7 +928,7 @@ export interface components {
              * State
              * @enum {string}
              */
-            state: "queued" | "running" | "done" | "failed";
+            state: "queued" | "running" | "done" | "failed" | "cancelled";
             /** Progress */
             progress: number;
             /** Step */
@@ -887,6 +947,18 @@ export interface components {
             size: number | null;
         };
         /**
+         * FiguresSchema
+         * @description What someone has to show for it.
+         */
+        FiguresSchema: {
+            /** Drafts */
+            drafts: number;
+            /** Published */
+            published: number;
+            /** Comments */
+            comments: number;
+        };
+        /**
          * Health
          * @description The process answers.
          */
@@ -897,6 +969,27 @@ export interface components {
              * @constant
              */
             status: "ok";
+        };
+        /** Page[PostSchema] */
+        Page_PostSchema_: {
+            /** Items */
+            items: components["schemas"]["PostSchema"][];
+            /** Page */
+            page: number;
+            /** Size */
+            size: number;
+            /**
+             * Total
+             * @description How many there are; null where they are not counted.
+             */
+            total: number | null;
+            /**
+             * Pages
+             * @description How many pages there are; null where `total` is.
+             */
+            pages: number | null;
+            /** Has Next */
+            has_next: boolean;
         };
         /**
          * PasswordChangeSchema
@@ -957,6 +1050,8 @@ export interface components {
             updated_at: string;
             /** Comment Count */
             comment_count: number;
+            /** Version */
+            version: number;
         };
         /**
          * PostUpdate
@@ -975,6 +1070,8 @@ export interface components {
              * @default
              */
             content: string;
+            /** Version */
+            version?: number | null;
         };
         /**
          * Readiness
@@ -2761,8 +2858,13 @@ export interface operations {
     list_posts_api_posts_get: {
         parameters: {
             query?: {
+                /** @description By nothing, `-` in front for descending, commas in between. */
+                sort?: string | null;
+                /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
+                /** @description How many items at most. */
                 size?: number;
+                q?: string | null;
             };
             header?: never;
             path?: never;
@@ -2862,8 +2964,14 @@ export interface operations {
     list_my_posts_api_posts_mine_get: {
         parameters: {
             query?: {
-                cursor?: string | null;
+                /** @description By `title` or `updated_at` or `comment_count`, `-` in front for descending, commas in between. Otherwise by `-updated_at`. */
+                sort?: string | null;
+                /** @description Which page; the first is 1. */
+                page?: number;
+                /** @description How many items at most. */
                 size?: number;
+                q?: string | null;
+                published?: boolean | null;
             };
             header?: never;
             path?: never;
@@ -2877,7 +2985,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["CursorPage_PostSchema_"];
+                    "application/json": components["schemas"]["Page_PostSchema_"];
                 };
             };
             /** @description Unauthorized */
@@ -2891,6 +2999,35 @@ export interface operations {
             };
             /** @description Unprocessable entity */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    count_my_posts_api_posts_mine_figures_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FiguresSchema"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -3065,6 +3202,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
+            /** @description Conflict */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
             /** @description Request entity too large */
             413: {
                 headers: {
@@ -3155,7 +3301,11 @@ export interface operations {
     list_comments_api_posts__post_id__comments_get: {
         parameters: {
             query?: {
+                /** @description By nothing, `-` in front for descending, commas in between. */
+                sort?: string | null;
+                /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
+                /** @description How many items at most. */
                 size?: number;
             };
             header?: never;
@@ -3360,6 +3510,35 @@ export interface operations {
             };
         };
     };
+    follow_exports_api_exports_events_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": unknown;
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
     read_export_api_exports__export_id__get: {
         parameters: {
             query?: never;
@@ -3449,6 +3628,64 @@ export interface operations {
             };
             /** @description Conflict */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Unprocessable entity */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    cancel_export_api_exports__export_id__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                export_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ExportSchema"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Not found */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -6,8 +6,12 @@ type Schemas = components['schemas']
 export type User = Schemas['UserSchema']
 export type Credentials = Schemas['SignupSchema']
 export type SignIn = Schemas['SigninSchema']
+export type Session = Schemas['SessionSchema']
+export type Account = Schemas['UserAdminSchema']
 export type Post = Schemas['PostSchema']
 export type PostDraft = Schemas['PostCreate']
+export type PostChanges = PostDraft & { version: number }
+export type Figures = Schemas['FiguresSchema']
 export type Comment = Schemas['CommentSchema']
 export type Export = Schemas['ExportSchema']
 export type Problem = Schemas['ProblemDetails']
@@ -16,4 +20,13 @@ export type Problem = Schemas['ProblemDetails']
 export interface Page<Item> {
   items: Item[]
   next_cursor?: string | null
+}
+
+/** A part of a list that is counted, so that one can go to any page. */
+export interface NumberedPage<Item> {
+  items: Item[]
+  page: number
+  size: number
+  total: number | null
+  pages: number | null
 }

@@ -13,15 +13,17 @@ export function makeGuard(store: AppStore) {
 
   return async (to: RouteLocationNormalized): Promise<NavigationGuardReturn> => {
     const restored = store.state.auth.restored ? undefined : restore()
-    if (!to.meta.requiresAuth && !to.meta.requiresGuest) {
+    const { requiresAuth, requiresGuest, requiresAdmin } = to.meta
+    if (!requiresAuth && !requiresGuest && !requiresAdmin) {
       restored?.catch(() => undefined) // Anyone may read this page: it doesn't wait.
       return true
     }
     await restored
 
     const signedIn = store.getters['auth/isSignedIn']
-    if (to.meta.requiresAuth && !signedIn) return { name: 'signIn', query: { next: to.fullPath } }
-    if (to.meta.requiresGuest && signedIn) return safeNext(to.query.next)
+    if ((requiresAuth || requiresAdmin) && !signedIn) return { name: 'signIn', query: { next: to.fullPath } }
+    if (requiresAdmin && !store.getters['auth/isAdmin']) return { name: 'forbidden', replace: true }
+    if (requiresGuest && signedIn) return safeNext(to.query.next)
     return true
   }
 }

@@ -1,4 +1,5 @@
 import { createRouter, createWebHistory, type Router, type RouterHistory } from 'vue-router'
+import { t } from '@/i18n'
 import type { AppStore } from '@/store'
 import { makeGuard } from './guards'
 import { routes } from './routes'
@@ -10,7 +11,7 @@ export function makeRouter(store: AppStore, history: RouterHistory = createWebHi
     scrollBehavior: (to, from, saved) => saved ?? (to.path === from.path ? false : { top: 0 }),
   })
   router.beforeEach(makeGuard(store))
-  router.afterEach((to) => setTitle(to.meta.title))
+  router.afterEach((to) => setTitle(t(to.meta.title)))
   return router
 }
 

@@ -2,8 +2,9 @@ import { inject, type InjectionKey } from 'vue'
 import { createStore, type Store } from 'vuex'
 import { article } from './modules/article'
 import { auth } from './modules/auth'
+import { desk } from './modules/desk'
 import { exports } from './modules/exports'
-import { desk, feed } from './modules/posts'
+import { feed } from './modules/feed'
 import { ui } from './modules/ui'
 import { asVuex, type StateOf, type TypedStore } from './typed'
 
@@ -21,6 +22,7 @@ export function makeStore(): AppStore {
   store.watch(
     (state) => state.auth.user?.id,
     () => {
+      void typed.dispatch('exports/unfollow')
       typed.commit('desk/cleared')
       typed.commit('exports/cleared')
     },

@@ -1,10 +1,5 @@
 /** Dates, sizes and counts, in the language that the rest of the page speaks. */
-
-const LANGUAGE = 'en-GB'
-
-const dateFormat = new Intl.DateTimeFormat(LANGUAGE, { day: 'numeric', month: 'long', year: 'numeric' })
-const timeFormat = new Intl.DateTimeFormat(LANGUAGE, { hour: '2-digit', minute: '2-digit' })
-const relativeFormat = new Intl.RelativeTimeFormat(LANGUAGE, { numeric: 'auto' })
+import { locale, plural, t } from '@/i18n'
 
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
   ['day', 86_400],
@@ -13,19 +8,25 @@ const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
 ]
 
 export function formatToday(): string {
-  return new Intl.DateTimeFormat(LANGUAGE, { dateStyle: 'full' }).format(new Date())
+  return new Intl.DateTimeFormat(locale().tag, { dateStyle: 'full' }).format(new Date())
 }
 
 export function formatNumber(number: number): string {
-  return new Intl.NumberFormat(LANGUAGE).format(number)
+  return new Intl.NumberFormat(locale().tag).format(number)
 }
 
 export function formatDate(iso: string): string {
-  return dateFormat.format(new Date(iso))
+  return new Intl.DateTimeFormat(locale().tag, { dateStyle: 'long' }).format(new Date(iso))
+}
+
+export function formatDateTime(iso: string): string {
+  return new Intl.DateTimeFormat(locale().tag, { dateStyle: 'medium', timeStyle: 'short' }).format(
+    new Date(iso),
+  )
 }
 
 export function formatTime(date: Date): string {
-  return timeFormat.format(date)
+  return new Intl.DateTimeFormat(locale().tag, { hour: '2-digit', minute: '2-digit' }).format(date)
 }
 
 /** "2 hours ago", "yesterday", and after a week the date. */
@@ -33,7 +34,11 @@ export function formatAge(iso: string, now = Date.now()): string {
   const seconds = (new Date(iso).getTime() - now) / 1000
   if (Math.abs(seconds) > 7 * 86_400) return formatDate(iso)
   const [unit, size] = STEPS.find(([, size]) => Math.abs(seconds) >= size) ?? ['second', 0]
-  return size ? relativeFormat.format(Math.trunc(seconds / size), unit) : 'just now'
+  if (!size) return t('time.now')
+  return new Intl.RelativeTimeFormat(locale().tag, { numeric: 'auto' }).format(
+    Math.trunc(seconds / size),
+    unit,
+  )
 }
 
 export function formatSize(bytes: number): string {
@@ -48,10 +53,5 @@ export function countWords(text: string): number {
 
 /** How long a text takes to read, at 220 words a minute. */
 export function readingTime(text: string): string {
-  return `${Math.max(1, Math.round(countWords(text) / 220))} min read`
-}
-
-/** `plural(1, 'comment')` is "1 comment", `plural(2, 'comment')` is "2 comments". */
-export function plural(count: number, noun: string): string {
-  return `${count} ${noun}${count === 1 ? '' : 's'}`
+  return plural('time.reading', Math.max(1, Math.round(countWords(text) / 220)))
 }

@@ -15,6 +15,7 @@ export const auth = defineModule({
 
   getters: {
     isSignedIn: (state) => state.user !== null,
+    isAdmin: (state) => state.user?.is_superuser ?? false,
     /** What others see: the part of the address before the @. */
     name: (state) => state.user?.email.split('@')[0] ?? '',
   },
@@ -40,6 +41,10 @@ export const auth = defineModule({
         if (error.status !== 401 || error.is(ErrorCode.TOKEN_EXPIRED)) throw error
         commit('signedOut')
       }
+    },
+    /** Reads anew what may have changed about us, as after a mail's link was followed in another window. */
+    async reload({ commit }) {
+      commit('signedIn', await api.fetchMe())
     },
     async signIn({ commit }, credentials: SignIn) {
       commit('signedIn', await api.signIn(credentials))

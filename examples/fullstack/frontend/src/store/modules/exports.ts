@@ -1,23 +1,24 @@
-/** PDFs of one's own work, made in the background: started here, and watched until they are done. */
+/** PDFs of one's own work, made in the background: started here, and followed by a stream until they are done. */
 import { APIError } from '@/api/errors'
 import * as api from '@/api/exports'
 import type { Export } from '@/api/types'
 import { defineModule } from '../typed'
 
-const POLL_EVERY = 500
-
 interface ExportsState {
   items: Export[]
   status: 'idle' | 'loading' | 'ready' | 'failed'
   error: APIError | null
-  /** The ids that are being polled. */
-  watched: string[]
 }
+
+const PAUSE = 1_000 // Before a server that refused is asked again.
+
+/** Ends the stream that is open, if one is; what can't be written as JSON has no place in the state. */
+let stop: (() => void) | undefined
 
 export const isActive = ({ state }: Export) => state === 'queued' || state === 'running'
 
 export const exports = defineModule({
-  state: (): ExportsState => ({ items: [], status: 'idle', error: null, watched: [] }),
+  state: (): ExportsState => ({ items: [], status: 'idle', error: null }),
 
   getters: {
     active: (state) => state.items.filter(isActive),
@@ -43,14 +44,8 @@ export const exports = defineModule({
         ? state.items.map((old) => (old.id === item.id ? item : old))
         : [item, ...state.items]
     },
-    watched(state, id: string) {
-      state.watched = [...state.watched, id]
-    },
-    unwatched(state, id: string) {
-      state.watched = state.watched.filter((other) => other !== id)
-    },
     cleared(state) {
-      Object.assign(state, { items: [], status: 'idle', error: null, watched: [] })
+      Object.assign(state, { items: [], status: 'idle', error: null })
     },
   },
 
@@ -58,34 +53,36 @@ export const exports = defineModule({
     async load({ commit, dispatch }) {
       commit('started')
       try {
-        const items = await api.fetchExports()
-        commit('loaded', items)
-        for (const { id } of items.filter(isActive)) void dispatch('watch', id)
+        commit('loaded', await api.fetchExports())
+        void dispatch('follow')
       } catch (failure) {
         commit('failed', APIError.from(failure))
       }
     },
     async start({ commit, dispatch }) {
-      const item = await api.startExport()
-      commit('changed', item)
-      void dispatch('watch', item.id)
+      commit('changed', await api.startExport())
+      void dispatch('follow')
     },
-    /** Asks for the progress every half second, until the export ends or nobody watches any more. */
-    async watch({ state, commit }, id: string) {
-      if (state.watched.includes(id)) return
-      commit('watched', id)
-      while (state.watched.includes(id)) {
-        await new Promise((resolve) => setTimeout(resolve, POLL_EVERY))
-        if (!state.watched.includes(id)) return
-        try {
-          const item = await api.fetchExport(id)
-          commit('changed', item)
-          if (!isActive(item)) commit('unwatched', id)
-        } catch (failure) {
-          // A hiccup is worth another try; an answer that says no is not.
-          if (APIError.from(failure).kind === 'problem') commit('unwatched', id)
-        }
-      }
+    async cancel({ commit }, id: string) {
+      commit('changed', await api.cancelExport(id))
+    },
+    /** Listens while something is being made. Without an answer for who we are, asking again refreshes the session. */
+    follow({ getters, commit, dispatch }) {
+      if (stop || getters.active.length === 0) return
+      stop = api.followExports({
+        onData: (items) => {
+          commit('loaded', items)
+          if (!items.some(isActive)) void dispatch('unfollow')
+        },
+        onRefused: () => {
+          void dispatch('unfollow')
+          setTimeout(() => void dispatch('load'), PAUSE)
+        },
+      })
+    },
+    unfollow() {
+      stop?.()
+      stop = undefined
     },
   },
 })

@@ -1,4 +1,6 @@
 import { APIError } from '@/api/errors'
+import { preferredLanguage, setLanguage, type Language } from '@/i18n'
+import { recall, remember } from '@/utils/storage'
 import { defineModule } from '../typed'
 
 export type Theme = 'light' | 'dark' | 'system'
@@ -11,22 +13,31 @@ export interface Toast {
 
 interface UiState {
   theme: Theme
+  language: Language
   toasts: Toast[]
 }
 
 const THEME = 'pilcrow.theme' // public/theme.js reads it before the first paint.
+const LANGUAGE = 'pilcrow.language'
 const TOAST_TIME = 6_000
 
 let lastToast = 0
 
 export const ui = defineModule({
-  state: (): UiState => ({ theme: storedTheme(), toasts: [] }),
+  state: (): UiState => ({
+    theme: storedTheme(),
+    language: preferredLanguage(recall(LANGUAGE), navigator.languages),
+    toasts: [],
+  }),
 
   getters: {},
 
   mutations: {
     theme(state, theme: Theme) {
       state.theme = theme
+    },
+    language(state, language: Language) {
+      state.language = language
     },
     toastAdded(state, toast: Toast) {
       state.toasts = [...state.toasts, toast]
@@ -41,11 +52,12 @@ export const ui = defineModule({
       commit('theme', theme)
       if (theme === 'system') delete document.documentElement.dataset.theme
       else document.documentElement.dataset.theme = theme
-      try {
-        localStorage.setItem(THEME, theme)
-      } catch {
-        // The choice holds until the page is closed.
-      }
+      remember(THEME, theme)
+    },
+    async setLanguage({ commit }, language: Language) {
+      await setLanguage(language)
+      commit('language', language)
+      remember(LANGUAGE, language)
     },
     toast({ commit }, { text, tone = 'good' }: { text: string; tone?: Toast['tone'] }) {
       const id = ++lastToast
@@ -60,10 +72,6 @@ export const ui = defineModule({
 })
 
 function storedTheme(): Theme {
-  try {
-    const theme = localStorage.getItem(THEME)
-    return theme === 'light' || theme === 'dark' ? theme : 'system'
-  } catch {
-    return 'system'
-  }
+  const theme = recall(THEME)
+  return theme === 'light' || theme === 'dark' ? theme : 'system'
 }

@@ -1,8 +1,8 @@
 """Create the first tables
 
-Revision: 9603747d5c53
+Revision: 97440b8f5eb9
 Follows:
-Written: 2026-11-26 14:26:08.929167
+Written: 2026-11-26 14:43:03.299929
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "9603747d5c53"
+revision: str = "97440b8f5eb9"
 down_revision: str | Sequence[str] | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -226,6 +226,7 @@ def upgrade() -> None:
         sa.Column("subtitle", sa.String(length=300), nullable=True),
         sa.Column("content", sa.Text(), nullable=False),
         sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("version", sa.Integer(), server_default=sa.text("1"), nullable=False),
         sa.Column(
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("(CURRENT_TIMESTAMP)"), nullable=False
         ),

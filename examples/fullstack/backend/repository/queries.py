@@ -1,0 +1,34 @@
+"""What lists of posts may be asked for: an allow-list each, of filters and orders."""
+
+from typing import Annotated, Any, ClassVar
+
+from appkit import CursorQuery, PageQuery, Where
+from sqlalchemy import ColumnElement, func
+
+from repository.models import Post
+
+Words = Annotated[str | None, Where.search(Post.title, Post.subtitle, Post.content)]
+
+
+def _is_published(wanted: bool) -> ColumnElement[bool]:
+    return Post.published_at.is_not(None) if wanted else Post.published_at.is_(None)
+
+
+class FeedQuery(CursorQuery):
+    """The published posts, from the latest on."""
+
+    q: Words = None
+
+
+class OwnPostsQuery(PageQuery):
+    """Someone's own posts, page by page."""
+
+    sortable: ClassVar[dict[str, Any]] = {
+        "title": func.lower(Post.title),
+        "updated_at": Post.updated_at,
+        "comment_count": Post.comment_count,
+    }
+    default_sort = "-updated_at"
+
+    q: Words = None
+    published: Annotated[bool | None, Where(_is_published)] = None

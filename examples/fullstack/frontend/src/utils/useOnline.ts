@@ -1,0 +1,10 @@
+import { readonly, ref } from 'vue'
+import { useWindowEvent } from './useWindowEvent'
+
+/** Whether the browser believes that there is a network. */
+export function useOnline() {
+  const online = ref(navigator.onLine)
+  useWindowEvent('online', () => (online.value = true))
+  useWindowEvent('offline', () => (online.value = false))
+  return readonly(online)
+}
