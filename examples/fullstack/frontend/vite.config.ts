@@ -21,5 +21,12 @@ export default defineConfig(({ mode }) => ({
     include: ['tests/**/*.test.ts'],
     setupFiles: 'tests/setup.ts',
     restoreMocks: true,
+    testTimeout: 30_000,
+    coverage: {
+      include: ['src/**/*.{ts,vue}'],
+      exclude: ['src/**/*.gen.ts', 'src/main.ts'],
+      thresholds: { statements: 90 },
+      reporter: ['text', 'text-summary'],
+    },
   },
 }))

@@ -16,7 +16,7 @@ export interface Answer {
   data?: unknown
 }
 
-type Handler = (asked: Asked) => Answer | Promise<Answer>
+export type Handler = (asked: Asked) => Answer | Promise<Answer>
 
 /** Answers `"GET /posts"` and the like with what the table says; anything else is a network error. */
 export function fakeBackend(table: Record<string, Handler | Answer>): Asked[] {
@@ -83,6 +83,43 @@ export function makePost(id: string, changes: Partial<Post> = {}): Post {
     created_at: '2026-01-01T00:00:00Z',
     updated_at: '2026-01-02T00:00:00Z',
     comment_count: 0,
+    version: 1,
     ...changes,
+  }
+}
+
+/** A page of one's own posts, as the desk asks for it. */
+export function deskOf(...posts: Post[]) {
+  const drafts = posts.filter((post) => !post.published_at).length
+  return {
+    'GET /exports': { data: [] },
+    'GET /posts/mine': { data: { items: posts, page: 1, size: 10, total: posts.length, pages: 1 } },
+    'GET /posts/mine/figures': { data: { drafts, published: posts.length - drafts, comments: 0 } },
+  }
+}
+
+/** An EventSource that says what a test tells it to. */
+export class FakeEventSource {
+  static readonly CLOSED = 2
+  static opened: FakeEventSource[] = []
+  readyState = 1
+  onmessage: ((event: { data: string }) => void) | null = null
+  onerror: (() => void) | null = null
+
+  constructor(readonly url: string) {
+    FakeEventSource.opened.push(this)
+  }
+
+  send(data: unknown): void {
+    this.onmessage?.({ data: JSON.stringify(data) })
+  }
+
+  fail(readyState: number): void {
+    this.readyState = readyState
+    this.onerror?.()
+  }
+
+  close(): void {
+    this.readyState = FakeEventSource.CLOSED
   }
 }

@@ -1,52 +1,26 @@
-import { flushPromises, mount, type VueWrapper } from '@vue/test-utils'
-import { createMemoryHistory } from 'vue-router'
+import { flushPromises, mount } from '@vue/test-utils'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
-import type { Component } from 'vue'
 import { ErrorCode } from '@/api/errorCodes.gen'
-import App from '@/App.vue'
 import AccountMenu from '@/components/AccountMenu.vue'
 import BaseButton from '@/components/BaseButton.vue'
 import BaseField from '@/components/BaseField.vue'
 import CommentThread from '@/components/CommentThread.vue'
+import ConfirmDialog from '@/components/ConfirmDialog.vue'
 import ExportRow from '@/components/ExportRow.vue'
 import MarkdownEditor from '@/components/MarkdownEditor.vue'
+import OfflineBanner from '@/components/OfflineBanner.vue'
+import PagePicker from '@/components/PagePicker.vue'
+import PostMenu from '@/components/PostMenu.vue'
+import ReauthDialog from '@/components/ReauthDialog.vue'
+import SearchField from '@/components/SearchField.vue'
+import SortHeader from '@/components/SortHeader.vue'
+import ThemeSwitch from '@/components/ThemeSwitch.vue'
 import ToastHost from '@/components/ToastHost.vue'
-import { makeRouter } from '@/router'
-import { makeStore, storeKey, type AppStore } from '@/store'
-import { ada, fakeBackend, makePost, problem, type Answer } from './backend'
+import { ada, makePost, problem } from './backend'
+import { answerWith, button, eventually, newStore, render, store, unmount } from './render'
 
-let store: AppStore
-let mounted: VueWrapper | undefined
-
-beforeEach(() => {
-  store = makeStore()
-})
-afterEach(() => {
-  mounted?.unmount()
-})
-
-async function render(component: Component, { props = {}, at = '/' } = {}) {
-  const router = makeRouter(store, createMemoryHistory())
-  await router.push(at)
-  const wrapper = mount(component, {
-    props,
-    global: { plugins: [router], provide: { [storeKey as symbol]: store } },
-    attachTo: document.body,
-  })
-  mounted = wrapper
-  await flushPromises()
-  return { wrapper, router }
-}
-
-/** The whole app, on one of its pages. */
-async function open(at: string) {
-  const opened = await render(App, { at })
-  return { ...opened, main: opened.wrapper.get('main') }
-}
-
-function answerWith(table: Record<string, Answer>) {
-  return fakeBackend({ 'GET /auth/me': problem(ErrorCode.UNAUTHORIZED), ...table })
-}
+beforeEach(newStore)
+afterEach(unmount)
 
 describe('BaseField', () => {
   it('connects its input with the label and with what is wrong', async () => {
@@ -75,34 +49,6 @@ describe('BaseButton', () => {
   })
 })
 
-describe('SignInView', () => {
-  it('shows what the server says about each field, and goes on once it is content', async () => {
-    answerWith({
-      'POST /auth/signin': problem(ErrorCode.UNPROCESSABLE, [
-        { field: 'email', message: 'This is not an e-mail address.', type: 'value_error' },
-      ]),
-    })
-    const { main, router } = await open('/signin?next=/exports')
-    await main.get('form').trigger('submit')
-    await flushPromises()
-    expect(main.get('[name=email]').attributes('aria-invalid')).toBe('true')
-    expect(main.text()).toContain('This is not an e-mail address.')
-
-    answerWith({ 'POST /auth/signin': { data: ada } })
-    await main.get('form').trigger('submit')
-    await flushPromises()
-    await vi.waitFor(() => expect(router.currentRoute.value.fullPath).toBe('/exports'))
-  })
-
-  it('says a wrong password in one sentence for the whole form', async () => {
-    answerWith({ 'POST /auth/signin': problem(ErrorCode.INVALID_CREDENTIALS) })
-    const { main } = await open('/signin')
-    await main.get('form').trigger('submit')
-    await flushPromises()
-    expect(main.get('[role=alert]').text()).toBe('Problem 40151.')
-  })
-})
-
 describe('AccountMenu', () => {
   it('opens, closes on Escape, and gives the focus back', async () => {
     store.commit('auth/signedIn', ada)
@@ -126,119 +72,14 @@ describe('AccountMenu', () => {
   })
 })
 
-describe('HomeView', () => {
-  it('shows what is published, and the next page when asked', async () => {
-    fakeBackend({
-      'GET /auth/me': problem(ErrorCode.UNAUTHORIZED),
-      'GET /posts': ({ params }) => ({
-        data: params.cursor
-          ? { items: [makePost('2')], next_cursor: null }
-          : { items: [makePost('1')], next_cursor: 'c' },
-      }),
-    })
-    const { main } = await open('/')
-    expect(main.findAll('article')).toHaveLength(1)
-    await main.get('.more button').trigger('click')
-    await flushPromises()
-    expect(main.findAll('article')).toHaveLength(2)
-    expect(main.get('.visually-hidden[role=status]').text()).toBe('1 more post below')
-  })
-
-  it('offers another try when it can’t load', async () => {
-    answerWith({ 'GET /posts': problem(ErrorCode.SERVER) })
-    const { main } = await open('/')
-    expect(main.get('[role=alert]').text()).toContain('r-1')
-    answerWith({ 'GET /posts': { data: { items: [], next_cursor: null } } })
-    await main.get('[role=alert] button').trigger('click')
-    await flushPromises()
-    expect(main.text()).toContain('Nothing is published yet')
-  })
-})
-
-describe('DeskView', () => {
-  it('tells drafts from published posts', async () => {
-    answerWith({
-      'GET /exports': { data: [] },
-      'GET /posts/mine': {
-        data: { items: [makePost('1'), makePost('2', { published_at: null })], next_cursor: null },
-      },
-    })
-    store.commit('auth/signedIn', ada)
-    const { main } = await open('/desk')
-    expect(main.findAll('.chip').map((chip) => chip.text())).toEqual(['Published', 'Draft'])
-    await main.get('.filters button:nth-child(2)').trigger('click')
-    expect(main.findAll('.posts li')).toHaveLength(1)
-  })
-})
-
-describe('EditorView', () => {
-  const draft = makePost('7', { title: 'First words', published_at: null })
-
-  it('saves a new post and takes its address, without losing what is typed', async () => {
-    store.commit('auth/signedIn', ada)
-    const log = answerWith({ 'POST /posts': { status: 201, data: draft } })
-    const { main, router } = await open('/write')
-    await main.get('#title').setValue('First words')
-    await main.get('#content').setValue('Text.')
-    expect(main.text()).toContain('Not saved yet')
-    await main.get('form').trigger('submit')
-    await flushPromises()
-    expect(log.at(-1)?.body).toEqual({ title: 'First words', subtitle: null, content: 'Text.' })
-    expect(router.currentRoute.value.fullPath).toBe('/posts/7/edit')
-    expect(main.text()).toContain('Saved at')
-  })
-
-  it('shows what the server says about a field', async () => {
-    store.commit('auth/signedIn', ada)
-    answerWith({
-      'POST /posts': problem(ErrorCode.UNPROCESSABLE, [
-        { field: 'title', message: 'Give it a title.', type: 'x' },
-      ]),
-    })
-    const { main } = await open('/write')
-    await main.get('form').trigger('submit')
-    await flushPromises()
-    expect(main.get('#title-error').text()).toBe('Give it a title.')
-    expect(main.get('#title').attributes('aria-invalid')).toBe('true')
-  })
-
-  it('saves, publishes and shows the post', async () => {
-    store.commit('auth/signedIn', ada)
-    const log = answerWith({
-      'GET /posts/7': { data: draft },
-      'PATCH /posts/7': { data: { ...draft, title: 'Better words' } },
-      'POST /posts/7/publish': { data: { ...draft, published_at: '2026-01-05T00:00:00Z' } },
-    })
-    const { main, router } = await open('/posts/7/edit')
-    await main.get('#title').setValue('Better words')
-    const publish = main.findAll('button').find((button) => button.text() === 'Publish')
-    await publish?.trigger('click')
-    await flushPromises()
-    expect(log.map(({ method, url }) => `${method} ${url}`).slice(-2)).toEqual([
-      'PATCH /posts/7',
-      'POST /posts/7/publish',
-    ])
-    await vi.waitFor(() => expect(router.currentRoute.value.fullPath).toBe('/posts/7'))
-    expect(store.state.ui.toasts).toHaveLength(1)
-  })
-})
-
-it('leaves a stranger’s post to its author', async () => {
-  store.commit('auth/signedIn', { ...ada, id: 'u9' })
-  answerWith({ 'GET /posts/7': { data: makePost('7') } })
-  const { router } = await open('/posts/7/edit')
-  await vi.waitFor(() => expect(router.currentRoute.value.fullPath).toBe('/posts/7'))
-})
-
 describe('MarkdownEditor', () => {
   it('applies a mark to the selection and shows the result', async () => {
-    const wrapper = mount(MarkdownEditor, { props: { modelValue: 'plain bold' }, attachTo: document.body })
-    mounted = wrapper
+    const { wrapper } = await render(MarkdownEditor, { props: { modelValue: 'plain bold' } })
     wrapper.get<HTMLTextAreaElement>('textarea').element.setSelectionRange(6, 10)
     await wrapper.get('[aria-label=Bold]').trigger('click')
     expect(wrapper.emitted('update:modelValue')).toEqual([['plain **bold**']])
     await wrapper.setProps({ modelValue: 'plain **bold**' })
-    await vi.waitFor(() => expect(wrapper.get('.prose strong').text()).toBe('bold'))
+    await eventually(() => expect(wrapper.get('.prose strong').text()).toBe('bold'))
   })
 })
 
@@ -256,6 +97,33 @@ describe('ExportRow', () => {
     const { wrapper } = await render(ExportRow, { props: { item: { ...item, state: 'running' } } })
     expect(wrapper.get('[role=progressbar]').attributes('aria-valuenow')).toBe('40')
     expect(wrapper.get('[role=status]').text()).toBe('Setting the pages')
+  })
+
+  it('hands out its file, and says so when that fails', async () => {
+    URL.createObjectURL = () => 'blob:x'
+    URL.revokeObjectURL = () => undefined
+    vi.spyOn(HTMLAnchorElement.prototype, 'click').mockImplementation(() => undefined)
+    const { wrapper } = await render(ExportRow, { props: { item: { ...item, state: 'done', size: 2048 } } })
+    expect(wrapper.text()).toContain('2 kB')
+    answerWith({ 'GET /exports/e1/file': { data: new Blob(['%PDF']) } })
+    await button(wrapper, 'Download').trigger('click')
+    await flushPromises()
+    expect(HTMLAnchorElement.prototype.click).toHaveBeenCalledOnce()
+    answerWith({ 'GET /exports/e1/file': problem(ErrorCode.EXPORT_NOT_FOUND) })
+    await button(wrapper, 'Download').trigger('click')
+    await flushPromises()
+    expect(store.state.ui.toasts.map(({ text }) => text)).toEqual(['Problem 40402.'])
+  })
+
+  it('can be cancelled at work, and built again when it failed', async () => {
+    const log = answerWith({ 'POST /exports/e1/cancel': { data: { ...item, state: 'cancelled' } } })
+    const { wrapper } = await render(ExportRow, { props: { item: { ...item, state: 'running' } } })
+    await button(wrapper, 'Cancel').trigger('click')
+    await flushPromises()
+    expect(log.map(({ url }) => url)).toContain('/exports/e1/cancel')
+    await wrapper.setProps({ item: { ...item, state: 'failed' } })
+    await button(wrapper, 'Build again').trigger('click')
+    expect(wrapper.emitted('retry')).toHaveLength(1)
   })
 
   it('has no number while it waits', async () => {
@@ -282,5 +150,114 @@ describe('ToastHost', () => {
     expect(wrapper.get('[aria-live=assertive]').text()).toBe('Not saved.')
     await wrapper.get('[aria-live=assertive] button').trigger('click')
     expect(store.state.ui.toasts).toHaveLength(1)
+  })
+})
+
+describe('SearchField', () => {
+  it('searches once its user pauses, and at once on Enter or when it is cleared', async () => {
+    vi.useFakeTimers()
+    const { wrapper } = await render(SearchField, { props: { label: 'Search', value: '' } })
+    await wrapper.get('input').setValue('ti')
+    await wrapper.get('input').setValue(' tide ')
+    vi.advanceTimersByTime(300)
+    await wrapper.setProps({ value: 'tide' })
+    await wrapper.get('input').setValue('bread')
+    await wrapper.get('form').trigger('submit')
+    await wrapper.setProps({ value: 'bread' })
+    await wrapper.get('[aria-label="Clear the search"]').trigger('click')
+    expect(wrapper.emitted('search')).toEqual([['tide'], ['bread'], ['']])
+    await wrapper.setProps({ value: 'from Back' })
+    expect(wrapper.get('input').element.value).toBe('from Back')
+    vi.useRealTimers()
+  })
+})
+
+describe('SortHeader', () => {
+  it.each([
+    ['title', 'none', '-updated_at', 'title'],
+    ['title', 'ascending', 'title', '-title'],
+    ['title', 'descending', '-title', 'title'],
+  ])('of %s, %s, turns %s into %s', async (name, state, sort, next) => {
+    const { wrapper } = await render(SortHeader, { props: { name, sort } })
+    expect(wrapper.attributes('aria-sort')).toBe(state)
+    await wrapper.get('button').trigger('click')
+    expect(wrapper.emitted('sort')).toEqual([[next]])
+  })
+})
+
+describe('PagePicker', () => {
+  it('says where one is, and goes no further than the last page', async () => {
+    const { wrapper } = await render(PagePicker, { props: { page: 3, size: 10, total: 25 } })
+    expect(wrapper.text()).toContain('21–25 of 25')
+    expect(wrapper.get('[aria-label="Next page"]').attributes('disabled')).toBeDefined()
+    await wrapper.get('[aria-label="Previous page"]').trigger('click')
+    expect(wrapper.emitted('go')).toEqual([[2]])
+  })
+})
+
+describe('ConfirmDialog', () => {
+  it.each([
+    ['Delete it', true],
+    ['Cancel', false],
+  ])('resolves with what was chosen: %s', async (choice, confirmed) => {
+    const props = { title: 'Delete?', text: 'For good.', confirm: 'Delete it' }
+    const { wrapper } = await render(ConfirmDialog, { props })
+    const answer = (wrapper.vm as unknown as { ask: () => Promise<boolean> }).ask()
+    await button(wrapper, choice).trigger('click')
+    expect(await answer).toBe(confirmed)
+  })
+})
+
+describe('ReauthDialog', () => {
+  it('asks until the password is right', async () => {
+    answerWith({ 'POST /auth/reauth': problem(ErrorCode.WRONG_PASSWORD) })
+    const { wrapper } = await render(ReauthDialog)
+    const proven = (wrapper.vm as unknown as { ask: () => Promise<boolean> }).ask()
+    await flushPromises()
+    await wrapper.get('[name=reauth]').setValue('wrong')
+    await wrapper.get('form').trigger('submit')
+    await flushPromises()
+    expect(wrapper.get('[role=alert]').text()).toBe('Problem 40252.')
+    answerWith({ 'POST /auth/reauth': { status: 204 } })
+    await wrapper.get('form').trigger('submit')
+    expect(await proven).toBe(true)
+  })
+})
+
+describe('PostMenu', () => {
+  const press = (element: Element) =>
+    element.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))
+
+  it('deletes a post once that is confirmed', async () => {
+    answerWith({ 'DELETE /posts/1': { status: 204 } })
+    const { wrapper } = await render(PostMenu, { props: { post: makePost('1') } })
+    press(wrapper.get('.menu-trigger').element)
+    await eventually(() => expect(document.querySelectorAll('.menu-item')).toHaveLength(3))
+    press(document.querySelectorAll('.menu-item')[2] as Element)
+    await flushPromises()
+    await button(wrapper, 'Delete it').trigger('click')
+    await flushPromises()
+    expect(wrapper.emitted('removed')).toHaveLength(1)
+  })
+})
+
+describe('OfflineBanner', () => {
+  it('is there while there is no network', async () => {
+    const { wrapper } = await render(OfflineBanner)
+    window.dispatchEvent(new Event('offline'))
+    await flushPromises()
+    expect(wrapper.text()).toContain('There is no network.')
+    window.dispatchEvent(new Event('online'))
+    await flushPromises()
+    expect(wrapper.text()).toBe('')
+  })
+})
+
+describe('ThemeSwitch', () => {
+  it('chooses a theme', async () => {
+    const { wrapper } = await render(ThemeSwitch, { props: { words: true } })
+    await wrapper.get('[value=dark]').setValue()
+    expect(store.state.ui.theme).toBe('dark')
+    await wrapper.get('[value=system]').setValue()
   })
 })

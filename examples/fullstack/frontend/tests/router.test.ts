@@ -34,6 +34,26 @@ describe('a guest', () => {
   })
 })
 
+describe('the administration', () => {
+  it('is for superusers', async () => {
+    fakeBackend({ 'GET /auth/me': { data: { ...ada, is_superuser: true } } })
+    await router.push('/admin')
+    expect(router.currentRoute.value.name).toBe('users')
+  })
+
+  it('is not for anybody else', async () => {
+    fakeBackend({ 'GET /auth/me': { data: ada } })
+    await router.push('/admin/users')
+    expect(router.currentRoute.value.name).toBe('forbidden')
+  })
+
+  it('asks a guest to sign in', async () => {
+    fakeBackend({ 'GET /auth/me': problem(ErrorCode.UNAUTHORIZED) })
+    await router.push('/admin/users')
+    expect(router.currentRoute.value.fullPath).toBe('/signin?next=/admin/users')
+  })
+})
+
 describe('someone who is signed in', () => {
   it('gets to their pages, and is asked for once', async () => {
     const log = fakeBackend({ 'GET /auth/me': { data: ada } })

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import { ErrorCode } from '@/api/errorCodes.gen'
 import type { Export } from '@/api/types'
 import { makeStore, type AppStore } from '@/store'
-import { ada, fakeBackend, makePost, problem } from './backend'
+import { ada, deskOf, FakeEventSource, fakeBackend, makePost, problem } from './backend'
 
 let store: AppStore
 beforeEach(() => {
@@ -47,7 +47,9 @@ describe('auth', () => {
   it('takes what belongs to a person along when they leave', async () => {
     fakeBackend({ 'POST /auth/signin': { data: ada }, 'POST /auth/signout': { status: 204 } })
     await store.dispatch('auth/signIn', { email: ada.email, password: 'secret', remember: true })
-    store.commit('desk/saved', makePost('1'))
+    fakeBackend({ ...deskOf(makePost('1')), 'POST /auth/signout': { status: 204 } })
+    await store.dispatch('desk/load', {})
+    expect(store.state.desk.items).toHaveLength(1)
     await store.dispatch('auth/signOut')
     expect(store.state.auth.user).toBeNull()
     expect(store.state.desk.items).toEqual([])
@@ -103,29 +105,60 @@ describe('lists of posts', () => {
         data: { items: [makePost(params.cursor ? '2' : '1')], next_cursor: params.cursor ? null : 'c' },
       }),
     })
-    await store.dispatch('feed/open')
+    await store.dispatch('feed/open', '')
     await store.dispatch('feed/loadMore')
-    await store.dispatch('feed/open')
+    await store.dispatch('feed/open', '')
     expect(store.state.feed.items).toHaveLength(2)
     vi.setSystemTime(Date.now() + 60_000)
-    await store.dispatch('feed/open')
+    await store.dispatch('feed/open', '')
     expect(store.state.feed.items).toHaveLength(1)
     expect(log).toHaveLength(3)
     vi.useRealTimers()
   })
 
-  it('tell drafts from published posts', () => {
-    store.commit('desk/saved', makePost('1'))
-    store.commit('desk/saved', makePost('2', { published_at: null }))
-    expect(store.getters['desk/drafts'].map(({ id }) => id)).toEqual(['2'])
-    expect(store.getters['desk/published'].map(({ id }) => id)).toEqual(['1'])
+  it('begin anew with what matches, when something is looked for', async () => {
+    const log = fakeBackend({ 'GET /posts': { data: { items: [makePost('1')], next_cursor: null } } })
+    await store.dispatch('feed/open', '')
+    await store.dispatch('feed/open', 'tide')
+    expect(log.map(({ params }) => params.q)).toEqual([undefined, 'tide'])
+    fakeBackend({ 'GET /posts': problem(ErrorCode.SERVER) })
+    await store.dispatch('feed/open', 'bread')
+    expect(store.state.feed).toMatchObject({ q: 'bread', items: [], status: 'failed' })
+  })
+})
+
+describe('desk', () => {
+  it('shows the page that was asked for, and what it all adds up to', async () => {
+    const log = fakeBackend(deskOf(makePost('1'), makePost('2', { published_at: null })))
+    await store.dispatch('desk/load', { q: 'tide', sort: 'title', page: 2 })
+    expect(log[0]?.params).toEqual({ q: 'tide', sort: 'title', page: 2 })
+    expect(store.state.desk).toMatchObject({
+      total: 2,
+      figures: { drafts: 1, published: 1 },
+      status: 'ready',
+    })
+    expect(store.getters['desk/isBlank']).toBe(false)
+  })
+
+  it('knows a blank sheet from a search without a match', async () => {
+    fakeBackend(deskOf())
+    await store.dispatch('desk/load', {})
+    expect(store.getters['desk/isBlank']).toBe(true)
+  })
+
+  it('keeps what it shows when a load fails', async () => {
+    fakeBackend(deskOf(makePost('1')))
+    await store.dispatch('desk/load', {})
+    fakeBackend({ ...deskOf(), 'GET /posts/mine': problem(ErrorCode.SERVER) })
+    await store.dispatch('desk/load', {})
+    expect(store.state.desk).toMatchObject({ status: 'failed', error: { code: ErrorCode.SERVER } })
+    expect(store.state.desk.items).toHaveLength(1)
+    store.commit('desk/removed', '1')
+    expect(store.state.desk.items).toEqual([])
   })
 })
 
 describe('exports', () => {
-  beforeEach(() => void vi.useFakeTimers())
-  afterEach(() => void vi.useRealTimers())
-
   const queued: Export = {
     id: 'e1',
     state: 'queued',
@@ -136,35 +169,65 @@ describe('exports', () => {
     size: null,
   }
 
-  it('are asked after every half second until they are done', async () => {
-    const steps: Partial<Export>[] = [
-      { state: 'running', progress: 40 },
-      { state: 'done', progress: 100 },
-    ]
-    const log = fakeBackend({
-      'POST /exports': { status: 201, data: queued },
-      'GET /exports/e1': () => ({ data: { ...queued, ...steps.shift() } }),
-    })
-    await store.dispatch('exports/start')
-    await vi.advanceTimersByTimeAsync(500)
-    expect(store.state.exports.items[0]).toMatchObject({ state: 'running', progress: 40 })
-    await vi.advanceTimersByTimeAsync(500)
-    expect(store.state.exports.items[0]).toMatchObject({ state: 'done', progress: 100 })
-    await vi.advanceTimersByTimeAsync(5000)
-    expect(log).toHaveLength(3)
-    expect(store.getters['exports/active']).toEqual([])
+  beforeEach(() => {
+    FakeEventSource.opened = []
+    vi.stubGlobal('EventSource', FakeEventSource)
+  })
+  afterEach(async () => {
+    await store.dispatch('exports/unfollow')
+    vi.unstubAllGlobals()
+    vi.useRealTimers()
   })
 
-  it('are asked after again when the network hiccups, and no more once their owner has left', async () => {
+  it('are followed by one stream until none is at work', async () => {
     fakeBackend({ 'POST /exports': { status: 201, data: queued } })
     await store.dispatch('exports/start')
-    await vi.advanceTimersByTimeAsync(500)
-    const log = fakeBackend({ 'GET /exports/e1': { data: queued } })
-    await vi.advanceTimersByTimeAsync(1000)
-    expect(log).toHaveLength(2)
-    store.commit('exports/cleared')
-    await vi.advanceTimersByTimeAsync(5000)
-    expect(log).toHaveLength(2)
+    await store.dispatch('exports/follow')
+    expect(FakeEventSource.opened.map(({ url }) => url)).toEqual(['/api/exports/events'])
+    const [stream] = FakeEventSource.opened
+    stream?.send([{ ...queued, state: 'running', progress: 40 }])
+    expect(store.state.exports.items[0]).toMatchObject({ state: 'running', progress: 40 })
+    expect(stream?.readyState).toBe(1)
+    stream?.send([{ ...queued, state: 'done', progress: 100 }])
+    expect(store.getters['exports/active']).toEqual([])
+    expect(stream?.readyState).toBe(FakeEventSource.CLOSED)
+  })
+
+  it('are asked for again when the stream is refused, for that refreshes the session', async () => {
+    vi.useFakeTimers()
+    fakeBackend({ 'GET /exports': { data: [queued] } })
+    await store.dispatch('exports/load')
+    FakeEventSource.opened[0]?.fail(0) // A broken line: the browser tries again by itself.
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(FakeEventSource.opened).toHaveLength(1)
+    FakeEventSource.opened[0]?.fail(FakeEventSource.CLOSED)
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(FakeEventSource.opened).toHaveLength(2)
+  })
+
+  it('are followed no more once their owner has left', async () => {
+    fakeBackend({ 'GET /exports': { data: [queued] } })
+    store.commit('auth/signedIn', ada)
+    await store.dispatch('exports/load')
+    store.commit('auth/signedOut')
+    expect(FakeEventSource.opened[0]?.readyState).toBe(FakeEventSource.CLOSED)
+    expect(store.state.exports.items).toEqual([])
+  })
+
+  it('can be cancelled', async () => {
+    fakeBackend({
+      'GET /exports': { data: [queued] },
+      'POST /exports/e1/cancel': { data: { ...queued, state: 'cancelled' } },
+    })
+    await store.dispatch('exports/load')
+    await store.dispatch('exports/cancel', 'e1')
+    expect(store.getters['exports/latest']?.state).toBe('cancelled')
+  })
+
+  it('say why they did not load', async () => {
+    fakeBackend({ 'GET /exports': problem(ErrorCode.SERVER) })
+    await store.dispatch('exports/load')
+    expect(store.state.exports).toMatchObject({ status: 'failed', error: { code: ErrorCode.SERVER } })
   })
 })
 
@@ -211,5 +274,20 @@ describe('ui', () => {
     expect(makeStore().state.ui.theme).toBe('dark')
     await store.dispatch('ui/setTheme', 'system')
     expect(document.documentElement.dataset.theme).toBeUndefined()
+  })
+
+  it('speaks another language, and remembers it', async () => {
+    await store.dispatch('ui/setLanguage', 'de')
+    expect(document.documentElement.lang).toBe('de')
+    expect(makeStore().state.ui.language).toBe('de')
+    await store.dispatch('ui/setLanguage', 'en')
+  })
+
+  it('takes a toast away after a while', async () => {
+    vi.useFakeTimers()
+    await store.dispatch('ui/toast', { text: 'Saved.' })
+    vi.advanceTimersByTime(6_000)
+    expect(store.state.ui.toasts).toEqual([])
+    vi.useRealTimers()
   })
 })

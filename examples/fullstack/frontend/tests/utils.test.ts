@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { excerpt } from '@/utils/excerpt'
-import { countWords, formatAge, formatSize, plural, readingTime } from '@/utils/format'
+import { countWords, formatAge, formatSize, readingTime } from '@/utils/format'
 import { renderMarkdown } from '@/utils/markdown'
 import { link, prefix, wrap } from '@/utils/markdownEdits'
 
@@ -62,8 +62,6 @@ describe('formats', () => {
   it('count', () => {
     expect(countWords('It’s a well-kept *list*: 2 items — no more.')).toBe(8)
     expect(readingTime('word '.repeat(660))).toBe('3 min read')
-    expect(plural(1, 'comment')).toBe('1 comment')
-    expect(plural(0, 'comment')).toBe('0 comments')
     expect(formatSize(900)).toBe('900 B')
     expect(formatSize(283_000)).toBe('276 kB')
     expect(formatSize(3_400_000)).toBe('3.2 MB')
