@@ -1,8 +1,8 @@
 """Create the first tables
 
-Revision: 97440b8f5eb9
+Revision: 988af3cd3549
 Follows:
-Written: 2026-11-26 14:43:03.299929
+Written: 2026-11-26 14:44:45.500848
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "97440b8f5eb9"
+revision: str = "988af3cd3549"
 down_revision: str | Sequence[str] | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
