@@ -105,3 +105,13 @@ async def test_a_password_is_needed_exactly_as_it_was_typed(client):
 def dumps(body: object) -> bytes:
     """JSON that may hold a lone surrogate, as clients can send it."""
     return json.dumps(body, ensure_ascii=True).encode()
+
+
+async def test_nothing_changes_by_a_request_that_browsers_take_for_reading(app, client):
+    """A picture on another site's page is fetched with GET, and a mail's links are opened by scanners."""
+    paths = app.openapi()["paths"]
+    changing = [path for path in paths if path.startswith("/api/auth/") and "get" not in paths[path]]
+    assert len(changing) > 10
+    for path in changing:
+        answer = await client.get(path.replace("{session_id}", "0" * 32))
+        assert answer.status_code == 405, path

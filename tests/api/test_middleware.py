@@ -173,7 +173,8 @@ async def test_every_answer_has_safe_headers(guarded: FastAPI, serve: Serve, pat
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
     assert headers["referrer-policy"] == "same-origin"
-    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    for directive in ("object-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"):
+        assert directive in headers["content-security-policy"]
     assert "unsafe" not in headers["content-security-policy"]
     assert "strict-transport-security" not in headers
 

@@ -23,12 +23,12 @@ _SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
 PAGE_POLICY: Final = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
 """What a page may load: files of its own origin, and pictures within them. No inline scripts or styles."""
 
-_API_POLICY: Final = "default-src 'none'; frame-ancestors 'none'"
+_API_POLICY: Final = "default-src 'none'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class RequestContextMiddleware:
