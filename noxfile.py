@@ -185,17 +185,23 @@ def fuzz(session: nox.Session) -> None:
 
 
 @nox.session
-def package(session: nox.Session) -> None:
-    """Build the distributions into dist/ and check them; `-- 1.2.3` says which version they must have."""
-    session.install("build", "twine", "check-wheel-contents")
-    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+def release(session: nox.Session) -> None:
+    """Build what is published, and try it as a stranger would; `-- 1.2.3` is the version that it must be."""
+    install(session, "test", "e2e")
+    session.install("build", "twine", "check-wheel-contents", "pyroma")
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build")
-    files = sorted(map(str, (ROOT / "dist").iterdir()))
+    files = sorted(map(str, dist.iterdir()))
     session.run("twine", "check", "--strict", *files)
     session.run("check-wheel-contents", *(file for file in files if file.endswith(".whl")))
-    for version in session.posargs:
+    session.run("pyroma", "--min=9", str(dist / next(file for file in files if file.endswith(".tar.gz"))))
+    for version in (argument for argument in session.posargs if not argument.startswith("-")):
         if not all(f"-{version}-" in file or f"-{version}.tar" in file for file in files):
             session.error(f"These are not version {version}: {files}. Set it in src/appkit/__about__.py.")
+        if f"## {version} " not in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"):
+            session.error(f"CHANGELOG.md has no heading for {version} with its date.")
+    session.run("pytest", "tests/release", env={"APPKIT_TEST_WHEELS": str(dist)})
 
 
 @nox.session

@@ -53,7 +53,7 @@ def new(
     broker: Annotated[BrokerKind, typer.Option(help="For production; db is the app's own database.")] = BrokerKind.DB,
 ) -> None:
     """Make a new app: five layers, their contracts, a migration, tests, and what deploys it."""
-    from appkit.cli.scaffold import render, write, write_migration
+    from appkit.cli.scaffold import render, run_appkit, write, write_migration
 
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
         raise AppKitError(f"{name!r} can't name an app. Use lower case, digits and hyphens, as in `my-shop`.")
@@ -65,6 +65,8 @@ def new(
     if frontend is Frontend.VUE:
         write(root / "frontend", dict(render("vue", context)))
     write_migration(root, "Create the first tables")
+    if frontend is Frontend.VUE:
+        run_appkit(root, "errors", "--ts", "frontend/src/api/errorCodes.gen.ts")
     typer.echo(
         f"{name} is there. Next, in a virtual environment:\n\n"
         f"  cd {name}\n  pip install -e '.[dev]'\n  appkit dev    # the app\n  pytest        # its tests"

@@ -68,16 +68,21 @@ def tidy(root: Path, paths: list[Path]) -> None:
 
 
 def write_migration(root: Path, message: str) -> str:
-    """Write the migration that the models need, in a process that imports them; return what it said.
+    """Write the migration that the models need; return where it is."""
+    return run_appkit(root, "db", "revision", "-m", message)
+
+
+def run_appkit(root: Path, *arguments: str) -> str:
+    """Run a command for the app in a folder, in a process that imports it; return what it said.
 
     Raises:
         AppKitError: When that failed.
     """
     environment = {**os.environ, "ENVIRONMENT": "development", "DATABASE_URL": "", "APPKIT_KIT": ""}
-    command = [sys.executable, "-m", "appkit", "db", "revision", "-m", message]
+    command = [sys.executable, "-m", "appkit", *arguments]
     done = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
     if done.returncode:
-        raise AppKitError(f"The files are there, but no migration: {done.stderr.strip()}")
+        raise AppKitError(f"The files are there, but `appkit {' '.join(arguments)}` failed: {done.stderr.strip()}")
     return done.stdout.strip()
 
 
