@@ -130,6 +130,29 @@ async def test_a_second_writer_in_one_task_is_told_at_once(sqlite):
     assert await value(sqlite) == 3
 
 
+async def test_a_joined_session_is_the_innermost_that_the_same_task_has_open_to_write(database):
+    async def elsewhere() -> AsyncSession:
+        async with database.joined_session() as other:
+            return other
+
+    async with database.session(reader=True) as db:
+        async with database.joined_session() as joined, database.read_session() as reader:
+            assert joined is db is not reader
+        assert await asyncio.create_task(elsewhere()) is not db
+        async with database.session(reader=True) as inner, database.joined_session() as joined:
+            assert joined is inner
+        async with database.joined_session() as joined:
+            assert joined is db
+            joined.add(Counter(name="two"))
+        assert await value(database, "two") is None
+        await db.close()
+        assert await elsewhere() is not db
+        async with database.joined_session() as own:
+            own.add(Counter(name="three"))
+    assert (await value(database, "two"), await value(database, "three")) == (None, 0)
+    assert database._open == {}
+
+
 async def test_another_task_queues_for_the_writer(sqlite):
     async def write(number: int) -> None:
         async with sqlite.session() as db:

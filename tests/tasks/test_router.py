@@ -175,18 +175,24 @@ async def test_two_kits_share_a_router_and_nothing_else(app, tmp_path):
     assert theirs.payload["args"] == ["other's"]
 
 
-async def test_kiq_beside_an_open_transaction_says_what_to_do(app, database_url):
-    if not database_url.startswith("sqlite"):
-        pytest.skip("Only SQLite has one writer.")
+async def test_kiq_in_an_open_session_joins_its_transaction(app):
+    ran = []
 
     @app.router.task
-    async def work() -> None: ...
+    async def work(number: int) -> None:
+        ran.append(number)
 
     broker = app.broker()
     async with app.session() as db:
-        await app.effect(db, "begun")
-        with pytest.raises(AppKitError, match="holds SQLite's writer already"):
-            await work.kiq()
-
-    assert broker.local_task_registry
+        await app.effect(db, "undone")
+        await work.kiq(1)
+        await db.rollback()
     assert await app.rows() == []
+
+    async with app.working(broker):
+        async with app.session() as db:
+            await app.effect(db, "done")
+            await work.kiq(2)
+            assert await app.rows() == []
+        await app.settled()
+    assert ran == [2]

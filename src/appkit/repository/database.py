@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from functools import cached_property
 from inspect import isawaitable
 from itertools import cycle
@@ -65,6 +65,7 @@ class Database:
         self._writing = WatchedSession if self._replicas else WritingSession
         self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self.readers]])
         self._primary_reader = _read_only(self.readers)
+        self._open: dict[asyncio.Task[Any] | None, UnitOfWork] = {}
         for engine in self.engines:
             engine.dialect.appkit_database = self  # type: ignore[attr-defined] # All that a column's type gets to see.
 
@@ -127,6 +128,12 @@ class Database:
         primary = primary or needs_primary()
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
+    def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
+        """The session that this asyncio task has open to write, whose end is its opener's; without one, a new one."""
+        # Not a context variable: child tasks inherit those, and may go on when their parent has committed.
+        session = self._open.get(asyncio.current_task())
+        return self.session() if session is None or session.closed else nullcontext(session)
+
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = 3) -> T:
         """Do a unit of work that may be repeated, and repeat it when a deadlock or the like undid it.
 
@@ -183,6 +190,10 @@ class Database:
             info={} if self.context is None else {"appkit": self.context},
             sync_session_class=ReadingSession if read_only else self._writing,
         )
+        task = asyncio.current_task()
+        outer = self._open.get(task)
+        if not read_only:
+            self._open[task] = session
         try:
             async with session:  # Its end is shielded: a cancelled task leaves no connection behind.
                 yield session
@@ -193,6 +204,11 @@ class Database:
             if translated is None:
                 raise
             raise translated from exc
+        finally:
+            if outer is not None:
+                self._open[task] = outer
+            elif not read_only:
+                self._open.pop(task, None)
 
     def _create_engine(self, url: URL, *, writer: bool = False, primary: URL | None = None) -> AsyncEngine:
         pool: dict[str, Any] = {

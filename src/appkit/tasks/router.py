@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from appkit.domain.events import Event
 from appkit.exceptions import AppKitError
 from appkit.repository.context import AppContext
-from appkit.repository.database import Database
+from appkit.repository.database import Database, on_commit
 from appkit.repository.outbox import Key, Scope, TaskPolicy, add_task, add_tasks
 from appkit.tasks.handle import TaskHandle
 from appkit.tasks.schedule import Misfire, Schedule
@@ -111,20 +111,21 @@ class Task(Generic[P, R]):
         return task
 
     async def kiq(self, *args: Any, **kwargs: Any) -> TaskHandle:
-        """Enqueue it in a transaction of its own, on the only kit that has it.
+        """Enqueue it on the only kit that has it: with the session of this kit that is open here, else at once.
+
+        In a session it is as `enqueue`: it runs once that has committed, and never if it is rolled back.
 
         Raises:
-            AppKitError: When no kit has it or several do, when the arguments don't fit, or, on SQLite, when a session
-                of this asyncio task is writing already: `enqueue(db, task, …)` joins that.
+            AppKitError: When no kit has it or several do, or when the arguments don't fit.
         """
         if len(self._brokers) != 1:
             has = "several kits have" if self._brokers else "no kit has"
             raise AppKitError(f"Which kit is to run {self.name!r}? {has.capitalize()} it. Use enqueue(db, task, …).")
         (broker,) = self._brokers
-        async with broker.database.session() as session:
+        async with broker.database.joined_session() as session:
             handle = enqueue(session, self, *args, **kwargs)
             handle.database = broker.database
-        broker.wake()
+            on_commit(session, broker.wake)
         return handle
 
 
