@@ -131,7 +131,7 @@ async def test_a_second_writer_in_one_task_is_told_at_once(sqlite):
 
 
 async def test_a_joined_session_is_the_innermost_that_the_same_task_has_open_to_write(database):
-    async def elsewhere() -> AsyncSession:
+    async def elsewhere() -> Any:
         async with database.joined_session() as other:
             return other
 
