@@ -24,7 +24,9 @@ from appkit.core.settings import Settings
 from appkit.exceptions import RANGES, APIException
 from appkit.plugins import hookspecs
 from appkit.repository.migrations.lint import RULES
+from appkit.testing import plugin
 
+SNIPPETS: Final = Path(__file__).parent / "snippets"
 _MARKER: Final = re.compile(r"<!-- reference: (\w+) -->")
 
 
@@ -178,6 +180,34 @@ def lint_reference() -> str:
     return "\n\n".join(parts)
 
 
+# Fixtures
+
+
+def testing_reference() -> str:
+    """Each fixture with what it says about itself, and the test that shows it."""
+    examples = (SNIPPETS / "test_bookmarks.py").read_text(encoding="utf-8")
+    parts = []
+    for name, doc in fixtures():
+        parts += [f"## `{name}` {{ #{name} }}", "", doc, "", f"```python\n{_test_of(name, examples)}\n```", ""]
+    return "\n".join(parts)
+
+
+def fixtures() -> Iterator[tuple[str, str]]:
+    """The public fixtures of the pytest plugin and their docstrings, in the order of the source."""
+    for node in ast.parse(inspect.getsource(plugin)).body:
+        marks = map(ast.unparse, getattr(node, "decorator_list", ()))
+        if any(mark.startswith("pytest.fixture") for mark in marks) and not node.name.startswith("_"):
+            yield node.name, ast.get_docstring(node) or ""
+
+
+def _test_of(fixture: str, source: str) -> str:
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AsyncFunctionDef) and node.name == f"test_{fixture}":
+            first = min([node.lineno, *(mark.lineno for mark in node.decorator_list)])
+            return "\n".join(source.splitlines()[first - 1 : node.end_lineno])
+    raise LookupError(f"docs/snippets/test_bookmarks.py has no test_{fixture}().")
+
+
 # Checks
 
 
@@ -234,6 +264,7 @@ REFERENCES: Final[dict[str, Callable[[], str]]] = {
     "errors": errors_reference,
     "hooks": hooks_reference,
     "checks": checks_reference,
+    "testing": testing_reference,
     "cli": cli_reference,
     "lint": lint_reference,
 }

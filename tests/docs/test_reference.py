@@ -17,6 +17,7 @@ from appkit.core.settings import Settings
 from appkit.exceptions import APIException
 from appkit.plugins import hookspecs
 from appkit.repository.migrations.lint import RULES
+from appkit.testing import plugin
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -80,6 +81,17 @@ def test_reference_lists_every_check_where_findings_point(reference):
     for check in BuiltInChecks().register_checks():
         assert f"### {check.code} {{ #{check.code.lower()} }}\n\n{check.problem}\n\n{check.fix}\n" in text
         assert (page_of(check) or "").endswith(f"/reference/checks/#{check.code.lower()}")
+
+
+def test_reference_lists_every_fixture_with_a_test_that_runs(reference):
+    text = reference("testing")
+    fixtures = [name for name, value in vars(plugin).items() if type(value).__name__ == "FixtureFunctionDefinition"]
+    public = [name for name in fixtures if not name.startswith("_")]
+    assert len(public) >= 15
+    for name in public:
+        section = re.search(rf"^## `{name}` {{ #{name} }}$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)
+        assert section is not None, name
+        assert f"def test_{name}(" in section[1]
 
 
 def test_reference_lists_every_command(reference):
