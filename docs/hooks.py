@@ -27,6 +27,7 @@ from appkit.repository.migrations.lint import RULES
 from appkit.testing import plugin
 
 SNIPPETS: Final = Path(__file__).parent / "snippets"
+_FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
 _MARKER: Final = re.compile(r"<!-- reference: (\w+) -->")
 
 
@@ -194,8 +195,9 @@ def testing_reference() -> str:
 
 def fixtures() -> Iterator[tuple[str, str]]:
     """The public fixtures of the pytest plugin and their docstrings, in the order of the source."""
-    for node in ast.parse(inspect.getsource(plugin)).body:
-        marks = map(ast.unparse, getattr(node, "decorator_list", ()))
+    functions = (node for node in ast.parse(inspect.getsource(plugin)).body if isinstance(node, _FUNCTIONS))
+    for node in functions:
+        marks = map(ast.unparse, node.decorator_list)
         if any(mark.startswith("pytest.fixture") for mark in marks) and not node.name.startswith("_"):
             yield node.name, ast.get_docstring(node) or ""
 
