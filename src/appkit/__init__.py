@@ -94,6 +94,7 @@ if TYPE_CHECKING:
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
     from appkit.tasks.handle import TaskFailedError as TaskFailedError, TaskHandle as TaskHandle
+    from appkit.tasks.outcomes import Discard as Discard, Retry as Retry, Snooze as Snooze
     from appkit.tasks.router import TaskRouter as TaskRouter, enqueue as enqueue, enqueue_many as enqueue_many
 else:
     # Only where no type checker looks: a `__getattr__` in sight would let it accept any name.
@@ -143,6 +144,7 @@ else:
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",
         "tasks.handle": "TaskFailedError TaskHandle",
+        "tasks.outcomes": "Discard Retry Snooze",
         "tasks.router": "TaskRouter enqueue enqueue_many",
     }
     _MODULES = {name: f"appkit.{module}" for module, names in _HOMES.items() for name in names.split()}

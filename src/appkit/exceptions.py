@@ -69,6 +69,8 @@ class APIException(Exception):
     status_code: ClassVar[int] = 500
     internal_code: ClassVar[int] = 50000
     detail: str = "Something went wrong on our side."
+    retryable: ClassVar[bool] = False
+    """Whether a task that fails with it is tried again, or is dead at once."""
 
     def __init__(
         self,
@@ -302,6 +304,7 @@ class ConstraintViolatedException(ConflictException):
 
     internal_code = 40951
     detail = "This contradicts what is already stored."
+    retryable = True
 
 
 class StaleVersionException(ConflictException):
@@ -309,6 +312,7 @@ class StaleVersionException(ConflictException):
 
     internal_code = 40952
     detail = "Someone else changed this in the meantime. Load it again."
+    retryable = True
 
 
 # 413
@@ -347,6 +351,7 @@ class TooManyRequestsException(APIException):
     status_code = 429
     internal_code = 42900
     detail = "Too many requests. Wait a moment and try again."
+    retryable = True
 
     def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
@@ -359,6 +364,7 @@ class ServerException(APIException):
     """Something broke that is nobody's fault but ours."""
 
     internal_code = 50000
+    retryable = True
 
 
 class ServiceUnavailableException(ServerException):

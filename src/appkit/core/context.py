@@ -6,7 +6,7 @@ request_id: ContextVar[str | None] = ContextVar("appkit_request_id", default=Non
 """The id of the request that is answered, or that a running task was enqueued by."""
 
 user_id: ContextVar[str | None] = ContextVar("appkit_user_id", default=None)
-"""The id of the person who made the request."""
+"""The id of the person who made the request, or whose request enqueued the task that runs."""
 
 task_id: ContextVar[str | None] = ContextVar("appkit_task_id", default=None)
 """The id of the background task that runs."""

@@ -14,6 +14,14 @@ from appkit.exceptions import AppKitError
 class InvalidArguments(Exception):
     """What a row holds doesn't fit the task's signature, and won't at the next attempt; no value is quoted."""
 
+    code = "TASK_ARGUMENTS_INVALID"
+
+
+class UnreadableRow(InvalidArguments):
+    """A row holds no arguments at all that this version of the app could read."""
+
+    code = "TASK_UNREADABLE"
+
 
 class Arguments:
     """A task's parameters without those that Taskiq injects.

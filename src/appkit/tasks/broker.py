@@ -1,10 +1,12 @@
 """create_broker: the Taskiq broker that `TASKS_BROKER_URL` names, and OutboxBroker, which all of them are."""
 
 import asyncio
+import inspect
 import logging
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import suppress
+from functools import wraps
 from time import monotonic
 from typing import Any, Final, TypeVar
 
@@ -16,8 +18,8 @@ from appkit.repository.base import Base, uuid7
 from appkit.repository.database import Database
 from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy, task_row
 from appkit.repository.queue import CLEANUP, TaskQueue
-from appkit.tasks.arguments import Arguments, InvalidArguments
-from appkit.tasks.lease import Lease, Leases
+from appkit.tasks.arguments import Arguments, UnreadableRow
+from appkit.tasks.lease import Lease, Leases, note_result
 from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
 from appkit.tasks.router import Task, TaskRouter
 from appkit.tasks.schedule import Schedules
@@ -129,7 +131,7 @@ class OutboxBroker(AsyncBroker):
             self.leases.abandon()
 
     async def _claim(self) -> list[Lease]:
-        return await self.leases.claim(self.get_all_tasks(), limit=max(1, self.concurrency - len(self.leases)))
+        return await self.leases.take()
 
     async def _next(self, take: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Whatever there is to take, as soon as there is something. A database that fails is asked again, later."""
@@ -181,6 +183,7 @@ class OutboxBroker(AsyncBroker):
         try:
             task = self.get_all_tasks()[row.task_name]
             lease.labels = {**task.labels, **row.payload["labels"]}
+            lease.interruptible = inspect.iscoroutinefunction(task.original_func)
             message = TaskiqMessage(
                 task_id=row.task_id,
                 task_name=row.task_name,
@@ -191,16 +194,20 @@ class OutboxBroker(AsyncBroker):
             return self.formatter.dumps(message).message
         except Exception as exc:
             logger.exception("%s can't be read.", lease)
-            await self.leases.settle(lease, InvalidArguments(f"The row can't be read: {type(exc).__qualname__}."))
+            await self.leases.settle(lease, UnreadableRow(f"The row can't be read: {type(exc).__qualname__}."))
             return None
 
     def _register_task(self, task_name: str, task: AsyncTaskiqDecoratedTask[Any, Any]) -> None:
         known = self.local_task_registry.get(task_name)
-        if known is not None and known.original_func is not task.original_func:
+        if known is None:
+            task.original_func = _noting(task.original_func)
+        elif inspect.unwrap(known.original_func) is not inspect.unwrap(task.original_func):
             raise AppKitError(
                 f"Two tasks are called {task_name!r}, in {known.original_func.__module__} and in "
                 f"{task.original_func.__module__}. Pass name= to one of them, as in @router.task(name=…)."
             )
+        else:
+            task.original_func = known.original_func
         super()._register_task(task_name, task)
 
 
@@ -212,6 +219,23 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
     except asyncio.CancelledError:
         await asyncio.gather(task, return_exceptions=True)
         raise
+
+
+def _noting(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, whose result is known before Taskiq closes the task's session."""
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            return note_result(await function(*args, **kwargs))
+
+        return run
+
+    @wraps(function)
+    def run_in_thread(*args: Any, **kwargs: Any) -> Any:
+        return note_result(function(*args, **kwargs))
+
+    return run_in_thread
 
 
 class _RouterTask(AsyncTaskiqDecoratedTask[Any, Any]):

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import Annotated
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,7 +24,16 @@ class RunningTask:
         """The same at each attempt: what to pass on where something outside must happen only once."""
         self.attempt = lease.task.attempts
         """1 at the first attempt."""
+        self.deadline = lease.deadline
+        """When this attempt is cancelled, where the task has a timeout."""
+        self.slot = datetime.fromisoformat(lease.labels["slot"]) if "slot" in lease.labels else None
+        """The time that a scheduled task was meant for, which may be a while ago."""
         self.settings: Settings = lease.broker.settings
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody called the task off. An `async def` is cancelled then; a `def` may look here."""
+        return self._lease.called_off
 
     @property
     def mailer(self) -> Mailer:
@@ -67,7 +77,7 @@ async def _session(lease: Lease) -> AsyncGenerator[AsyncSession, None]:
             await session.rollback()
             return
         lease.closing = True
-        if not await lease.broker.queue.finish(lease.task, session):
+        if not await lease.broker.queue.finish(lease.task, session, result=lease.result_json):
             raise LeaseLostError
     lease.settled = True
 

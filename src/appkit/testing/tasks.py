@@ -63,6 +63,7 @@ class Tasks:
                 assert isinstance(message, bytes)
                 ran.append(self._broker.formatter.loads(message).task_id)
                 await asyncio.create_task(receiver.callback(message))  # In a task of its own, as a worker does.
+                await self._broker.leases.flush()
         rows = await self._rows(ran)
         failures = [f"{row.task_name}: {row.last_error}" for row in rows if row.state != TaskState.DONE]
         assert not (check and failures), "A task failed. " + "; ".join(failures)
