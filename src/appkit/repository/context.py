@@ -38,8 +38,16 @@ class AppContext:
     """Which tasks run for an event of exactly this class; live, for tasks are declared at any time."""
     wake: Callable[[], None] = _nobody
     """Called after a commit that wrote work for tasks."""
+    works: bool = False
+    """Whether this process looks for such work itself."""
     resources: dict[type[Any], Any] = field(default_factory=dict, repr=False)
     """What the layers above keep for this app, each under its own class and made when it is first needed."""
+
+    @property
+    def notifies(self) -> bool:
+        """Whether a commit has to tell other processes of its work."""
+        notify = self.settings.tasks.notify
+        return not self.database.sqlite and (notify == "on" or (notify == "auto" and not self.works))
 
 
 def app_context(session: AsyncSession) -> AppContext:

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
-from sqlalchemy import JSON, BigInteger, Index, Integer, SmallInteger, String, Text, event, select, text
+from sqlalchemy import JSON, BigInteger, Index, Integer, SmallInteger, String, Text, event, func, select, text
 from sqlalchemy.dialects.postgresql import JSONB, insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -28,6 +28,9 @@ Scope = Literal["until_start", "until_done", "retained"]
 
 Key = str | Callable[..., object]
 """A key, or what makes one of a task's arguments."""
+
+CHANNEL: Final = "appkit_outbox"
+"""What PostgreSQL calls the commits of tasks."""
 
 MAX_KEY: Final = 255  # characters
 _VERSION: Final = 1
@@ -214,6 +217,14 @@ def announce(session: AsyncSession) -> None:
     context = session.info.get("appkit")
     if isinstance(context, AppContext):
         on_commit(session, context.wake)
+        if context.notifies and not event.contains(session.sync_session, "before_commit", _notify):
+            event.listen(session.sync_session, "before_commit", _notify)
+
+
+def _notify(session: Session) -> None:
+    """Have PostgreSQL tell workers elsewhere, once the transaction is committed and not before."""
+    if not session.in_nested_transaction():
+        session.execute(select(func.pg_notify(CHANNEL, "")))
 
 
 def task_row(

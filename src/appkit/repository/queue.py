@@ -6,15 +6,22 @@ Apart from `outbox`, because whoever writes a task needs none of this.
 import os
 import socket
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from secrets import token_hex
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
+    ARRAY,
     ColumnElement,
+    Integer,
     Select,
     Table,
+    Text,
+    and_,
+    bindparam,
     case,
     delete,
+    exists,
     func,
     literal,
     literal_column,
@@ -26,6 +33,7 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.sql.dml import ReturningUpdate
 
 from appkit.core.settings import TasksSettings
 from appkit.repository.base import Base
@@ -37,7 +45,38 @@ CLEANUP: Final = 1000
 
 _rows: Final[Table] = Base.metadata.tables[OutboxTask.__tablename__]
 _UNLEASED: Final = {"lease_owner": null(), "leased_until": null()}
+
+
+def _in(state: TaskState) -> ColumnElement[bool]:
+    """Spelt out in the statement, for a parameter might be anything, and SQLite would use no partial index."""
+    return _rows.c.state == literal_column(f"'{state}'")
+
+
+_KEY: Final = tuple_(_rows.c.id, _rows.c.attempts)
+_KNOWN: Final = _rows.c.task_name.in_(bindparam("names", expanding=True))
 _ALIVE: Final = or_(_rows.c.expires_at.is_(None), _rows.c.expires_at > clock(0))
+
+_LATE: Final = _rows.c.leased_until < clock(0)
+_OVERDUE: Final = {
+    "due": _in(TaskState.SCHEDULED) & (_rows.c.run_at <= clock(0)),
+    "overlooked": _in(TaskState.PUBLISHED) & _LATE,
+    "expired": and_(
+        _rows.c.expires_at.is_not(None),
+        text(OPEN),
+        _rows.c.expires_at <= clock(0),
+        _rows.c.state != TaskState.RUNNING,
+    ),
+    "lost": _in(TaskState.RUNNING) & _LATE,
+}
+
+_other: Final = _rows.alias("other")
+_BLOCKED: Final = (
+    select(_other.c.id)
+    .where(_other.c.ordering_key == _rows.c.ordering_key, _other.c.id != _rows.c.id, text(f"other.{OPEN}"))
+    .where(or_(_other.c.id < _rows.c.id, _other.c.state == literal_column("'running'")))
+    .exists()
+)
+"""Whether another task with the same ordering key goes first, or runs."""
 
 
 class ClaimedTask(NamedTuple):
@@ -50,6 +89,7 @@ class ClaimedTask(NamedTuple):
     rank: int
     payload: dict[str, Any]
     max_attempts: int | None
+    ordering_key: str | None
 
     @property
     def key(self) -> tuple[int, int]:
@@ -91,7 +131,9 @@ class TaskQueue:
     ) -> list[ClaimedTask]:
         """Take the first tasks that may run, or those with these ids; from now on it counts as an attempt."""
         async with self._database.session() as session:
-            return await self._claim(session, names, limit, task_ids)
+            if task_ids is None:
+                return await self._claim(session, names, limit)
+            return await self._take(session, self._claim_these, {"names": [*names], "task_ids": [*task_ids]})
 
     async def exchange(
         self, done: Sequence[Finished], names: Collection[str], *, limit: int
@@ -120,12 +162,13 @@ class TaskQueue:
         """
         statement = (
             update(_rows)
-            .where(_rows.c.id.in_(self._ready(names, limit, except_queues)))
+            .where(_rows.c.id.in_(self._ready))
             .values(state=TaskState.PUBLISHED, leased_until=clock(self._settings.lease))
             .returning(_rows.c.rank, _rows.c.id, _rows.c.task_id, _rows.c.task_name, _rows.c.queue)
         )
         async with self._database.session() as session:
-            published = sorted(await session.execute(statement), key=lambda row: (row.rank, row.id))
+            parameters = {"names": [*names], "limit": limit, "except_queues": [*except_queues]}
+            published = sorted(await session.execute(statement, parameters), key=lambda row: (row.rank, row.id))
         return [(row.task_id, row.task_name, row.queue) for row in published]
 
     async def unpublish(self, task_ids: Collection[str] | None = None) -> None:
@@ -142,26 +185,25 @@ class TaskQueue:
         async with self._database.read_session(primary=True) as session:
             return dict(list(await session.execute(announced)))
 
+    async def overdue(self) -> bool:
+        """Whether there is anything for `tick` to do, which takes no lock to find out."""
+        async with self._database.read_session(primary=True) as session:
+            return bool(await session.scalar(select(or_(*(exists().where(rows) for rows in _OVERDUE.values())))))
+
     async def tick(self, running: Collection[int]) -> list[Rescued]:
         """Make those tasks pending whose time has come, and those that nobody has any more; expired ones are dead.
 
         Args:
             running: Ids of rows that this process is at work on, however late it is with their leases.
         """
-        late = _rows.c.leased_until < clock(0)
-        due = _in(TaskState.SCHEDULED) & (_rows.c.run_at <= clock(0))
-        overlooked = _in(TaskState.PUBLISHED) & late
-        expired = _rows.c.expires_at.is_not(None) & text(OPEN) & (_rows.c.expires_at <= clock(0))
         async with self._database.session() as session:
-            for rows in (due, overlooked):
-                await session.execute(update(_rows).where(rows).values(state=TaskState.PENDING, leased_until=null()))
+            for kind in ("due", "overlooked"):
+                await session.execute(
+                    update(_rows).where(_OVERDUE[kind]).values(state=TaskState.PENDING, leased_until=null())
+                )
             error = {"last_error": "Nobody had time for it before it expired.", "error_code": "TASK_EXPIRED"}
-            await session.execute(
-                update(_rows)
-                .where(expired, _rows.c.state != TaskState.RUNNING)
-                .values(error | self._ended(TaskState.DEAD))
-            )
-            rescued = await session.execute(self._rescue(late & _rows.c.id.not_in(running)))
+            await session.execute(update(_rows).where(_OVERDUE["expired"]).values(error | self._ended(TaskState.DEAD)))
+            rescued = await session.execute(self._rescue(_rows.c.id.not_in(running)))
             return [Rescued(*row) for row in rescued]
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
@@ -256,34 +298,39 @@ class TaskQueue:
     def _ours(self) -> ColumnElement[bool]:
         return (_rows.c.lease_owner == self.owner) & _in(TaskState.RUNNING)
 
-    def _ready(self, names: Collection[str], limit: int, except_queues: Collection[str] = ()) -> Select[int]:
+    # What is asked for each few tasks is put together once.
+
+    @cached_property
+    def _ready(self) -> Select[int]:
         """The ids of the first tasks that may run and that no other process is about to take."""
-        earlier = _rows.alias("earlier")
-        blocked = (
-            select(earlier.c.id)
-            .where(earlier.c.ordering_key == _rows.c.ordering_key, earlier.c.id < _rows.c.id)
-            .where(text(f"earlier.{OPEN}"))
-        )
-        ready = select(_rows.c.id).where(_in(TaskState.PENDING), _rows.c.task_name.in_(names), _ALIVE)
-        ready = ready.where(or_(_rows.c.ordering_key.is_(None), ~blocked.exists()))
+        ready = select(_rows.c.id).where(_in(TaskState.PENDING), _KNOWN, _ALIVE)
+        ready = ready.where(or_(_rows.c.ordering_key.is_(None), ~_BLOCKED))
         if self._settings.queues:
             ready = ready.where(_rows.c.queue.in_(self._settings.queues))
-        if except_queues:
-            ready = ready.where(_rows.c.queue.not_in(except_queues))
-        first = ready.order_by(_rows.c.rank, _rows.c.id).limit(limit)
+        ready = ready.where(_rows.c.queue.not_in(bindparam("except_queues", expanding=True)))
+        first = ready.order_by(_rows.c.rank, _rows.c.id).limit(bindparam("limit", type_=Integer))
         # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
         return select(first.with_for_update(of=_rows, skip_locked=True).cte("first").c.id)
 
-    async def _claim(
-        self, session: AsyncSession, names: Collection[str], limit: int, task_ids: Collection[str] | None = None
-    ) -> list[ClaimedTask]:
-        ready = self._ready(names, limit)
-        if task_ids is not None:
-            these = _rows.c.task_id.in_(task_ids) & (_in(TaskState.PENDING) | _in(TaskState.PUBLISHED))
-            announced = select(_rows.c.id).where(these, _rows.c.task_name.in_(names), _ALIVE)
-            ready = announced.with_for_update(skip_locked=True)
+    @cached_property
+    def _claim_first(self) -> ReturningUpdate[Any]:
+        return self._claiming(self._ready)
+
+    @cached_property
+    def _claim_these(self) -> ReturningUpdate[Any]:
+        these = _rows.c.task_id.in_(bindparam("task_ids", expanding=True))
+        announced = select(_rows.c.id).where(these, _in(TaskState.PENDING) | _in(TaskState.PUBLISHED), _KNOWN, _ALIVE)
+        return self._claiming(announced.with_for_update(skip_locked=True))
+
+    @cached_property
+    def _finish_all(self) -> ReturningUpdate[Any]:
+        mine = update(_rows).where(_KEY.in_(bindparam("keys", expanding=True)), self._ours)
+        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
+        return mine.values(values).returning(_rows.c.id, _rows.c.attempts)
+
+    def _claiming(self, ready: Select[int]) -> ReturningUpdate[Any]:
         until_start = _rows.c.unique_scope == "until_start"
-        statement = (
+        return (
             update(_rows)
             .where(_rows.c.id.in_(ready))
             .values(
@@ -296,16 +343,43 @@ class TaskQueue:
             )
             .returning(*(_rows.c[field] for field in ClaimedTask._fields))
         )
-        claimed = [ClaimedTask(*row) for row in await session.execute(statement)]
+
+    async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
+        return await self._take(session, self._claim_first, {"names": [*names], "limit": limit, "except_queues": []})
+
+    async def _take(
+        self, session: AsyncSession, statement: ReturningUpdate[Any], parameters: Mapping[str, Any]
+    ) -> list[ClaimedTask]:
+        claimed = [ClaimedTask(*row) for row in await session.execute(statement, parameters)]
+        if not self._database.sqlite and any(task.ordering_key is not None for task in claimed):
+            refused = await self._refuse(session, [task for task in claimed if task.ordering_key is not None])
+            claimed = [task for task in claimed if task.id not in refused]
         return sorted(claimed, key=lambda task: (task.rank, task.id))
 
-    def _rescue(self, lost: ColumnElement[bool]) -> Any:
+    async def _refuse(self, session: AsyncSession, ordered: Collection[ClaimedTask]) -> set[int]:
+        """Give back tasks whose key another one has that began in this moment; returns their ids.
+
+        Where two transactions wrote tasks with one key, the older one may appear when the younger one has been claimed
+        and nobody sees that yet.
+        """
+        keys = select(func.unnest(bindparam("keys", [task.ordering_key for task in ordered], ARRAY(Text))).label("key"))
+        key = keys.subquery().c.key
+        free = select(key).where(func.pg_try_advisory_xact_lock(func.hashtextextended(key, 0)))
+        mine = set(await session.scalars(free))
+        blocked = select(_rows.c.id).where(_rows.c.id.in_([task.id for task in ordered]), _BLOCKED)
+        refused = {task.id for task in ordered if task.ordering_key not in mine} | {*await session.scalars(blocked)}
+        if refused:
+            back = update(_rows).where(_rows.c.id.in_(refused)).values(attempts=_rows.c.attempts - 1, **_again(0))
+            await session.execute(back)
+        return refused
+
+    def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
         spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
         values = _either(spent, self._ended(TaskState.DEAD), _again(0))
         error = {"last_error": "The process that ran it died, or stopped answering.", "error_code": "TASK_LOST"}
         return (
             update(_rows)
-            .where(_in(TaskState.RUNNING), lost)
+            .where(_OVERDUE["lost"], elsewhere)
             .values(self._unless_called_off(values) | error)
             .returning(_rows.c.task_name, _rows.c.task_id, _rows.c.state)
         )
@@ -326,15 +400,12 @@ class TaskQueue:
         }
 
     async def _finish(self, session: AsyncSession, done: Sequence[Finished]) -> set[tuple[int, int]]:
-        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
-        results = {each.task.id: each.result for each in done if each.result is not None}
-        if results:
-            results_json = _rows.c.result.type
-            values["result"] = case(
-                *((_rows.c.id == row, literal(result, results_json)) for row, result in results.items()), else_=null()
-            )
-        statement = update(_rows).where(_one_of([each.task for each in done]), self._ours).values(values)
-        finished = await session.execute(statement.returning(_rows.c.id, _rows.c.attempts))
+        statement = self._finish_all
+        if results := {each.task.id: each.result for each in done if each.result is not None}:
+            kind = _rows.c.result.type
+            whens = [(_rows.c.id == row, literal(result, kind)) for row, result in results.items()]
+            statement = statement.values(result=case(*whens, else_=null()))
+        finished = await session.execute(statement, {"keys": [each.task.key for each in done]})
         return {(row.id, row.attempts) for row in finished}
 
     async def _change(self, task: ClaimedTask, values: Mapping[str, Any], session: AsyncSession | None = None) -> bool:
@@ -345,11 +416,6 @@ class TaskQueue:
             update(_rows).where(_one_of([task]), self._ours).values(values).returning(_rows.c.id)
         )
         return changed.first() is not None
-
-
-def _in(state: TaskState) -> ColumnElement[bool]:
-    """Spelt out in the statement, for a parameter might be anything, and SQLite would use no partial index."""
-    return _rows.c.state == literal_column(f"'{state}'")
 
 
 def _again(delay: float) -> dict[str, Any]:
@@ -368,4 +434,4 @@ def _either(condition: ColumnElement[bool], these: Mapping[str, Any], others: Ma
 
 
 def _one_of(tasks: Collection[ClaimedTask]) -> ColumnElement[bool]:
-    return tuple_(_rows.c.id, _rows.c.attempts).in_([task.key for task in tasks])
+    return _KEY.in_([task.key for task in tasks])

@@ -21,6 +21,8 @@ from appkit.repository.queue import CLEANUP, TaskQueue
 from appkit.tasks.arguments import Arguments, UnreadableRow
 from appkit.tasks.lease import Lease, Leases, note_result
 from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
+from appkit.tasks.notifications import Listener
+from appkit.tasks.results import OutboxResults
 from appkit.tasks.router import Task, TaskRouter
 from appkit.tasks.schedule import Schedules
 
@@ -48,6 +50,7 @@ class OutboxBroker(AsyncBroker):
         self.database = database or Database(settings.database)
         self.queue = TaskQueue(self.database, settings.tasks)
         self.leases = Leases(self)
+        self.with_result_backend(OutboxResults(self.database))
         self.schedules = Schedules(self.database)
         self.concurrency = 1
         """Tasks to have at most; Taskiq's own receiver asks for one after the other."""
@@ -57,6 +60,7 @@ class OutboxBroker(AsyncBroker):
         self._arguments: dict[str, Arguments] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._woken = asyncio.Event()
+        self._listener: Listener | None = None
         self._next_tick = self._next_slot = self._next_clean = self._next_report = 0.0
 
     def add_task(self, task: Task[..., Any]) -> None:
@@ -101,6 +105,11 @@ class OutboxBroker(AsyncBroker):
     async def shutdown(self) -> None:
         """Cancel the tasks that still run, and give their rows back."""
         self.healthy = False
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
+        if self.database.context is not None:
+            self.database.context.works = False
         await self.leases.stop()
         await super().shutdown()
         if self._owns_database:
@@ -136,6 +145,7 @@ class OutboxBroker(AsyncBroker):
     async def _next(self, take: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Whatever there is to take, as soon as there is something. A database that fails is asked again, later."""
         interval = min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
+        self._listen_for_commits()
         failures = 0
         while True:
             self._woken.clear()
@@ -156,11 +166,18 @@ class OutboxBroker(AsyncBroker):
                 async with asyncio.timeout(min(patience, max(0, self._next_slot - monotonic()))):
                     await self._woken.wait()
 
+    def _listen_for_commits(self) -> None:
+        if self.database.context is not None:
+            self.database.context.works = True
+        if self._listener is None and not self.database.sqlite and self.settings.tasks.notify != "off":
+            self._listener = Listener(self.database, self.wake)
+
     async def _tick(self, interval: float) -> None:
         now = monotonic()
         if now >= self._next_tick:
-            for task in await self.queue.tick(self.leases.ids):
-                logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", *task)
+            if await self.queue.overdue():
+                for task in await self.queue.tick(self.leases.ids):
+                    logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", *task)
             self._next_tick = now + interval
         if now >= self._next_slot:
             self._next_slot = now + await self.schedules.run()

@@ -67,6 +67,10 @@ class TaskHandle:
         row = await self._read()
         return None if row is None else TaskState(row.state)
 
+    async def ended(self) -> bool:
+        """Whether it is done, dead or cancelled."""
+        return await self.status() in _ENDED
+
     async def progress(self) -> dict[str, Any] | None:
         """What it last reported; None when that was nothing."""
         row = await self._read()
@@ -83,7 +87,7 @@ class TaskHandle:
             TimeoutError: When it has not ended in time.
             LookupError: When there is no such task, or none any more.
         """
-        end, pause = monotonic() + (timeout or float("inf")), 0.02
+        end, pause = monotonic() + (float("inf") if timeout is None else timeout), 0.02
         while True:
             row = await self._read()
             if row is None:

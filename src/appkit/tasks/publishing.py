@@ -118,7 +118,7 @@ class PublishingBroker(OutboxBroker):
         ids = [*map(_task_id, news)]
         for pause in (0.1, 1.0, 5.0):
             try:
-                leases = await uninterrupted(self.leases.claim(self.get_all_tasks(), limit=len(ids), task_ids=ids))
+                leases = await uninterrupted(self.leases.claim(self.get_all_tasks(), ids))
                 break
             except Exception:
                 logger.exception("Tasks that were announced could not be claimed.")
