@@ -1,6 +1,6 @@
 """AppContext: what a running app consists of, carried by each of its sessions."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ class AppContext:
     user_model: "type[BaseUser]"
     subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
     """Which tasks run for an event of exactly this class; live, for tasks are declared at any time."""
-    wake: Callable[[], None] = _nobody
+    wake: Callable[[], Awaitable[None] | None] = _nobody
     """Called after a commit that wrote work for tasks."""
     works: bool = False
     """Whether this process looks for such work itself."""

@@ -134,7 +134,7 @@ class OutboxBroker(AsyncBroker):
         try:
             while True:
                 for lease in await self._next(self._claim):
-                    if (message := await self._message(lease)) is not None:
+                    if (message := await self.message(lease)) is not None:
                         yield message
         finally:
             self.leases.abandon()
@@ -194,7 +194,7 @@ class OutboxBroker(AsyncBroker):
                 )
             self._next_report = now + 600
 
-    async def _message(self, lease: Lease) -> bytes | None:
+    async def message(self, lease: Lease) -> bytes | None:
         """The message for Taskiq; what can't be made into one is dead."""
         row = lease.task
         try:

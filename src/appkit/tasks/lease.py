@@ -46,6 +46,8 @@ class Lease:
         """The `TaskSession`, which Taskiq doesn't close when the teardown of another dependency fails."""
         self.result: Any = None
         """What the function returned."""
+        self.error: BaseException | None = None
+        """What it failed with."""
         self.called_off = False
         """Whether somebody wants it to stop."""
         self.closing = False
@@ -171,7 +173,7 @@ class Leases:
         """See that the row will say how the attempt ended; never raises, for there is nobody left to tell."""
         if lease.settled:
             return
-        lease.closing = True
+        lease.closing, lease.error = True, error
         try:
             if lease.session is not None:
                 await lease.session.aclose()

@@ -72,7 +72,7 @@ class PublishingBroker(OutboxBroker):
         try:
             while True:
                 for lease in await self._claim_news():
-                    if (message := await self._message(lease)) is not None:
+                    if (message := await self.message(lease)) is not None:
                         yield message
         finally:
             await self._stop_listening()

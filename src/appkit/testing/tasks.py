@@ -1,19 +1,31 @@
 """Tasks in a test: which were committed, and running them now."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from inspect import signature
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import exists, select
+from sqlalchemy import select
 
 from appkit.kit import AppKit
 from appkit.repository.outbox import OutboxTask, TaskState
 from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.lease import Lease
 from appkit.tasks.receiver import Receiver
-from appkit.tasks.router import Task
+from appkit.tasks.router import Task, enqueue
+
+
+class Drained(NamedTuple):
+    """How many tasks `drain` ran, by what became of them."""
+
+    done: int = 0
+    scheduled: int = 0
+    """Those that failed, and wait for their next attempt."""
+    dead: int = 0
+    cancelled: int = 0
 
 
 class Tasks:
@@ -29,6 +41,19 @@ class Tasks:
         self._broker = kit.broker
         self._database = kit.database
         self._before = before
+        self._mode: Literal["manual", "inline"] = "manual"
+        self._running = False
+
+    @property
+    def mode(self) -> Literal["manual", "inline"]:
+        """Whether tasks wait for `run()`, or run as soon as they are committed, before the commit returns."""
+        return self._mode
+
+    @mode.setter
+    def mode(self, mode: Literal["manual", "inline"]) -> None:
+        self._mode = mode
+        assert self._database.context is not None
+        self._database.context.wake = self._run_inline if mode == "inline" else self._broker.wake
 
     async def sent(self, task: Task[..., Any] | str, **arguments: Any) -> list[OutboxTask]:
         """The committed tasks of this name, whether they have run or not, with these arguments among theirs.
@@ -39,9 +64,56 @@ class Tasks:
         """
         await self._before()
         expected = to_jsonable_python(arguments)
-        async with self._database.read_session(primary=True) as db:
-            rows = await db.scalars(select(OutboxTask).order_by(OutboxTask.id))
-            return [row for row in rows if self._is(row, task) and expected.items() <= self._arguments(row).items()]
+        rows = await self._all()
+        return [row for row in rows if self._is(row, task) and expected.items() <= self._arguments(row).items()]
+
+    async def assert_sent(self, task: Task[..., Any] | str, /, **arguments: Any) -> OutboxTask:
+        """Fail unless exactly one such task was committed; returns it.
+
+        Args:
+            task: As for `sent`.
+            arguments: As for `sent`.
+        """
+        found = await self.sent(task, **arguments)
+        others = [f"{row.task_name}({self._arguments(row)})" for row in await self._all()]
+        assert len(found) == 1, f"{len(found)} such tasks were committed. These were: {', '.join(others) or 'none'}."
+        return found[0]
+
+    async def assert_not_sent(self, task: Task[..., Any] | str, /, **arguments: Any) -> None:
+        """Fail when such a task was committed.
+
+        Args:
+            task: As for `sent`.
+            arguments: As for `sent`.
+        """
+        found = await self.sent(task, **arguments)
+        assert not found, f"It was committed: {[self._arguments(row) for row in found]}."
+
+    async def perform(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Run one task now, as a worker would, and return what it returns.
+
+        Raises:
+            Exception: What the task raised, or what is wrong with its arguments.
+        """
+        await self._before()
+        async with self._database.session() as db:
+            handle = enqueue(db, task, *args, **kwargs)
+        (lease,) = await self._broker.leases.claim([task.name], [handle.task_id])
+        await self._work(lease)
+        if lease.error is not None:
+            raise lease.error
+        return lease.result
+
+    async def drain(self, *, advance: float | timedelta = 0) -> Drained:
+        """Run what was committed and what that commits, whether it fails or not.
+
+        Args:
+            advance: Seconds that pass before: tasks for later and retries whose time comes then run too.
+        """
+        await self._before()
+        await self._advance(advance if isinstance(advance, timedelta) else timedelta(seconds=advance))
+        states = Counter(row.state for row in await self.run(check=False))
+        return Drained(**{state: states[state] for state in Drained._fields})
 
     async def run(self, *, check: bool = True) -> list[OutboxTask]:
         """Run what was committed, one after the other, and what that commits, until there is nothing left.
@@ -55,24 +127,40 @@ class Tasks:
             The tasks that ran, as they are now.
         """
         await self._before()
+        await self._broker.queue.tick([])
         ran: list[str] = []
-        receiver = Receiver(self._broker, max_async_tasks=1, run_startup=False)
-        async with aclosing(self._broker.listen()) as messages:
-            while await self._is_something_pending():
-                message = await anext(messages)
-                assert isinstance(message, bytes)
-                ran.append(self._broker.formatter.loads(message).task_id)
-                await asyncio.create_task(receiver.callback(message))  # In a task of its own, as a worker does.
-                await self._broker.leases.flush()
+        while leases := await self._broker.leases.take():
+            for lease in leases:
+                ran.append(lease.task.task_id)
+                await self._work(lease)
         rows = await self._rows(ran)
         failures = [f"{row.task_name}: {row.last_error}" for row in rows if row.state != TaskState.DONE]
         assert not (check and failures), "A task failed. " + "; ".join(failures)
         return rows
 
-    async def _is_something_pending(self) -> bool:
-        known = OutboxTask.task_name.in_(self._broker.get_all_tasks())
+    async def _work(self, lease: Lease) -> None:
+        receiver = Receiver(self._broker, max_async_tasks=1, run_startup=False)
+        message = await self._broker.message(lease)
+        if message is not None:
+            await asyncio.create_task(receiver.callback(message))  # In a task of its own, as a worker does.
+        await self._broker.leases.flush()
+
+    async def _run_inline(self) -> None:
+        if not self._running:
+            self._running = True
+            try:
+                await self.run(check=False)
+            finally:
+                self._running = False
+
+    async def _advance(self, time: timedelta) -> None:
+        async with self._database.session() as db:
+            for row in await db.scalars(select(OutboxTask).where(OutboxTask.state == TaskState.SCHEDULED)):
+                row.run_at = row.run_at and row.run_at - time
+
+    async def _all(self) -> Sequence[OutboxTask]:
         async with self._database.read_session(primary=True) as db:
-            return bool(await db.scalar(select(exists().where(OutboxTask.state == TaskState.PENDING, known))))
+            return (await db.scalars(select(OutboxTask).order_by(OutboxTask.id))).all()
 
     async def _rows(self, task_ids: list[str]) -> list[OutboxTask]:
         async with self._database.read_session(primary=True) as db:
