@@ -320,7 +320,7 @@ def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
             open_rows.pop(task_id).created = True
         taken = select(OutboxTask.unique_key, OutboxTask.task_id)
         taken = taken.where(OutboxTask.unique_key.in_([row.unique_key for row in open_rows.values()]))
-        holders = dict(session.execute(taken).tuples().all()) if open_rows else {}
+        holders = dict(list(session.execute(taken))) if open_rows else {}
         for row in [row for row in open_rows.values() if row.unique_key in holders]:
             del open_rows[row.task_id]
             row.task_id, row.created = holders[row.unique_key], False
@@ -355,4 +355,4 @@ def _clock(element: clock, compiler: SQLCompiler, **options: Any) -> str:
 @compiles(clock, "sqlite")
 def _sqlite_clock(element: clock, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', {seconds} || ' seconds')"
+    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds')"

@@ -375,7 +375,11 @@ class TaskQueue:
 
     def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
         spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
-        values = _either(spent, self._ended(TaskState.DEAD), _again(0))
+        # Whoever kills its process takes along those that run beside it. So that it doesn't do so each time, those who
+        # were there twice run apart from then on.
+        apart = {"state": TaskState.SCHEDULED, "run_at": clock((_rows.c.id % 10) * (self._settings.lease / 10))}
+        again = _either(_rows.c.attempts > 1, apart | _UNLEASED, _again(0))
+        values = _either(spent, self._ended(TaskState.DEAD), again)
         error = {"last_error": "The process that ran it died, or stopped answering.", "error_code": "TASK_LOST"}
         return (
             update(_rows)

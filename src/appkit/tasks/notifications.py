@@ -9,7 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
 
+from sqlalchemy.pool import NullPool
+
 from appkit.repository.database import Database
+from appkit.repository.engines import create_engine
 from appkit.repository.outbox import CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -26,7 +29,9 @@ class Listener:
     """
 
     def __init__(self, database: Database, wake: Callable[[], None]) -> None:
-        self._database = database
+        # Not from the pool, which would lack it for good.
+        timeout = database.settings.pool_timeout
+        self._engine = create_engine(database.url, timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         self._wake = wake
         self._listening = asyncio.create_task(self._listen_forever(), name="appkit-listener")
 
@@ -49,14 +54,15 @@ class Listener:
             pause = 1.0 if lasted > 2 * _LONGEST_PAUSE else min(_LONGEST_PAUSE, pause * 2)
 
     async def _listen(self) -> None:
-        async with self._database.engine.connect() as connection:
-            pooled = await connection.get_raw_connection()
-            driver: Any = pooled.driver_connection
-            pooled.detach()  # Else the pool would lack a connection for good.
-            if self._database.url.get_driver_name() == "asyncpg":
+        async with self._engine.connect() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            if self._engine.driver == "asyncpg":
                 await self._hear_asyncpg(driver)
             else:
-                await self._hear_psycopg(driver)
+                await connection.exec_driver_sql(f"LISTEN {CHANNEL}")
+                self._wake()
+                async for _ in driver.notifies():
+                    self._wake()
 
     async def _hear_asyncpg(self, driver: Any) -> None:
         closed = asyncio.Event()
@@ -64,10 +70,3 @@ class Listener:
         await driver.add_listener(CHANNEL, lambda *_: self._wake())
         self._wake()
         await closed.wait()
-
-    async def _hear_psycopg(self, driver: Any) -> None:
-        await driver.set_autocommit(True)
-        await driver.execute(f"LISTEN {CHANNEL}")
-        self._wake()
-        async for _ in driver.notifies():
-            self._wake()

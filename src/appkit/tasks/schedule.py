@@ -155,7 +155,8 @@ class Schedules:
             ScheduledTask.last_slot == slots.seen,
             ScheduledTask.paused.is_(slots.paused),
         )
-        move = move.values(last_slot=due[-1], cron=schedule.cron, timezone=schedule.timezone)
+        latest = slots.now if slots.paused else due[-1]
+        move = move.values(last_slot=latest, cron=schedule.cron, timezone=schedule.timezone)
         async with self._database.session() as db:
             moved = await db.execute(move.returning(ScheduledTask.name))
             if moved.first() is not None and not slots.paused:

@@ -1,0 +1,93 @@
+"""What another process commits is heard of at once, where PostgreSQL tells."""
+
+# The fixture `app` has no type that tests can import, and so its decorators have none.
+# mypy: disable-error-code="untyped-decorator"
+
+import asyncio
+from time import perf_counter
+
+import pytest
+from sqlalchemy import event, text
+
+from appkit.tasks.router import enqueue
+
+
+@pytest.fixture(autouse=True)
+def _postgresql_only(database_url: str) -> None:
+    if database_url.startswith("sqlite"):
+        pytest.skip("SQLite tells nobody.")
+
+
+@pytest.fixture(params=["asyncpg", "psycopg"])
+async def pair(request, make_app, database_url):
+    """A process that works, and another one that only writes."""
+    url = database_url.replace("asyncpg", request.param)
+    worker, writer = await make_app(poll_interval=5), await make_app(poll_interval=5)
+    if request.param == "psycopg":
+        await worker.database.dispose()
+        worker = type(worker)(url, poll_interval=5)
+    yield worker, writer
+    await worker.database.dispose()
+
+
+async def test_commit_elsewhere_is_heard_of_at_once(pair):
+    worker, writer = pair
+    started = asyncio.Event()
+
+    @worker.router.task
+    async def work() -> None:
+        started.set()
+
+    async with worker.working():
+        await asyncio.sleep(0.5)
+        for kill in (False, True):
+            if kill:  # A connection that breaks is made anew.
+                async with writer.session() as db:
+                    await db.execute(
+                        text(
+                            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query ILIKE 'listen%'"
+                            " AND datname = current_database()"
+                        )
+                    )
+                await asyncio.sleep(2.5)
+            started.clear()
+            async with writer.session() as db:
+                enqueue(db, work)
+            committed = perf_counter()
+            await asyncio.wait_for(started.wait(), 10)
+            assert perf_counter() - committed < 2.5
+
+
+@pytest.mark.parametrize(
+    ("notify", "works", "told"), [("auto", False, 1), ("auto", True, 0), ("on", True, 1), ("off", False, 0)]
+)
+async def test_commit_tells_where_it_has_to_and_once(make_app, notify, works, told):
+    app = await make_app(notify=notify)
+    app.context.works = works
+
+    @app.router.task
+    async def work() -> None: ...
+
+    statements = []
+    event.listen(
+        app.database.engine.sync_engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2])
+    )
+    async with app.session() as db:
+        async with db.begin_nested():
+            enqueue(db, work)
+        enqueue(db, work)
+
+    assert sum("pg_notify" in statement for statement in statements) == told
+
+
+async def test_polling_alone_finds_everything(make_app):
+    app, writer = await make_app(notify="off", poll_interval=0.2), await make_app(notify="off")
+
+    @app.router.task
+    async def work() -> None: ...
+
+    async with app.working() as broker:
+        async with writer.session() as db:
+            enqueue(db, work)
+        await app.until(lambda rows: rows[0].state == "done")
+        assert broker._listener is None

@@ -1,0 +1,162 @@
+"""Tasks that run at certain times, each time once."""
+
+# The fixture `app` has no type that tests can import, and so its decorators have none.
+# mypy: disable-error-code="untyped-decorator"
+
+import asyncio
+import os
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from appkit.exceptions import AppKitError
+from appkit.repository.outbox import ScheduledTask, TaskPolicy
+from appkit.tasks.context import TaskContext
+from appkit.tasks.router import TaskRouter
+from appkit.tasks.schedule import Misfire, Schedule
+
+SECONDS = int(os.environ.get("APPKIT_TEST_CRON_SECONDS", "4"))
+POLICY = TaskPolicy(name="jobs:nightly")
+NOON = datetime(2026, 11, 26, 12, tzinfo=UTC)
+
+
+def hours(*values: float) -> list[datetime]:
+    return [NOON + timedelta(hours=value) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("misfire", "away", "expected"),
+    [
+        ("skip", timedelta(hours=3, minutes=10), []),
+        ("once", timedelta(hours=3, minutes=10), hours(3)),
+        ("all", timedelta(hours=3, minutes=10), hours(1, 2, 3)),
+        ("skip", timedelta(hours=3, seconds=20), hours(3)),
+        ("once", timedelta(hours=3, seconds=20), hours(3)),
+        ("all", timedelta(minutes=59), []),
+        ("once", timedelta(minutes=59), []),
+        ("once", timedelta(hours=1), hours(1)),
+    ],
+)
+def test_missed_slots_are_made_up_for_as_the_policy_says(misfire: Misfire, away: timedelta, expected: list[datetime]):
+    schedule = Schedule(POLICY, "0 * * * *", misfire=misfire)
+
+    assert schedule.due(NOON, NOON + away) == expected
+
+
+def test_slots_follow_the_clock_on_the_wall():
+    schedule = Schedule(POLICY, "30 2 * * *", "Europe/Zurich", "all")
+    spring = schedule.due(datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 3, 31, tzinfo=UTC))
+    autumn = schedule.due(datetime(2026, 10, 24, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC))
+
+    assert len(spring) == len(autumn) == 3  # Also on the night without half past two, and on that with two of them.
+    assert [slot.astimezone(UTC).hour for slot in spring] == [1, 1, 0]
+
+
+def test_years_without_anybody_are_made_up_for_bit_by_bit():
+    schedule = Schedule(POLICY, "* * * * *", misfire="all")
+
+    assert len(schedule.due(NOON, NOON + timedelta(days=400))) == 1000
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "message"),
+    [
+        ("0 25 * * *", "UTC", "no cron expression: Bad hour"),
+        ("nightly", "UTC", "Write minute, hour, day, month and weekday"),
+        ("0 3 * * *", "Europe/Atlantis", "time zone 'Europe/Atlantis'"),
+        ("0 3 * * *", "../secret", "time zone"),
+    ],
+)
+def test_nonsense_is_refused_where_it_is_written(cron: str, timezone: str, message: str):
+    with pytest.raises(AppKitError, match=message):
+
+        @TaskRouter().cron(cron, timezone=timezone)
+        async def nightly() -> None: ...
+
+
+async def test_scheduled_task_takes_no_arguments(app):
+    @app.router.cron("0 3 * * *")
+    async def nightly(number: int) -> None: ...
+
+    with pytest.raises(AppKitError, match="missing a required argument: 'number'"):
+        app.broker()
+
+
+async def test_each_slot_runs_once_however_many_instances_there_are(make_app, monkeypatch):
+    """Their clocks may differ, for only the database's counts."""
+    apps = [await make_app() for _ in range(3)]
+    slots: list[datetime | None] = []
+
+    @apps[0].router.cron("* * * * * *", name="jobs:each-second")
+    async def tick(ctx: TaskContext) -> None:
+        slots.append(ctx.slot)
+
+    async with AsyncExitStack() as stack:
+        for number, app in enumerate(apps):
+            app.router = apps[0].router
+            await stack.enter_async_context(app.working())
+            skewed = datetime.now(UTC) + (number - 1) * timedelta(seconds=2)
+            monkeypatch.setattr("appkit.repository.outbox.utcnow", lambda skewed=skewed: skewed)
+        await asyncio.sleep(SECONDS + 1)
+    rows = await apps[0].rows()
+    async with apps[0].session() as db:
+        schedule = await db.get_one(ScheduledTask, "jobs:each-second")
+
+    expected = [row.payload["labels"]["slot"] for row in rows]
+    assert len(expected) >= SECONDS
+    assert len(set(expected)) == len(expected)
+    times = sorted(map(datetime.fromisoformat, expected))
+    assert times == [times[0] + timedelta(seconds=number) for number in range(len(times))]
+    assert times[-1] == schedule.last_slot
+    assert {*slots} <= {*times}
+
+
+async def test_many_claims_of_one_slot_write_one_task(app):
+    router: Any = app.router
+
+    @router.cron("0 3 * * *", misfire="once")
+    async def nightly() -> None: ...
+
+    brokers = [app.broker() for _ in range(6)]
+    await brokers[0].schedules.run()
+    async with app.session() as db:
+        await db.execute(update(ScheduledTask).values(last_slot=datetime(2026, 1, 1, tzinfo=UTC)))
+    await asyncio.gather(*(broker.schedules.run() for broker in brokers))
+    await asyncio.gather(*(broker.schedules.run() for broker in brokers))
+
+    assert len(await app.rows()) == 1
+
+
+async def test_new_schedule_makes_up_for_nothing(app):
+    @app.router.cron("* * * * *", misfire="all")
+    async def often() -> None: ...
+
+    schedules = app.broker().schedules
+    waits = [await schedules.run(), await schedules.run()]
+
+    assert await app.rows() == []
+    assert waits[0] == 0
+    assert 0 < waits[1] <= 60
+
+
+async def test_paused_schedule_writes_nothing_and_makes_up_for_nothing(app):
+    @app.router.cron("* * * * *", misfire="all", name="jobs:paused")
+    async def often() -> None: ...
+
+    schedules = app.broker().schedules
+    await schedules.run()
+    assert await schedules.pause("jobs:paused")
+    assert not await schedules.pause("jobs:unheard-of")
+    async with app.session() as db:
+        await db.execute(update(ScheduledTask).values(last_slot=datetime(2026, 11, 1, tzinfo=UTC)))
+    for _ in range(3):
+        await schedules.run()
+    (row,) = await schedules.rows()
+    assert row.paused
+    await schedules.pause("jobs:paused", paused=False)
+    await schedules.run()
+
+    assert len(await app.rows()) <= 1  # The slot of a minute that began meanwhile.
