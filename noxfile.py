@@ -91,10 +91,11 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session
 def chaos(session: nox.Session) -> None:
-    """Write for half a minute with 64 writers and each driver, cancel at random, and kill PostgreSQL in the middle."""
+    """Kill processes and servers, time and again, while others write and work, and count what was lost or doubled."""
     install(session, "test")
-    session.env["APPKIT_TEST_CHAOS_SECONDS"] = "30"
-    session.run("pytest", "tests/repository/test_durability.py", "--log-cli-level=INFO", *session.posargs)
+    session.env |= {"APPKIT_TEST_CHAOS_SECONDS": "30", "APPKIT_TEST_KILLS": "30"}
+    tests = ("tests/repository/test_durability.py", "tests/tasks/test_chaos.py", "tests/tasks/test_crash.py")
+    session.run("pytest", *tests, "--log-cli-level=INFO", *session.posargs)
 
 
 @nox.session
