@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         complete_challenge as complete_challenge,
         complete_signin as complete_signin,
     )
+    from appkit.api.sockets import SocketUser as SocketUser
     from appkit.core.cache import Cache as Cache
     from appkit.core.limits import Limiter as Limiter
     from appkit.core.mail import Mail as Mail
@@ -112,6 +113,7 @@ else:
         "api.routes.users": "users_router",
         "api.schemas": "Email Schema",
         "api.signins": "SigninAnswer complete_challenge complete_signin",
+        "api.sockets": "SocketUser",
         "core.cache": "Cache",
         "core.limits": "Limiter",
         "core.mail": "Mail",

@@ -34,10 +34,12 @@ def attributes_of(cookie: Morsel[str]) -> dict[str, object]:
 async def test_signin_sets_cookies_that_only_this_host_gets_over_https(client, user):
     response = await client.post("/api/auth/signin", json={"email": user.email, "password": PASSWORD})
     cookies = cookies_of(response)
-    assert set(cookies) == {"__Host-my_shop_at", "__Host-my_shop_rt"}
+    assert set(cookies) == {"__Host-my_shop_at", "__Host-my_shop_rt", "__Host-my_shop_dv"}
+    device = cookies.pop("__Host-my_shop_dv")
+    assert device["max-age"] == str(365 * 86400)
     shared = {"secure": True, "httponly": True, "path": "/"}
     assert attributes_of(cookies["__Host-my_shop_at"]) == {**shared, "samesite": "lax"}
-    assert attributes_of(cookies["__Host-my_shop_rt"]) == {**shared, "samesite": "strict"}
+    assert attributes_of(cookies["__Host-my_shop_rt"]) == attributes_of(device) == {**shared, "samesite": "strict"}
     for header in response.headers.get_list("set-cookie"):
         assert len(header) < 4096
     for cookie in cookies.values():
@@ -50,7 +52,9 @@ async def test_signin_sets_cookies_that_only_this_host_gets_over_https(client, u
 async def test_signin_sets_cookies_that_outlive_the_browser_for_those_who_ask(client, user, settings):
     body = {"email": user.email, "password": PASSWORD, "remember": True}
     for response in (await client.post("/api/auth/signin", json=body), await client.post("/api/auth/refresh")):
-        for cookie in cookies_of(response).values():
+        for name, cookie in cookies_of(response).items():
+            if name == "__Host-my_shop_dv":
+                continue
             assert 0 <= settings.auth.remember_idle_ttl - int(cookie["max-age"]) < 10
 
 
@@ -63,7 +67,7 @@ async def test_cookies_are_cleared_as_they_were_set(auth_client, how):
     response = await auth_client.post(f"/api/auth/{how}")
     assert response.status_code == {"signout": 204, "refresh": 401}[how]
     cookies = cookies_of(response)
-    assert set(cookies) == set(held)
+    assert set(cookies) == set(held) - {"__Host-my_shop_dv"}
     for cookie in cookies.values():
         assert (cookie.value, cookie["max-age"]) == ("", "0")
         assert {"secure", "httponly", "path", "samesite"} == set(attributes_of(cookie))

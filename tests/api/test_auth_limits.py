@@ -73,6 +73,50 @@ async def test_failures_from_everywhere_are_refused_in_the_end(signin):
     assert statuses == [401] * 20 + [429]
 
 
+async def test_failures_from_everywhere_lock_nobody_out_of_a_device_they_use(signin, post, user, auth_client):
+    await auth_client.post("/api/auth/signout")
+    device = dict(auth_client.cookies)
+    for number in range(21):
+        await signin("wrong horse", peer=f"203.0.113.{number}")
+    credentials = {"email": user.email, "password": PASSWORD}
+    assert (await post("signin", credentials, peer=OTHER)).status_code == 429
+    assert (await post("signin", credentials, peer=OTHER, cookies=device)).status_code == 200
+
+
+async def test_failures_from_everywhere_lock_nobody_out_who_sets_a_new_password(signin, post, user, tasks, mailbox):
+    for number in range(21):
+        await signin("wrong horse", peer=f"203.0.113.{number}")
+    await post("password/forgot", {"email": user.email}, peer=OTHER)
+    await tasks.run()
+    new = "a staple that no horse corrects"
+    response = await post("password/reset", {"token": mailbox[0].text.split("\n\n")[1], "new": new}, peer=OTHER)
+    device = dict(response.cookies)
+    assert list(device) == ["appkit_dv"]
+    credentials = {"email": user.email, "password": new}
+    assert (await post("signin", credentials, peer=OTHER)).status_code == 429
+    assert (await post("signin", credentials, peer=OTHER, cookies=device)).status_code == 200
+
+
+async def test_device_may_fail_five_times_wherever_it_is(post, user, auth_client):
+    device = {"appkit_dv": auth_client.cookies["appkit_dv"]}
+    wrong = {"email": user.email, "password": "wrong horse"}
+    peers = [f"203.0.113.{number}" for number in range(6)]
+    statuses = [(await post("signin", wrong, peer=peer, cookies=device)).status_code for peer in peers]
+    assert statuses == [401] * 5 + [429]
+
+
+async def test_device_is_known_to_its_own_account_only_and_by_our_word_only(signin, post, make_user, auth_client):
+    other = await make_user("other@example.com")
+    for number in range(21):
+        await signin("wrong horse", email=other.email, peer=f"203.0.113.{number}")
+        await signin("wrong horse", peer=f"203.0.113.{number}")
+    ours = auth_client.cookies["appkit_dv"]
+    forged = ours[:-3] + ("AAA" if ours[-3:] != "AAA" else "BBB")
+    for email, token in ((other.email, ours), ("user@example.com", forged), ("user@example.com", "made up")):
+        body = {"email": email, "password": PASSWORD}
+        assert (await post("signin", body, peer=OTHER, cookies={"appkit_dv": token})).status_code == 429
+
+
 async def test_failures_side_by_side_count(signin):
     statuses = Counter(await asyncio.gather(*(signin("wrong horse") for _ in range(12))))
     assert statuses == {401: 5, 429: 7}

@@ -56,7 +56,7 @@ async def test_reauth_gives_a_pair_that_says_when(auth_client, kit, user, events
         await session.execute(update(AuthSession).values(authenticated_at=before - timedelta(hours=1)))
     held = dict(auth_client.cookies)
     assert (await auth_client.post("/api/auth/reauth", json={"password": PASSWORD})).status_code == 204
-    assert set(auth_client.cookies.values()).isdisjoint(held.values())
+    assert all(auth_client.cookies[name] != held[name] for name in ("appkit_at", "appkit_rt"))
     principal = Security.of(kit.context).tokens.read_access(auth_client.cookies["appkit_at"])
     assert principal.authenticated_at >= before.replace(microsecond=0)
     assert (await auth_client.get("/api/auth/me")).status_code == 200
@@ -80,7 +80,7 @@ async def test_password_change_ends_all_other_sessions(auth_client, new_browser,
         await other.post("/api/auth/signin", json={"email": user.email, "password": PASSWORD})
         held = dict(auth_client.cookies)
         assert (await auth_client.post("/api/auth/password/change", json=CHANGE)).status_code == 204
-        assert set(auth_client.cookies.values()).isdisjoint(held.values())
+        assert all(auth_client.cookies[name] != held[name] for name in ("appkit_at", "appkit_rt"))
         assert_error(await other.get("/api/auth/me"), SessionRevokedException)
         assert_error(await other.post("/api/auth/refresh"), SessionRevokedException)
     assert (await auth_client.get("/api/auth/me")).status_code == 200
@@ -107,7 +107,7 @@ async def test_reauth_kills_the_refresh_token_before_it_without_grace(auth_clien
 @pytest.mark.parametrize("new", ["short", "user@example.com", "x" * 129])
 async def test_password_change_says_what_is_wrong_with_the_new_one(auth_client, signin, assert_error, new):
     response = await auth_client.post("/api/auth/password/change", json={"current": PASSWORD, "new": new})
-    assert assert_error(response, UnprocessableException)["errors"]
+    assert {error["field"] for error in assert_error(response, UnprocessableException)["errors"]} == {"new"}
     assert (await signin(PASSWORD)).status_code == 200
 
 

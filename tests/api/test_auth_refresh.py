@@ -54,7 +54,7 @@ async def test_refresh_gives_the_next_pair(auth_client, read_session):
     response = await auth_client.post("/api/auth/refresh")
     assert response.status_code == 200
     assert list(response.json()) == ["expires_at"]
-    fresh = dict(auth_client.cookies)
+    fresh = dict(response.cookies)
     assert set(fresh) == {"appkit_at", "appkit_rt"}
     assert set(fresh.values()).isdisjoint(held.values())
     assert (await auth_client.get("/api/auth/me")).status_code == 200

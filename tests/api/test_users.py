@@ -2,21 +2,32 @@
 
 import pytest
 
+from appkit.domain.events import SessionRevoked
 from appkit.exceptions import (
     ConflictException,
     ForbiddenException,
+    InvalidCredentialsException,
     NotFoundException,
     SessionRevokedException,
     UnauthorizedException,
     UnprocessableException,
 )
+from appkit.testing.plugin import PASSWORD
 
 SOMEBODY = "/api/users/0190a5ab-0000-7000-8000-000000000000"
 
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/api/users"), ("GET", SOMEBODY), ("POST", f"{SOMEBODY}/disable"), ("POST", f"{SOMEBODY}/enable")],
+    [
+        ("GET", "/api/users"),
+        ("GET", SOMEBODY),
+        ("POST", f"{SOMEBODY}/disable"),
+        ("POST", f"{SOMEBODY}/enable"),
+        ("POST", f"{SOMEBODY}/reset-password"),
+        ("GET", f"{SOMEBODY}/sessions"),
+        ("POST", f"{SOMEBODY}/sessions/revoke"),
+    ],
 )
 async def test_users_are_for_superusers_only(client, auth_client, assert_error, method, path):
     assert_error(await client.request(method, path), UnauthorizedException)
@@ -64,3 +75,46 @@ async def test_superusers_can_t_lock_themselves_out(admin_client, assert_error):
 async def test_nobody_is_not_found(admin_client, assert_error):
     assert_error(await admin_client.get(SOMEBODY), NotFoundException)
     assert_error(await admin_client.post(f"{SOMEBODY}/disable"), NotFoundException)
+
+
+async def test_users_are_searched_and_filtered(admin_client, make_user):
+    await make_user("ada@example.com")
+    found = (await admin_client.get("/api/users", params={"q": "ADA", "active": True})).json()["items"]
+    assert [user["email"] for user in found] == ["ada@example.com"]
+    assert (await admin_client.get("/api/users", params={"superuser": False, "q": "admin"})).json()["items"] == []
+
+
+async def test_forced_reset_ends_everything_until_the_owner_sets_a_password(
+    admin_client, auth_client, client, user, tasks, mailbox, assert_error
+):
+    response = await admin_client.post(f"/api/users/{user.id}/reset-password")
+    assert response.status_code == 202
+    assert_error(await auth_client.get("/api/auth/me"), SessionRevokedException)
+    credentials = {"email": user.email, "password": PASSWORD}
+    assert_error(await client.post("/api/auth/signin", json=credentials), InvalidCredentialsException)
+    await tasks.run()
+    (mail,) = mailbox
+    assert (mail.to, mail.subject) == (user.email, "Set a new password")
+    token = mail.text.split("\n\n")[1]
+    new = {"token": token, "new": "a staple that no horse corrects"}
+    assert (await client.post("/api/auth/password/reset", json=new)).status_code == 204
+    credentials["password"] = new["new"]
+    assert (await client.post("/api/auth/signin", json=credentials)).status_code == 200
+
+
+async def test_superusers_see_and_end_somebody_s_sessions(admin_client, auth_client, user, events, assert_error):
+    shown = (await admin_client.get(f"/api/users/{user.id}/sessions")).json()
+    assert [session["current"] for session in shown] == [False]
+    assert (await admin_client.post(f"/api/users/{user.id}/sessions/revoke")).status_code == 204
+    assert_error(await auth_client.get("/api/auth/me"), SessionRevokedException)
+    assert (await admin_client.get("/api/auth/me")).status_code == 200
+    revoked = [event for event in events if isinstance(event, SessionRevoked)]
+    admin = (await admin_client.get("/api/auth/me")).json()["id"]
+    assert [(str(event.session_id), str(event.by)) for event in revoked] == [(shown[0]["id"], admin)]
+
+
+async def test_nobody_sets_or_sees_a_password_but_its_owner(admin_client, app, user):
+    assert "hash" not in (await admin_client.get(f"/api/users/{user.id}")).text
+    paths = {path: operations for path, operations in app.openapi()["paths"].items() if path.startswith("/api/users")}
+    assert len(paths) == 7
+    assert "requestBody" not in str(paths)

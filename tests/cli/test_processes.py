@@ -168,6 +168,30 @@ def test_users_are_created_and_promoted(library: Path) -> None:
     connection.close()
 
 
+def test_users_are_listed_locked_out_and_let_in_again(library: Path) -> None:
+    _, _, listed, disabled, shown, enabled, reset, revoked, demoted, missing, among_others = run_all(
+        library,
+        (["users", "create", "ada@example.com", "--superuser"], "analytical engine\n"),
+        (["users", "create", "babbage@example.com"], "difference engine\n"),
+        (["users", "list", "ADA", "--json"], ""),
+        (["users", "disable", "ada@example.com"], ""),
+        (["users", "show", "ada@example.com", "--json"], ""),
+        (["users", "enable", "ada@example.com"], ""),
+        (["users", "reset", "ada@example.com"], ""),
+        (["users", "revoke", "ada@example.com"], ""),
+        (["users", "demote", "ada@example.com"], ""),
+        (["users", "revoke", "nobody@example.com"], ""),
+        (["users", "list", "--others"], ""),
+    )
+    (ada,) = json.loads(listed[1])
+    assert (ada["email"], ada["active"], ada["superuser"]) == ("ada@example.com", True, True)
+    assert disabled[:2] == (0, "ada@example.com can't sign in any more.\n")
+    assert [user["active"] for user in json.loads(shown[1])] == [False]
+    assert [result[0] for result in (enabled, reset, revoked, demoted)] == [0] * 4
+    assert (missing[0], missing[2]) == (1, "Nobody has this e-mail address.\n")
+    assert among_others[1].count("@example.com") == 2
+
+
 def test_worker_runs_what_another_process_committed_and_stops_when_told(start: Start, library: Path) -> None:
     subprocess.run([sys.executable, "library.py"], cwd=library, check=True, timeout=60)
     assert not (library / "labelled").exists()

@@ -19,7 +19,7 @@ from appkit.contrib.oauth.service import AccountTakenException, InvalidStateExce
 from appkit.contrib.oauth.settings import OAuthSettings
 from appkit.contrib.oauth.tables import OAuthAccount, OAuthFlow
 from appkit.core.settings import FrontendSettings
-from appkit.domain.events import AccountClaimed, UserSignedIn, UserSignedUp
+from appkit.domain.events import AccountClaimed, UserCreated, UserSignedIn, UserSignedUp
 from appkit.exceptions import (
     AppKitError,
     EmailNotVerifiedException,
@@ -130,7 +130,7 @@ async def test_new_person_gets_an_account_and_is_signed_in(sign_in, client, db, 
     assert (account.provider, account.subject, str(account.user_id)) == ("desk", PERSON["sub"], me["id"])
     session = await db.scalar(select(AuthSession))
     assert (session.amr, session.remember) == (["oauth"], True)
-    assert [type(event) for event in events] == [UserSignedUp, OAuthLinked, UserSignedIn]
+    assert [type(event) for event in events] == [UserCreated, UserSignedUp, OAuthLinked, UserSignedIn]
     assert await db.scalar(select(User.hashed_password)) is None
 
 

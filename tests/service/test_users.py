@@ -5,11 +5,10 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from appkit.domain.events import AccountClaimed, UserSignedUp
+from appkit.domain.events import AccountClaimed, UserCreated, UserDemoted, UserPromoted, UserSignedUp
 from appkit.exceptions import (
     ConflictException,
     EmailTakenException,
-    NotFoundException,
     SignupClosedException,
     UnprocessableException,
 )
@@ -73,10 +72,31 @@ async def test_create_asks_plugins_about_the_password(kit, db):
     await UserService(db).create("ada@example.com", "correct zebra battery staple")
 
 
-async def test_promote_makes_a_superuser_of_whoever_has_the_address(db, user):
-    assert (await UserService(db).promote(user.email.upper())).is_superuser
-    with pytest.raises(NotFoundException):
-        await UserService(db).promote("nobody@example.com")
+async def test_promote_makes_a_superuser_and_demote_an_ordinary_user(db, user, events):
+    users = UserService(db)
+    assert (await users.promote(user.id)).is_superuser
+    assert not (await users.demote(user.id, by=user.id)).is_superuser
+    await db.commit()
+    assert events == [UserPromoted(user_id=user.id, by=None), UserDemoted(user_id=user.id, by=user.id)]
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ({"q": "DA@EX"}, ["ada@example.com"]),
+        ({"q": "a%"}, []),
+        ({"active": False}, ["bob@example.com"]),
+        ({"superuser": True}, ["cleo@example.com"]),
+        ({"verified": True}, ["ada@example.com"]),
+        ({"verified": False, "active": True, "superuser": False}, []),
+    ],
+)
+async def test_page_has_those_who_are_asked_for(db, make_user, query, found):
+    ada, bob, _ = [await make_user(f"{name}@example.com", superuser=name == "cleo") for name in ("ada", "bob", "cleo")]
+    (await db.merge(ada)).email_verified_at = utcnow()
+    (await db.merge(bob)).is_active = False
+    await db.flush()
+    assert [user.email for user in (await UserService(db).page(**query)).items] == found
 
 
 async def test_disable_ends_sessions_for_good_and_never_one_s_own(db, user):
@@ -134,7 +154,7 @@ async def test_signup_verified_makes_an_account_unless_sign_up_is_closed(kit, db
     user = await AuthService(db).signup_verified("ada@example.com")
     await db.commit()
     assert user.email_verified
-    assert events == [UserSignedUp(user_id=user.id)]
+    assert [type(event) for event in events] == [UserCreated, UserSignedUp]
     closed = kit.settings.auth.model_copy(update={"signup_mode": "closed"})
     kit.context.settings = kit.settings.model_copy(update={"auth": closed})
     with pytest.raises(SignupClosedException):

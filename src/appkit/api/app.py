@@ -20,7 +20,7 @@ from appkit.api.frontend import install_frontend
 from appkit.api.middleware import BodyLimitMiddleware, RequestContextMiddleware, SecurityHeadersMiddleware
 from appkit.api.queries import RepeatedQueriesMiddleware
 from appkit.api.replicas import ReadYourWritesMiddleware
-from appkit.api.routes.auth import auth_router
+from appkit.api.routes.auth import auth_router, create_auth_router
 from appkit.api.routes.health import health_router
 from appkit.api.routes.users import users_router
 from appkit.api.sessions import check_sessions
@@ -54,6 +54,7 @@ def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lif
     _include_routers(app, context, routers)
     _add_middleware(app, context)
     _wrap_lifespan(app, lifespan)
+    _name_cookie(app, cookie_names(settings).access)
     if settings.frontend.dist is not None:
         install_frontend(app, settings.frontend.dist)
 
@@ -61,10 +62,26 @@ def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lif
 def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRouter]) -> None:
     prefix = context.settings.api_prefix
     install_docs(app, prefix)
+    profile = context.user_model.profile
+    signing_in = create_auth_router(profile) if profile else auth_router
     plugin_routers = context.plugins.collect("register_routers", settings=context.settings)
-    for router in (health_router, auth_router, users_router, *plugin_routers, *routers):
+    for router in (health_router, signing_in, users_router, *plugin_routers, *routers):
         app.include_router(router, prefix=prefix)
     app.router.routes.append(_UnknownRoute(prefix))
+
+
+def _name_cookie(app: FastAPI, name: str) -> None:
+    """Say in the OpenAPI document what the cookie is called, which differs between apps that share the dependency."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = build()
+        schemes = document.get("components", {}).get("securitySchemes", {})
+        if "Cookie" in schemes:
+            schemes["Cookie"]["name"] = name
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
 
 
 class _UnknownRoute(Route):

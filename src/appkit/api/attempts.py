@@ -11,13 +11,14 @@ from uuid import UUID
 from starlette.requests import Request
 
 from appkit.api.client import client_address
+from appkit.api.cookies import cookie_names
 from appkit.api.dependencies import app_of
 from appkit.domain.emails import parse_email
 from appkit.exceptions import InvalidCredentialsException
 from appkit.service.security import Security
 
 SIGNIN_BY_ADDRESS: Final = "30/minute"
-FAILED_SIGNIN_BY_ADDRESS_AND_EMAIL: Final = "5/5 minutes"
+FAILED_SIGNIN_BY_PLACE: Final = "5/5 minutes"
 FAILED_SIGNIN_BY_EMAIL: Final = "20/hour"
 MAIL_BY_ADDRESS: Final = "20/hour"
 MAIL_BY_EMAIL: Final = "5/hour"
@@ -31,23 +32,29 @@ PROOF_BY_USER: Final = "10/minute"
 async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
     """Count an attempt to sign in: each from one place, and failed ones for the account.
 
-    A success forgets the failures from this place with this account, and nothing else: who knows one password
+    A browser that the account has signed in with counts for itself: whoever guesses at a password from many places
+    locks its owner out of new devices, until they set a new one by mail, and not of those they use (OWASP: device
+    cookies). A success forgets the failures from this place with this account, and nothing else: who knows one password
     may not buy guesses at others with it.
 
     Raises:
         TooManyRequestsException: When there were too many, before a password is looked at.
     """
-    limiter, place, key = app_of(request).limiter, client_address(request), parse_email(email).key
+    app, place, key = app_of(request), client_address(request), parse_email(email).key
+    limiter, cookie = app.limiter, request.cookies.get(cookie_names(app.settings).device)
+    device = Security.of(app).tokens.read_device(cookie, key)
     await limiter.hit(SIGNIN_BY_ADDRESS, "signin", place)
-    await limiter.test(FAILED_SIGNIN_BY_EMAIL, "signin", "email", key)
+    if device is None:
+        await limiter.test(FAILED_SIGNIN_BY_EMAIL, "signin", "email", key)
     # Counted before it is known to fail, so that attempts made side by side count too.
-    await limiter.hit(FAILED_SIGNIN_BY_ADDRESS_AND_EMAIL, "signin", place, key)
+    await limiter.hit(FAILED_SIGNIN_BY_PLACE, "signin", device or place, key)
     try:
         yield
     except InvalidCredentialsException:
-        await limiter.hit(FAILED_SIGNIN_BY_EMAIL, "signin", "email", key)
+        if device is None:
+            await limiter.hit(FAILED_SIGNIN_BY_EMAIL, "signin", "email", key)
         raise
-    await limiter.clear(FAILED_SIGNIN_BY_ADDRESS_AND_EMAIL, "signin", place, key)
+    await limiter.clear(FAILED_SIGNIN_BY_PLACE, "signin", device or place, key)
 
 
 async def count_mail(request: Request, action: str, email: str) -> None:

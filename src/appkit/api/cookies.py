@@ -1,7 +1,7 @@
 """Cookies: how a browser holds its tokens, and how they are read back from a request."""
 
 import re
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -9,12 +9,16 @@ from starlette.responses import Response
 from appkit.core.settings import Settings
 from appkit.service.tokens import TokenPair
 
+DEVICE_AGE: Final = 365 * 86400
+"""Seconds that a browser is known for after signing in."""
+
 
 class CookieNames(NamedTuple):
-    """What the two cookies are called."""
+    """What the cookies are called."""
 
     access: str
     refresh: str
+    device: str
 
 
 class PresentedTokens(NamedTuple):
@@ -32,7 +36,7 @@ def cookie_names(settings: Settings) -> CookieNames:
     """
     app = re.sub(r"[^a-z0-9]+", "_", settings.app_name.lower()).strip("_")
     prefix = "__Host-" if settings.secure_cookies else ""
-    return CookieNames(f"{prefix}{app}_at", f"{prefix}{app}_rt")
+    return CookieNames(f"{prefix}{app}_at", f"{prefix}{app}_rt", f"{prefix}{app}_dv")
 
 
 def set_cookies(response: Response, settings: Settings, tokens: TokenPair) -> None:
@@ -43,6 +47,11 @@ def set_cookies(response: Response, settings: Settings, tokens: TokenPair) -> No
     names = cookie_names(settings)
     _set(response, settings, names.access, tokens.access, tokens.max_age, "lax")
     _set(response, settings, names.refresh, tokens.refresh, tokens.max_age, "strict")
+
+
+def remember_device(response: Response, settings: Settings, token: str) -> None:
+    """Let the browser be known again, which others' guesses at the password don't lock out. Signing out keeps it."""
+    _set(response, settings, cookie_names(settings).device, token, DEVICE_AGE, "strict")
 
 
 def clear_cookies(response: Response, settings: Settings) -> None:

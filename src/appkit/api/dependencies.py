@@ -32,9 +32,9 @@ _SAFE_METHODS = {"GET", "HEAD"}
 
 # For the OpenAPI document: the token itself is read in one place, for both.
 _COOKIE = APIKeyCookie(
-    name="appkit_at",
+    name="access",  # `create_app` writes the app's own into the document.
     scheme_name="Cookie",
-    description="Set by signing in. It is called after the app: `__Host-<app>_at` over HTTPS, else `<app>_at`.",
+    description="Set by signing in.",
     auto_error=False,
 )
 _BEARER = HTTPBearer(scheme_name="Bearer", bearerFormat="JWT", description="An access token.", auto_error=False)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from appkit.exceptions import RANGES, APIException, ServerException, ServiceUnavailableException, UnauthorizedException
 
 PAGES: Final = "https://fastapi-appkit.readthedocs.io/reference/errors/"
-"""Where each error has its paragraph; `type` adds `#` and the code."""
+"""Where each error of appkit's own has its paragraph; `type` adds `#` and the code."""
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -32,7 +32,7 @@ class ProblemDetails(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    type: str = Field(description="The page about this error.")
+    type: str = Field(description="The page about this error, or `about:blank` for an app's own (RFC 9457, 4.2.1).")
     title: str = Field(description="The error in a few words, the same each time.")
     status: int = Field(description="The HTTP status.")
     detail: str = Field(description="A sentence about this occurrence.")
@@ -100,12 +100,16 @@ def phrase_of(status: int) -> str:
 
 def _document(status: int, code: int, title: str, detail: str) -> dict[str, Any]:
     return {
-        "type": f"{PAGES}#{code}",
+        "type": f"{PAGES}#{code}" if _is_ours(code) else "about:blank",
         "title": title,
         "status": status,
         "detail": detail,
         "internal_code": code,
     }
+
+
+def _is_ours(code: int) -> bool:
+    return APIException.registry()[code].__module__ == APIException.__module__
 
 
 def _base_classes() -> Iterable[tuple[int, type[APIException]]]:

@@ -1,13 +1,15 @@
 """Schemas: what comes in and goes out as JSON."""
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from appkit.domain.emails import parse_email
 from appkit.domain.passwords import MAX_LENGTH, is_readable
+from appkit.repository.auth import AuthSession
+from appkit.service.principals import Principal
 
 
 class Schema(BaseModel):
@@ -83,6 +85,19 @@ class SignoutSchema(InputSchema):
     """What signing in had answered, for somebody who gives it up."""
 
 
+class UserQuery(InputSchema):
+    """Which users to list."""
+
+    q: Annotated[str | None, Field(max_length=320, description="What their address contains, whatever its case.")] = (
+        None
+    )
+    active: Annotated[bool | None, Field(description="Only those who may sign in, or may not.")] = None
+    superuser: Annotated[bool | None, Field(description="Only superusers, or the others.")] = None
+    verified: Annotated[bool | None, Field(description="Only those whose address is verified, or isn't.")] = None
+    cursor: Annotated[str | None, Field(description="The `next_cursor` of the page before; none for the first.")] = None
+    size: Annotated[int, Field(ge=1, le=200, description="How many at the most.")] = 50
+
+
 class UserAdminSchema(UserSchema):
     """Somebody, as superusers see them."""
 
@@ -109,6 +124,20 @@ class SessionSchema(Schema):
     last_seen_at: datetime
     """When it last signed in or refreshed its tokens, which a device in use does every few minutes."""
     expires_at: datetime
+
+    @classmethod
+    def of(cls, session: AuthSession, principal: Principal) -> Self:
+        """As its row has it, for whoever asks."""
+        return cls(
+            id=session.id,
+            current=session.id == getattr(principal, "session_id", None),
+            ip=session.ip,
+            user_agent=session.user_agent,
+            remember=session.remember,
+            created_at=session.created_at,
+            last_seen_at=session.last_seen_at or session.created_at,
+            expires_at=min(session.idle_expires_at, session.expires_at),
+        )
 
 
 class ReauthSchema(InputSchema):

@@ -7,11 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from appkit.api.client import client_address
-from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
+from appkit.api.cookies import clear_cookies, presented_tokens, remember_device, set_cookies
 from appkit.api.dependencies import app_of
 from appkit.api.schemas import BearerSchema, ChallengeSchema, UserSchema
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
+from appkit.service.security import Security
 from appkit.service.sessions import Device
 from appkit.service.signins import PendingSignIn, SignIn
 from appkit.service.tokens import TokenPair
@@ -91,13 +92,15 @@ async def complete_challenge(
 
 def answer_signin(request: Request, response: Response, found: SignIn | PendingSignIn) -> SigninAnswer:
     """Give a browser its cookies and a program its tokens; one that has yet to prove more keeps no session."""
-    settings = app_of(request).settings
+    app = app_of(request)
+    settings = app.settings
     if isinstance(found, PendingSignIn):
         clear_cookies(response, settings)
         return ChallengeSchema(challenge=found.challenge, factors=found.factors)
     if found.kind == "bearer":
         return bearer(found.tokens)
     set_cookies(response, settings, found.tokens)
+    remember_device(response, settings, Security.of(app).tokens.know_device(found.user.email_key))
     return UserSchema.model_validate(found.user)
 
 

@@ -25,11 +25,13 @@ class Key:
         id: Four public bytes, by which a token names its key.
         access: Signs access tokens.
         refresh: Signs refresh tokens.
+        device: Signs what a browser is known by.
     """
 
     id: bytes
     access: bytes = field(repr=False)
     refresh: bytes = field(repr=False)
+    device: bytes = field(repr=False)
 
 
 class KeyRing:
@@ -42,7 +44,10 @@ class KeyRing:
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if not secrets:
             raise AppKitError("There is no secret to sign tokens with. Set AUTH_SECRET_KEYS.")
-        keys = [Key(derive(s, "id", length=4), derive(s, "access"), derive(s, "refresh")) for s in secrets]
+        keys = [
+            Key(derive(s, "id", length=4), derive(s, "access"), derive(s, "refresh"), derive(s, "device"))
+            for s in secrets
+        ]
         self.current = keys[0]
         self._keys = {key.id: key for key in keys}
 

@@ -80,6 +80,8 @@ class AuthSettings(SettingsGroup):
     """As `session_ttl`, for people who asked to be remembered."""
     fresh_ttl: int = Field(default=600, gt=0)
     """Seconds after entering their password in which people may do what is sensitive."""
+    socket_check: float = Field(default=30, gt=0)
+    """Seconds after which an open websocket of a `SocketUser` is looked at: whether their session is still live."""
     reset_ttl: int = Field(default=1800, gt=0)
     """Seconds that a link to set a new password is good for."""
     verify_ttl: int = Field(default=86400, gt=0)
@@ -175,6 +177,8 @@ class MailSettings(SettingsGroup):
     `memory://` keeps. A password is only ever sent over TLS."""
     sender: str = Field(default="appkit <no-reply@localhost>", validation_alias="from")
     """The `From` of every mail."""
+    templates: Path | None = None
+    """A directory with templates of the app's own for mails about accounts, such as `reset_password.txt`."""
 
 
 class SentrySettings(SettingsGroup):

@@ -49,6 +49,13 @@ def _subclasses(event: type[Event]) -> Iterator[type[Event]]:
         yield from _subclasses(child)
 
 
+class UserCreated(Event):
+    """There is a new account, however it came about."""
+
+    user_id: UUID
+    is_superuser: bool
+
+
 class UserSignedUp(Event):
     """Someone made an account for themselves; under `AUTH_SIGNUP_MODE=private` they are not signed in yet."""
 
@@ -60,6 +67,21 @@ class UserSignedIn(Event):
 
     user_id: UUID
     session_id: UUID
+
+
+class SigninFailed(Event):
+    """Someone gave a wrong password, or an account's that may not be used."""
+
+    user_id: UUID | None
+    """Whose address it was, if anybody's."""
+    ip: str | None
+
+
+class SigninChallenged(Event):
+    """Someone's password was right, and they have yet to prove themselves in another way."""
+
+    user_id: UUID
+    ip: str | None
 
 
 class UserSignedOut(Event):
@@ -81,10 +103,19 @@ class SessionRevoked(Event):
 
     user_id: UUID
     session_id: UUID
+    by: UUID | None
+    """Who did; None at the command line."""
 
 
 class UserReauthenticated(Event):
     """Someone signed in proved again who they are."""
+
+    user_id: UUID
+    session_id: UUID
+
+
+class PasswordRefused(Event):
+    """Someone signed in was asked for their password again, and gave a wrong one."""
 
     user_id: UUID
     session_id: UUID
@@ -147,3 +178,53 @@ class SignupRepeated(Event):
     """Someone tried to sign up with an address that has an account, which the answer did not tell them."""
 
     email: str
+
+
+class UserDisabled(Event):
+    """Someone was locked out, which ended their sessions."""
+
+    user_id: UUID
+    by: UUID | None
+    """Who did it; None at the command line, here as below."""
+
+
+class UserEnabled(Event):
+    """Someone may sign in again."""
+
+    user_id: UUID
+    by: UUID | None
+
+
+class UserPromoted(Event):
+    """Someone became a superuser."""
+
+    user_id: UUID
+    by: UUID | None
+
+
+class UserDemoted(Event):
+    """Someone is no longer a superuser."""
+
+    user_id: UUID
+    by: UUID | None
+
+
+class PasswordResetForced(Event):
+    """Someone's password was taken away, which ended their sessions: they have to set a new one by a link in a mail."""
+
+    user_id: UUID
+    by: UUID | None
+
+
+class UserDeleted(Event):
+    """Someone deleted their account. What an app keeps about them elsewhere is to go now."""
+
+    user_id: UUID
+    email: str
+    """Where they could be reached."""
+
+
+class UserExported(Event):
+    """Someone took a copy of what is kept about them."""
+
+    user_id: UUID

@@ -319,11 +319,27 @@ async def check_password(password: str, user: BaseUser | None) -> list[str]:
 
 
 @hookspec
+async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, Any]]:
+    """Add to the copy that somebody takes of their data, as pairs of a name and what is kept. Called for each copy.
+
+    When they delete their account, `UserDeleted` is emitted: delete what you keep about them then.
+
+    Example:
+        ```python
+        @hookimpl
+        async def export_account(user, db):
+            return [("posts", [post.title for post in await Repository(db, Post).list(Post.author_id == user.id)])]
+        ```
+    """
+
+
+@hookspec
 async def write_mail(kind: str, user: BaseUser, to: str, link: str | None) -> Mail | None:
     """Write a mail about an account in words of your own. The first that isn't None is sent; else appkit's own is.
 
     Args:
-        kind: `verify_email`, `account_exists`, `reset_password`, `password_changed`, `change_email` or `email_changed`.
+        kind: `verify_email`, `account_exists`, `reset_password`, `reset_forced`, `password_changed`, `change_email`,
+            `email_changed` or `account_deleted`.
         user: Whose account it is about.
         to: Where it goes, which may be another address than the account's.
         link: Where it leads, or, without `FRONTEND_URL`, the token alone; None for a mail that leads nowhere.

@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
+from pydantic import BaseModel
 from sqlalchemy import String, inspect
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -22,6 +23,8 @@ class BaseUser(BaseTableModel):
         class User(BaseUser):
             nickname: Mapped[str | None]
 
+            profile = ProfileSchema  # Whose fields `GET` and `PATCH /auth/me` show and change
+
     An app that doesn't gets a plain `User`.
 
     Raises:
@@ -30,6 +33,10 @@ class BaseUser(BaseTableModel):
 
     __abstract__ = True
     __tablename__ = "user"
+
+    profile: ClassVar[type[BaseModel] | None] = None
+    """A pydantic model of the columns that people may change of their own account; a field without a default can't be
+    set to nothing, and one left out of a request stays as it is."""
 
     email: Mapped[str] = mapped_column(String(320))
     """As it was typed; mail goes here."""
@@ -50,6 +57,7 @@ class BaseUser(BaseTableModel):
         if not cls.__dict__.get("__abstract__", False):
             _refuse_second_user(cls)
         super().__init_subclass__(**kwargs)
+        _check_profile(cls)
 
     @property
     def is_open(self) -> bool:
@@ -87,6 +95,15 @@ def _user_models(base: type[BaseUser] = BaseUser) -> Iterator[type[BaseUser]]:
             yield from _user_models(model)
         else:
             yield model
+
+
+def _check_profile(cls: type[BaseUser]) -> None:
+    for name in cls.profile.model_fields if cls.profile and not cls.__dict__.get("__abstract__", False) else ():
+        if name in BaseUser.__annotations__ or not hasattr(cls, name):
+            raise AppKitError(
+                f"{cls.__qualname__}.profile has the field {name!r}, which is no column that people may change. "
+                f"Name columns of {cls.__qualname__}'s own."
+            )
 
 
 def _refuse_second_user(cls: type[BaseUser]) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import bindparam, case, exists, select, update
 
 from appkit.domain.emails import parse_email
-from appkit.domain.events import RefreshReplayed, SignupRepeated, UserSignedOut, UserSignedUp
+from appkit.domain.events import RefreshReplayed, SigninFailed, SignupRepeated, UserSignedOut, UserSignedUp
 from appkit.exceptions import (
     EmailTakenException,
     InvalidCredentialsException,
@@ -118,10 +118,12 @@ class AuthService(SigninKeeper):
         seen = await self._look_up(email)
         hashed = seen.hashed_password if seen else None
         known = await passwords.verify(hashed, password)
-        if seen is None or hashed is None or not known or not seen.is_open:
+        # In private mode, who just signed up would learn from anything else whether they could.
+        private = self.settings.auth.signup_mode == "private"
+        if seen is None or hashed is None or not known or not seen.is_open or (private and not seen.email_verified):
+            self.emit(SigninFailed(user_id=None if seen is None else seen.id, ip=device.ip))
+            await self.db.commit()  # The exception rolls the rest back, and this must stay.
             raise InvalidCredentialsException
-        if self.settings.auth.signup_mode == "private" and not seen.email_verified:
-            raise InvalidCredentialsException  # Else who just signed up would learn whether they could.
         if passwords.is_outdated(hashed):
             await self._rehash(seen, await passwords.hash(password))
         return await self.admit(seen, methods=["pwd"], remember=remember, kind=kind, device=device, replaces=replaces)

@@ -4,7 +4,13 @@ from uuid import UUID
 
 from sqlalchemy import update
 
-from appkit.domain.events import PasswordChanged, PasswordReset, PasswordResetRequested, UserReauthenticated
+from appkit.domain.events import (
+    PasswordChanged,
+    PasswordRefused,
+    PasswordReset,
+    PasswordResetRequested,
+    UserReauthenticated,
+)
 from appkit.exceptions import InvalidTokenException, WrongPasswordException
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
@@ -29,7 +35,7 @@ class PasswordService(SessionKeeper):
             SessionRevokedException: When their session has ended meanwhile.
             ServiceUnavailableException: When too many passwords are being hashed.
         """
-        await self._check_current(user, password)
+        await self._check_current(principal, user, password)
         tokens = await self._renew(principal, user)
         self.emit(UserReauthenticated(user_id=user.id, session_id=principal.session_id))
         return tokens
@@ -49,8 +55,8 @@ class PasswordService(SessionKeeper):
             SessionRevokedException: When their session has ended meanwhile.
             ServiceUnavailableException: When too many passwords are being hashed.
         """
-        await self._check_current(user, current)
-        await UserService(self.db).check_password(new, user.email, user)
+        await self._check_current(principal, user, current)
+        await UserService(self.db).check_password(new, user.email, user, field="new")
         hashed = await self._security.passwords.hash(new)
         changed = await self._replace(user.id, user.security_version, hashed)
         if changed is None:
@@ -62,7 +68,7 @@ class PasswordService(SessionKeeper):
         """Ask for a link to set a new password; a task finds out whether there is somebody to send it to."""
         self.emit(PasswordResetRequested(email=email))
 
-    async def reset(self, token: str, new: str) -> None:
+    async def reset(self, token: str, new: str) -> BaseUser:
         """Set a new password by a link that was sent to the account's address, and end all sessions.
 
         Nobody is signed in by it. As the link came by mail, the address is verified.
@@ -76,7 +82,7 @@ class PasswordService(SessionKeeper):
         owner = await links.owner(token, "reset_password")
         if not begun:
             await self.db.commit()
-        await UserService(self.db).check_password(new, owner.email, owner)
+        await UserService(self.db).check_password(new, owner.email, owner, field="new")
         hashed = await self._security.passwords.hash(new)
         used = await links.consume(token, "reset_password")
         changed = await self._replace(used.user_id, used.security_version, hashed)
@@ -85,9 +91,12 @@ class PasswordService(SessionKeeper):
         if changed.email == used.email and changed.email_verified_at is None:
             changed.email_verified_at = utcnow()
         self.emit(PasswordReset(user_id=changed.id))
+        return changed
 
-    async def _check_current(self, user: BaseUser, password: str) -> None:
+    async def _check_current(self, principal: SessionPrincipal, user: BaseUser, password: str) -> None:
         if not await self._security.passwords.verify(user.hashed_password, password):
+            self.emit(PasswordRefused(user_id=user.id, session_id=principal.session_id))
+            await self.db.commit()  # The exception rolls the rest back, and this must stay.
             raise WrongPasswordException
 
     async def _replace(self, user_id: UUID, security_version: int, hashed: str) -> BaseUser | None:

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, func, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
 
 from appkit.domain.events import SessionRevoked
 from appkit.exceptions import NotFoundException, SessionRevokedException
-from appkit.repository.auth import AuthSession
+from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
@@ -21,6 +21,10 @@ from appkit.service.tokens import TokenPair
 # The rows are read anew after an UPDATE, so SQLAlchemy needn't find out which of them it holds.
 QUIET: Final = {"synchronize_session": False}
 FRESH: Final = {"populate_existing": True}
+
+
+KEPT: Final = timedelta(days=30)
+"""How long what is worthless is kept, for whoever has to find out what happened."""
 
 
 class Device(NamedTuple):
@@ -181,19 +185,33 @@ class SessionService(SessionKeeper):
             NotFoundException: When the owner has no such live session; whether somebody else has is not said.
         """
         which = and_(AuthSession.id == session_id, AuthSession.user_id == owner_id, is_live(utcnow()))
-        if not await self._end(which):
+        if not await self._end(which, by=owner_id):
             raise NotFoundException
 
     async def revoke_others(self, principal: SessionPrincipal) -> None:
         """End all of somebody's sessions but the one they ask from."""
-        await self._end(and_(AuthSession.user_id == principal.user_id, AuthSession.id != principal.session_id))
+        others = and_(AuthSession.user_id == principal.user_id, AuthSession.id != principal.session_id)
+        await self._end(others, by=principal.user_id)
 
-    async def revoke_all(self, user_id: UUID) -> None:
-        """End all of somebody's sessions."""
-        await self._end(AuthSession.user_id == user_id)
+    async def revoke_all(self, user_id: UUID, *, by: UUID | None = None) -> None:
+        """End all of somebody's sessions, by themselves, by a superuser, or with None at the command line."""
+        await self._end(AuthSession.user_id == user_id, by=by)
 
-    async def _end(self, which: ColumnElement[bool]) -> bool:
+    async def purge(self) -> int:
+        """Delete the sessions and the one-time tokens that have been worthless for a month; says how many."""
+        before = utcnow() - KEPT
+        expired = or_(AuthSession.expires_at < before, AuthSession.idle_expires_at < before)
+        over = or_(expired, AuthSession.revoked_at < before)
+        sessions = await self.db.execute(
+            delete(AuthSession).where(over).returning(AuthSession.id), execution_options=QUIET
+        )
+        tokens = await self.db.execute(
+            delete(AuthToken).where(AuthToken.expires_at < before).returning(AuthToken.id), execution_options=QUIET
+        )
+        return len(sessions.all()) + len(tokens.all())
+
+    async def _end(self, which: ColumnElement[bool], *, by: UUID | None) -> bool:
         ended = await self._revoke(which, "revoked")
         for session_id, user_id in ended:
-            self.emit(SessionRevoked(user_id=user_id, session_id=session_id))
+            self.emit(SessionRevoked(user_id=user_id, session_id=session_id, by=by))
         return bool(ended)

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sqlalchemy import update
 
-from appkit.domain.events import UserSignedIn
+from appkit.domain.events import SigninChallenged, UserSignedIn
 from appkit.exceptions import InvalidCredentialsException, InvalidTokenException
 from appkit.plugins.hookspecs import Challenge
 from appkit.repository.base import utcnow
@@ -79,6 +79,7 @@ class SigninKeeper(SessionKeeper):
         await self._drop(replaces)
         data = {"methods": list(methods), "remember": remember, "kind": kind}
         token = await LinkService(self.db).make(user, CHALLENGE, ttl=CHALLENGE_TTL, data=data, others=True)
+        self.emit(SigninChallenged(user_id=user.id, ip=device.ip))
         return PendingSignIn(challenge=token, factors=list(challenge.factors))
 
     async def challenged(self, challenge: str) -> BaseUser:

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from hmac import compare_digest, digest
+from secrets import token_bytes
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
 
-from appkit.core.keys import KeyRing, sign, verify
+from appkit.core.keys import Key, KeyRing, sign, verify
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedException
 from appkit.repository.auth import AuthSession
@@ -29,6 +31,7 @@ TYPE = "at+jwt"
 LEEWAY = 10  # Seconds: PyJWT refuses an `iat` ahead of now, and the clocks of two machines differ.
 MAX_SIZE = 4096  # Browsers keep no larger cookie, and parsing costs time.
 
+_DEVICE = struct.Struct(">4s16s8s")  # The key's id, whose device, and a number of its own.
 _REFRESH = struct.Struct(">4s16sI")  # The key's id, the session's id, how often it was refreshed.
 
 
@@ -137,6 +140,22 @@ class Tokens:
                 found.add(self.read_refresh(token)[0])
         return found
 
+    def know_device(self, email_key: str) -> str:
+        """What a browser keeps that somebody signed in with, to be known again by (OWASP: device cookies)."""
+        key = self._keys.current
+        return _encode(sign(key.device, _DEVICE.pack(key.id, _whose(key, email_key), token_bytes(8))))
+
+    def read_device(self, token: str | None, email_key: str) -> str | None:
+        """A device's name, if an account with this address has signed in with it; else None."""
+        try:
+            signed = urlsafe_b64decode((token or "").encode("ascii") + b"==")
+            key_id, whose, number = _DEVICE.unpack(signed[:-32])
+        except (ValueError, struct.error):
+            return None
+        key = self._keys.get(key_id)
+        known = key is not None and verify(key.device, signed) and compare_digest(whose, _whose(key, email_key))
+        return number.hex() if known else None
+
     def read_refresh(self, token: str) -> tuple[UUID, int]:
         """The session that a refresh token belongs to, and how often it had been refreshed.
 
@@ -157,6 +176,10 @@ class Tokens:
 
 def _seconds_left(session: AuthSession, now: datetime) -> int:
     return int((min(session.idle_expires_at, session.expires_at) - now).total_seconds())
+
+
+def _whose(key: Key, email_key: str) -> bytes:
+    return digest(key.device, email_key.encode(), "sha256")[:16]
 
 
 def _encode(data: bytes) -> str:

@@ -2,11 +2,19 @@
 
 from uuid import UUID
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, literal, select
 from sqlalchemy.exc import IntegrityError
 
 from appkit.domain.emails import EmailAddress, parse_email
-from appkit.domain.events import AccountClaimed
+from appkit.domain.events import (
+    AccountClaimed,
+    PasswordResetForced,
+    UserCreated,
+    UserDemoted,
+    UserDisabled,
+    UserEnabled,
+    UserPromoted,
+)
 from appkit.domain.passwords import complaints
 from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
 from appkit.repository.base import utcnow
@@ -54,11 +62,13 @@ class UserService(BaseService):
             is_superuser=superuser,
         )
         try:
-            return await self.save(user)
+            await self.save(user)
         except IntegrityError as exc:
             if not is_email_taken(exc):
                 raise
             raise EmailTakenException from None
+        self.emit(UserCreated(user_id=user.id, is_superuser=superuser))
+        return user
 
     async def find(self, email: str, *, lock: bool = False) -> BaseUser | None:
         """The account with this address, however its case; None where nobody has it.
@@ -90,39 +100,50 @@ class UserService(BaseService):
         await self.save(user)
         self.emit(AccountClaimed(user_id=user.id))
 
-    async def promote(self, email: str) -> BaseUser:
-        """Make someone a superuser.
-
-        Raises:
-            NotFoundException: When nobody has this address.
-        """
-        user = await self.find(email)
-        if user is None:
-            raise NotFoundException("Nobody has this e-mail address.")
-        user.is_superuser = True
-        return await self.save(user)
-
     async def get(self, user_id: UUID) -> BaseUser:
         """One account.
 
         Raises:
             NotFoundException: When there is none with this id.
         """
-        user = await self.db.get(self._model, user_id)
-        if user is None:
-            raise NotFoundException
-        return user
+        return await self._one(self._model.id == user_id)
 
-    async def page(self, *, cursor: str | None = None, size: int = 50) -> KeysetPage[BaseUser]:
-        """A page of the accounts, the youngest first."""
-        return await keyset_page(self.db, select(self._model), order=[self._model.id.desc()], cursor=cursor, size=size)
+    async def page(
+        self,
+        *,
+        q: str | None = None,
+        active: bool | None = None,
+        superuser: bool | None = None,
+        verified: bool | None = None,
+        cursor: str | None = None,
+        size: int = 50,
+    ) -> KeysetPage[BaseUser]:
+        """A page of the accounts, the youngest first.
 
-    async def disable(self, user_id: UUID, *, by: UUID) -> BaseUser:
+        Args:
+            q: What their address contains, whatever its case.
+            active: Only those who may sign in, or may not.
+            superuser: Only superusers, or the others.
+            verified: Only those whose address is verified, or isn't.
+            cursor: The `next_cursor` of the page before.
+            size: How many at the most.
+        """
+        model = self._model
+        users = select(model).where(model.deleted_at.is_(None))
+        if q:
+            users = users.where(model.email.icontains(q, autoescape=True))
+        is_verified = model.email_verified_at.is_not(None)
+        for column, value in ((model.is_active, active), (model.is_superuser, superuser), (is_verified, verified)):
+            if value is not None:
+                users = users.where(column == literal(value))
+        return await keyset_page(self.db, users, order=[model.id.desc()], cursor=cursor, size=size)
+
+    async def disable(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
         """Lock someone out: all their sessions end at once, and stay ended when they are enabled again.
 
         Args:
             user_id: Whom.
-            by: Who does it; nobody can lock themselves out.
+            by: Who does it; nobody can lock themselves out. None is the command line, here as below.
 
         Raises:
             NotFoundException: When there is nobody with this id.
@@ -130,12 +151,11 @@ class UserService(BaseService):
         """
         if user_id == by:
             raise ConflictException("You can't disable your own account.")
-        user = await self.get(user_id)
-        user.is_active = False
-        user.security_version += 1
-        return await self.save(user)
+        user = await self.void(user_id, is_active=False)
+        self.emit(UserDisabled(user_id=user_id, by=by))
+        return user
 
-    async def enable(self, user_id: UUID) -> BaseUser:
+    async def enable(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
         """Let someone sign in again.
 
         Raises:
@@ -143,15 +163,71 @@ class UserService(BaseService):
         """
         user = await self.get(user_id)
         user.is_active = True
+        self.emit(UserEnabled(user_id=user_id, by=by))
         return await self.save(user)
 
-    async def check_password(self, password: str, email: str, user: BaseUser | None = None) -> None:
+    async def promote(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
+        """Make someone a superuser.
+
+        Raises:
+            NotFoundException: When there is nobody with this id.
+        """
+        user = await self.get(user_id)
+        user.is_superuser = True
+        self.emit(UserPromoted(user_id=user_id, by=by))
+        return await self.save(user)
+
+    async def demote(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
+        """Make a superuser an ordinary user.
+
+        Raises:
+            NotFoundException: When there is nobody with this id.
+        """
+        user = await self.get(user_id)
+        user.is_superuser = False
+        self.emit(UserDemoted(user_id=user_id, by=by))
+        return await self.save(user)
+
+    async def force_reset(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
+        """Take somebody's password away: all their sessions end, and a mail has a link to set a new one.
+
+        Nobody else ever chooses or sees a password (OWASP ASVS 6.4.6).
+
+        Raises:
+            NotFoundException: When there is nobody with this id.
+        """
+        user = await self.void(user_id, hashed_password=None)
+        self.emit(PasswordResetForced(user_id=user_id, by=by))
+        return user
+
+    async def void(self, user_id: UUID, **values: object) -> BaseUser:
+        """Make all sessions and links of an account void, and change its columns as given.
+
+        Raises:
+            NotFoundException: When there is nobody with this id.
+        """
+        user = await self._one(self._model.id == user_id, lock=True)
+        for name, value in {"security_version": user.security_version + 1, **values}.items():
+            setattr(user, name, value)
+        return await self.save(user)
+
+    async def _one(self, which: ColumnElement[bool], *, lock: bool = False) -> BaseUser:
+        found = select(self._model).where(which, self._model.deleted_at.is_(None))
+        user = await self.db.scalar(found.with_for_update() if lock else found)
+        if user is None:
+            raise NotFoundException
+        return user
+
+    async def check_password(
+        self, password: str, email: str, user: BaseUser | None = None, *, field: str = "password"
+    ) -> None:
         """See that a new password is acceptable.
 
         Args:
             password: As it was typed.
             email: The account's address, which is no password.
             user: Whose it will be; None at sign-up.
+            field: What the request calls it, for whoever shows what is wrong beside it.
 
         Raises:
             UnprocessableException: When it isn't, with all that is wrong with it.
@@ -163,7 +239,7 @@ class UserService(BaseService):
         )
         found += await self.plugins.gather("check_password", password=password, user=user)
         if found:
-            raise _unacceptable("password", *found)
+            raise _unacceptable("password", *found, field=field)
 
     @property
     def _model(self) -> type[BaseUser]:
@@ -183,6 +259,6 @@ def _parse(email: str) -> EmailAddress:
         raise _unacceptable("email", str(exc)) from None
 
 
-def _unacceptable(field: str, *messages: str) -> UnprocessableException:
-    problems = [{"field": field, "message": message, "type": f"{field}_unacceptable"} for message in messages]
+def _unacceptable(kind: str, *messages: str, field: str | None = None) -> UnprocessableException:
+    problems = [{"field": field or kind, "message": message, "type": f"{kind}_unacceptable"} for message in messages]
     return UnprocessableException(" ".join(messages), extra={"errors": problems})

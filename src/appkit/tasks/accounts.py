@@ -16,14 +16,17 @@ from appkit.domain.events import (
     EmailVerificationRequested,
     PasswordChanged,
     PasswordReset,
+    PasswordResetForced,
     PasswordResetRequested,
     SignupRepeated,
+    UserDeleted,
     UserSignedUp,
 )
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
 from appkit.service.links import LinkService
 from appkit.service.mails import MailService
+from appkit.service.sessions import SessionService
 from appkit.tasks.context import TaskContext
 from appkit.tasks.router import TaskRouter
 
@@ -68,6 +71,36 @@ async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
         token = await LinkService(db).make(user, "reset_password", ttl=task.settings.auth.reset_ttl)
         mail = await MailService(db).write("reset_password", user, token=token)
     await task.mailer.send(mail)
+
+
+@account_tasks.on(PasswordResetForced, name="appkit.accounts:send_forced_reset")
+async def send_forced_reset(event: PasswordResetForced, task: TaskContext) -> None:
+    """Send somebody whose password was taken away a link to set a new one."""
+    async with task.session() as db:
+        user = await _lock_user(db, id=event.user_id)
+        if user is None:
+            return
+        token = await LinkService(db).make(user, "reset_password", ttl=task.settings.auth.verify_ttl)
+        mail = await MailService(db).write("reset_forced", user, token=token)
+    await task.mailer.send(mail)
+
+
+@account_tasks.on(UserDeleted, name="appkit.accounts:tell_deleted")
+async def tell_deleted(event: UserDeleted, task: TaskContext) -> None:
+    """Tell somebody that their account is gone: it may not have been them."""
+    async with task.session() as db:
+        user = await db.get(app_context(db).user_model, event.user_id)
+        if user is None:
+            return
+        mail = await MailService(db).write("account_deleted", user, to=event.email)
+    await task.mailer.send(mail)
+
+
+@account_tasks.cron("17 3 * * *", name="appkit.accounts:purge")
+async def purge(task: TaskContext) -> None:
+    """Delete the sessions and one-time tokens that have been worthless for a month."""
+    async with task.session() as db:
+        await SessionService(db).purge()
 
 
 @account_tasks.on(PasswordChanged, name="appkit.accounts:tell_password_changed")

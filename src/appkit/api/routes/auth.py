@@ -1,13 +1,15 @@
 """Signing up, in and out. The tokens go into cookies, never into a body that a script could read."""
 
 from fastapi import APIRouter, Depends, Request, Response
+from pydantic import BaseModel
 
 from appkit.api.attempts import count_mail, count_refresh, signin_attempt
 from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
-from appkit.api.dependencies import CurrentUser, DbSession, app_of
+from appkit.api.dependencies import DbSession, app_of
 from appkit.api.errors import errors
 from appkit.api.problems import problem
 from appkit.api.routes.emails import emails_router
+from appkit.api.routes.me import create_me_router
 from appkit.api.routes.passwords import passwords_router
 from appkit.api.routes.sessions import sessions_router
 from appkit.api.routes.tokens import tokens_router
@@ -20,7 +22,6 @@ from appkit.exceptions import (
     ServiceUnavailableException,
     SessionRevokedException,
     SignupClosedException,
-    TokenExpiredException,
     TooManyRequestsException,
     UnauthorizedException,
 )
@@ -32,10 +33,10 @@ async def forbid_caching(response: Response) -> None:
     response.headers["Cache-Control"] = "no-store"
 
 
-auth_router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
+signing_router = APIRouter()
 
 
-@auth_router.post(
+@signing_router.post(
     "/signup",
     status_code=201,
     response_model=UserSchema | ChallengeSchema,
@@ -60,7 +61,7 @@ async def signup(payload: SignupSchema, request: Request, response: Response, db
     return answer_signin(request, response, begun)
 
 
-@auth_router.post(
+@signing_router.post(
     "/signin",
     response_model=UserSchema | ChallengeSchema,
     responses=errors(InvalidCredentialsException, TooManyRequestsException, ServiceUnavailableException),
@@ -82,7 +83,7 @@ async def signin(payload: SigninSchema, request: Request, response: Response, db
     return answer_signin(request, response, begun)
 
 
-@auth_router.post("/signout", status_code=204)
+@signing_router.post("/signout", status_code=204)
 async def signout(request: Request, response: Response, db: DbSession, payload: SignoutSchema | None = None) -> None:
     """Sign out: the session ends at once, and the answer is the same if there was none."""
     settings = app_of(request).settings
@@ -92,7 +93,7 @@ async def signout(request: Request, response: Response, db: DbSession, payload: 
     clear_cookies(response, settings)
 
 
-@auth_router.post(
+@signing_router.post(
     "/refresh",
     response_model=AccessSchema,
     responses=errors(
@@ -114,13 +115,21 @@ async def refresh(request: Request, response: Response, db: DbSession) -> Respon
     return AccessSchema(expires_at=tokens.expires_at)
 
 
-@auth_router.get("/me", responses=errors(UnauthorizedException, TokenExpiredException, SessionRevokedException))
-async def me(user: CurrentUser) -> UserSchema:
-    """The person who is signed in."""
-    return UserSchema.model_validate(user)
+class NoProfile(BaseModel):
+    """An app whose users have no columns of their own."""
 
 
-auth_router.include_router(sessions_router)
-auth_router.include_router(passwords_router)
-auth_router.include_router(emails_router)
-auth_router.include_router(tokens_router)
+def create_auth_router(profile: type[BaseModel] = NoProfile) -> APIRouter:
+    """All routes of signing in and of looking after one's account.
+
+    Args:
+        profile: What people may read and change of their own account, besides what every account has.
+    """
+    router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
+    parts = (signing_router, create_me_router(profile), sessions_router, passwords_router, emails_router, tokens_router)
+    for part in parts:
+        router.include_router(part)
+    return router
+
+
+auth_router = create_auth_router()

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from appkit.api.attempts import count_mail, count_proof
-from appkit.api.cookies import set_cookies
+from appkit.api.cookies import remember_device, set_cookies
 from appkit.api.dependencies import CurrentUser, DbSession, SignedInPrincipal, app_of
 from appkit.api.errors import errors
 from appkit.api.schemas import EmailSchema, PasswordChangeSchema, ReauthSchema, ResetSchema
@@ -18,6 +18,7 @@ from appkit.exceptions import (
     WrongPasswordException,
 )
 from appkit.service.passwords import PasswordService
+from appkit.service.security import Security
 
 passwords_router = APIRouter(responses=errors(TooManyRequestsException, ServiceUnavailableException))
 _SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException, WrongPasswordException)
@@ -65,6 +66,8 @@ async def forget_password(payload: EmailSchema, request: Request, db: DbSession)
 @passwords_router.post(
     "/password/reset", status_code=204, responses=errors(InvalidTokenException, UnprocessableException)
 )
-async def reset_password(payload: ResetSchema, db: DbSession) -> None:
+async def reset_password(payload: ResetSchema, request: Request, response: Response, db: DbSession) -> None:
     """Set a new password with the token from the mail: all your sessions end at once."""
-    await PasswordService(db).reset(payload.token.get_secret_value(), payload.new.get_secret_value())
+    app = app_of(request)
+    user = await PasswordService(db).reset(payload.token.get_secret_value(), payload.new.get_secret_value())
+    remember_device(response, app.settings, Security.of(app).tokens.know_device(user.email_key))

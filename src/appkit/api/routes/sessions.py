@@ -29,19 +29,7 @@ FreshUser = Annotated[object, Depends(require(fresh=True))]
 @sessions_router.get("")
 async def list_sessions(user: CurrentUser, principal: SignedInPrincipal, db: DbSession) -> list[SessionSchema]:
     """Your live sessions, the one seen last first."""
-    return [
-        SessionSchema(
-            id=session.id,
-            current=session.id == principal.session_id,
-            ip=session.ip,
-            user_agent=session.user_agent,
-            remember=session.remember,
-            created_at=session.created_at,
-            last_seen_at=session.last_seen_at or session.created_at,
-            expires_at=min(session.idle_expires_at, session.expires_at),
-        )
-        for session in await SessionService(db).live(user.id)
-    ]
+    return [SessionSchema.of(session, principal) for session in await SessionService(db).live(user.id)]
 
 
 @sessions_router.delete(

@@ -5,11 +5,12 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
 
-from appkit.api.dependencies import CurrentSuperuser, DbSession, get_superuser
+from appkit.api.dependencies import CurrentPrincipal, CurrentSuperuser, DbSession, get_superuser
 from appkit.api.errors import errors
-from appkit.api.schemas import UserAdminSchema
+from appkit.api.schemas import SessionSchema, UserAdminSchema, UserQuery
 from appkit.exceptions import ConflictException, ForbiddenException, NotFoundException, UnauthorizedException
 from appkit.repository.pagination import CursorPage
+from appkit.service.sessions import SessionService
 from appkit.service.users import UserService
 
 users_router = APIRouter(
@@ -21,12 +22,9 @@ users_router = APIRouter(
 
 
 @users_router.get("")
-async def list_users(
-    db: DbSession, cursor: str | None = None, size: Annotated[int, Query(ge=1, le=200)] = 50
-) -> CursorPage[UserAdminSchema]:
+async def list_users(db: DbSession, query: Annotated[UserQuery, Query()]) -> CursorPage[UserAdminSchema]:
     """The users, the youngest first."""
-    page = await UserService(db).page(cursor=cursor, size=size)
-    return CursorPage[UserAdminSchema].model_validate(page)
+    return CursorPage[UserAdminSchema].model_validate(await UserService(db).page(**query.model_dump()))
 
 
 @users_router.get("/{user_id}", responses=errors(NotFoundException))
@@ -42,6 +40,26 @@ async def disable_user(user_id: UUID, superuser: CurrentSuperuser, db: DbSession
 
 
 @users_router.post("/{user_id}/enable", responses=errors(NotFoundException))
-async def enable_user(user_id: UUID, db: DbSession) -> UserAdminSchema:
+async def enable_user(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> UserAdminSchema:
     """Let someone sign in again; their old sessions stay ended."""
-    return UserAdminSchema.model_validate(await UserService(db).enable(user_id))
+    return UserAdminSchema.model_validate(await UserService(db).enable(user_id, by=superuser.id))
+
+
+@users_router.post("/{user_id}/reset-password", status_code=202, responses=errors(NotFoundException))
+async def reset_user_password(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> None:
+    """Take someone's password away, end their sessions, and mail them a link to set a new one."""
+    await UserService(db).force_reset(user_id, by=superuser.id)
+
+
+@users_router.get("/{user_id}/sessions", responses=errors(NotFoundException))
+async def list_user_sessions(user_id: UUID, principal: CurrentPrincipal, db: DbSession) -> list[SessionSchema]:
+    """Someone's live sessions, the one seen last first."""
+    await UserService(db).get(user_id)
+    return [SessionSchema.of(session, principal) for session in await SessionService(db).live(user_id)]
+
+
+@users_router.post("/{user_id}/sessions/revoke", status_code=204, responses=errors(NotFoundException))
+async def revoke_user_sessions(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> None:
+    """End all of someone's sessions at once."""
+    await UserService(db).get(user_id)
+    await SessionService(db).revoke_all(user_id, by=superuser.id)
