@@ -5,11 +5,13 @@ A page says `<!-- reference: settings -->` where its tables belong.
 
 import ast
 import inspect
+import pkgutil
 import re
 import sys
 import textwrap
 import typing
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Final, Literal, Union, get_args, get_origin
@@ -17,9 +19,11 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, SecretStr
 from typer.main import get_command
 
+from appkit import contrib
 from appkit.cli import create_cli
 from appkit.cli.check import BuiltInChecks
 from appkit.core.environment import Variable, variables
+from appkit.core.groups import add_groups
 from appkit.core.settings import Settings
 from appkit.exceptions import RANGES, APIException
 from appkit.plugins import hookspecs
@@ -28,6 +32,17 @@ from appkit.testing import plugin
 
 SNIPPETS: Final = Path(__file__).parent / "snippets"
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef)
+
+# Imported, so that their errors are known; their settings are read from nowhere, for the defaults will do.
+_FEATURES: Final = [
+    import_module(f"{contrib.__name__}.{module.name}") for module in pkgutil.iter_modules(contrib.__path__)
+]
+_GROUPS: Final = {
+    name: group for feature in _FEATURES for name, group in getattr(feature, "register_settings", dict)().items()
+}
+SETTINGS: Final = type(add_groups(Settings.model_construct(), _GROUPS))
+"""The class of an app's settings that has turned every plugin of appkit's on."""
+
 _MARKER: Final = re.compile(r"<!-- reference: (\w+) -->")
 
 
@@ -43,12 +58,12 @@ def settings_reference() -> str:
     """A table for each group of variables."""
     parts: list[str] = []
     group: type[BaseModel] | None = None
-    for variable in variables(Settings):
+    for variable in variables(SETTINGS):
         owner = _owner(variable)
         if owner is not group:
             group = owner
-            title = "General" if owner is Settings else f"`{variable.name.partition('_')[0]}_…`"
-            about = "" if owner is Settings else f"\n{inspect.getdoc(owner)}\n"
+            title = "General" if owner is Settings else f"`{variable.path[0].upper()}_…`"
+            about = "" if owner is Settings else f"\n{_about(variable.path[0], owner)}\n"
             parts.append(f"\n## {title}\n{about}\n| Variable | Type | Default | Meaning |\n| --- | --- | --- | --- |")
         meaning = _attribute_docs(owner)[variable.path[-1]]
         cells = (f"`{variable.name}`", _type_name(variable.field.annotation), _default(variable), meaning)
@@ -56,10 +71,15 @@ def settings_reference() -> str:
     return "\n".join(parts)
 
 
+def _about(name: str, group: type[BaseModel]) -> str:
+    reader = f" Read by the plugin `{group.__module__.split('.')[2]}`." if name in _GROUPS else ""
+    return f"{inspect.getdoc(group)}{reader}"
+
+
 def _owner(variable: Variable) -> type[BaseModel]:
     owner: Any = Settings
     for name in variable.path[:-1]:
-        owner = owner.model_fields[name].annotation
+        owner = SETTINGS.model_fields[name].annotation
     return typing.cast("type[BaseModel]", owner)
 
 
@@ -87,13 +107,15 @@ def _type_name(annotation: Any) -> str:
             return ", ".join(_type_name(argument) for argument in arguments if argument is not NoneType)
         case origin if origin is tuple:
             return "JSON list"
+        case origin if origin is dict:
+            return "JSON object"
     names = {bool: "`true`, `false`", float: "number", int: "whole number", SecretStr: "secret", Path: "path"}
     return names.get(annotation, "text")
 
 
 def _default(variable: Variable) -> str:
     default = variable.field.get_default(call_default_factory=True)
-    if default is None or default == ():
+    if default is None or default in ((), {}):
         return ""
     return f"`{str(default).lower() if isinstance(default, bool) else default}`"
 

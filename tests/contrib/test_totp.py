@@ -299,6 +299,19 @@ async def test_body_with_more_in_it_is_refused(enabled, client, user, assert_err
     assert_error(await client.post("/api/auth/mfa/verify", json=body), UnprocessableException)
 
 
+async def test_guesses_in_a_browser_that_was_left_open_are_refused_in_the_end(
+    enabled, auth_client, settings, kit, assert_error
+):
+    secret, _ = enabled
+    kit.limiter._settings = settings.model_copy(update={"limits": LimitsSettings(enabled=True)})
+    for path in ("totp/disable", "recovery-codes"):
+        for _ in range(5):
+            guess = await auth_client.post(f"/api/auth/mfa/{path}", json={"code": "000000"})
+            assert_error(guess, WrongCodeException)
+    refused = await auth_client.post("/api/auth/mfa/totp/disable", json={"code": code_for(secret)})
+    assert_error(refused, TooManyRequestsException)
+
+
 # Recovery
 
 

@@ -115,9 +115,7 @@ class TotpService(BaseService):
             WrongCodeException: When the code is wrong, or there is no app.
             TooManyRequestsException: When too many were wrong.
         """
-        async with self._attempt(user_id):
-            if not await self._check(user_id, code):
-                raise WrongCodeException
+        await self._authorize(user_id, code)
         for table in (Totp, RecoveryCode):
             await self.db.execute(delete(table).where(table.user_id == user_id))
         self.emit(TotpDisabled(user_id=user_id))
@@ -129,34 +127,35 @@ class TotpService(BaseService):
             WrongCodeException: When the code is wrong, or there is no app.
             TooManyRequestsException: When too many were wrong.
         """
-        async with self._attempt(user_id):
-            if not await self._check(user_id, code):
-                raise WrongCodeException
+        await self._authorize(user_id, code)
         self.emit(RecoveryCodesRenewed(user_id=user_id))
         return await self._new_codes(user_id)
 
     async def prove(self, user_id: UUID, code: str) -> None:
-        """See that somebody who signs in has a code, which is used up by it.
+        """See that somebody who signs in has a code, which is used up by it. The challenge counts their tries.
 
         Commits when it is wrong, so that this is known.
 
         Raises:
             InvalidFactorException: When it is wrong or used.
-            TooManyRequestsException: When too many were wrong in a row, whoever typed them.
         """
-        async with self._attempt(user_id):
-            if not await self._check(user_id, code):
-                self.emit(SecondFactorFailed(user_id=user_id))
-                await self.db.commit()
-                raise InvalidFactorException
+        if not await self._check(user_id, code):
+            self.emit(SecondFactorFailed(user_id=user_id))
+            await self.db.commit()
+            raise InvalidFactorException
 
     @property
     def _own_settings(self) -> TotpSettings:
         return self.settings.group(TotpSettings)
 
+    async def _authorize(self, user_id: UUID, code: str) -> None:
+        async with self._attempt(user_id):
+            if not await self._check(user_id, code):
+                raise WrongCodeException
+
     @asynccontextmanager
     async def _attempt(self, user_id: UUID) -> AsyncIterator[None]:
-        """Count a code, before it is known whether it is right: a million of them are tried quickly."""
+        """Count a code of somebody signed in before it is looked at: they may be somebody else at an open browser."""
         await self.limiter.hit(WRONG_IN_A_ROW, "totp", user_id)
         yield
         await self.limiter.clear(WRONG_IN_A_ROW, "totp", user_id)
