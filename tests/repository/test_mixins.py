@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import ForeignKey, delete, exists, func, literal, select, text, true, union_all, update
+from sqlalchemy import ForeignKey, delete, exists, func, literal, or_, select, text, true, union_all, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import (
     Mapped,
@@ -25,7 +25,8 @@ from appkit.core.context import user_id
 from appkit.exceptions import AppKitError, ConstraintViolatedException, StaleVersionException
 from appkit.repository.base import BaseTableModel, utcnow
 from appkit.repository.database import Database
-from appkit.repository.mixins import Authored, IntBaseTableModel, SoftDelete, Versioned
+from appkit.repository.glance import reads_only
+from appkit.repository.mixins import Authored, IntBaseTableModel, SoftDelete, Versioned, _hides_nothing
 from appkit.repository.repository import Repository
 
 
@@ -260,6 +261,38 @@ async def test_upsert_brings_back_a_row_whose_key_is_unique_for_good(db):
     (back,) = await plants.upsert([{"name": "fern", "latin": "filix"}], on=[Plant.latin])
     assert back.id == fern.id
     assert await plants.exists(Plant.latin == "filix")
+
+
+@pytest.mark.parametrize(
+    ("statement", "plain"),
+    [
+        (select(Label), True),
+        (select(Label).where(Label.plant_id.in_([uuid4()]), Label.id != uuid4()).order_by(Label.id.desc()), True),
+        (select(func.count(Label.id)), True),
+        (select(Label.id).where(or_(Label.plant_id.is_(None), func.length(Label.id) > 2)), True),
+        (select(Label.__table__.c.id), True),
+        (select(Plant), False),
+        (select(Plant.id), False),
+        (select(aliased(Plant)), False),
+        (select(aliased(Label)), False),
+        (select(Bed), False),
+        (select(Label).where(Plant.id == Label.plant_id), False),
+        (select(Label).order_by(Plant.id), False),
+        (select(func.max(Plant.id)), False),
+        (select(Label).join(Label.plant), False),
+        (select(Label).where(Label.plant.has(name="fern")), False),
+        (select(Label).where(exists().where(Plant.id == Label.plant_id)), False),
+        (select(Label).where(Label.plant_id.in_(select(Plant.id))), False),
+        (select(Label.id, select(Plant.name).scalar_subquery()), False),
+        (select(Label).options(joinedload(Label.plant)), False),
+        (select(select(Plant).subquery()), False),
+        (select(Label.id).group_by(Label.id).having(exists(select(Plant))), False),
+        (union_all(select(Label.id), select(Plant.id)), False),
+        (update(Label), False),
+    ],
+)
+def test_a_glance_tells_what_plainly_reads_no_rows_that_can_be_hidden(statement, plain):
+    assert reads_only(statement, _hides_nothing) is plain
 
 
 def test_nobody_pays_for_what_nobody_uses():
