@@ -221,6 +221,7 @@ def docs(session: nox.Session) -> None:
 @nox.session
 def bench(session: nox.Session) -> None:
     """Measure the data layer beside the libraries it is compared with; `-- --help` lists the sizes."""
-    session.install("-e", ".[postgres]", "-r", "benchmarks/requirements.txt")
+    session.install("-e", ".[postgres]", "httpx2>=2.3", "-r", "benchmarks/requirements.txt")
     session.run("mypy", "benchmarks", env={"MYPYPATH": os.pathsep.join(["benchmarks", "src"])})
+    session.run("python", "benchmarks/plugins.py", "--check")
     session.run("python", "benchmarks/data.py", *session.posargs)

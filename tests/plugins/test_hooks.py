@@ -128,6 +128,19 @@ async def test_hook_register_routers_serves_under_the_prefix(make: Kit):
         assert (await client.get("/api/shelf")).status_code == 200
 
 
+async def test_hook_register_routers_takes_no_route_from_the_app(make: Kit):
+    own = APIRouter()
+
+    @own.get("/shelf")
+    async def answer() -> str:
+        return "own"
+
+    kit = make(register_routers=lambda: answering("/shelf"))
+    kit._routers = [own]
+    async with browser(kit) as client:
+        assert (await client.get("/api/shelf")).json() == "own"
+
+
 async def test_hook_register_middleware_wraps_the_routes(make: Kit):
     kit = make(
         register_routers=lambda: answering("/shelf"),

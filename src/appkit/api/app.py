@@ -65,7 +65,7 @@ def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRou
     profile = context.user_model.profile
     signing_in = create_auth_router(profile) if profile else auth_router
     plugin_routers = context.plugins.collect("register_routers", settings=context.settings)
-    for router in (health_router, signing_in, users_router, *plugin_routers, *routers):
+    for router in (health_router, signing_in, users_router, *routers, *plugin_routers):
         app.include_router(router, prefix=prefix)
     app.router.routes.append(_UnknownRoute(prefix))
 

@@ -105,7 +105,7 @@ def register_settings() -> Mapping[str, type[SettingsGroup]]:
 
 @hookspec
 def register_routers(settings: Settings) -> list[APIRouter]:
-    """Add routes, which are mounted under `settings.api_prefix` before the app's own. Called when the app is built.
+    """Add routes, which are mounted under `settings.api_prefix` after the app's own. Called when the app is built.
 
     Example:
         ```python
