@@ -246,7 +246,7 @@ async def test_looking_for_work_reads_none_of_what_is_done(database: Database, q
 
     plans = []
     async with database.engine.connect() as connection:
-        for statement, parameters in [each for each in asked if each[0].startswith(("UPDATE", "DELETE"))]:
+        for statement, parameters in [each for each in asked if "RETURNING" in each[0] or "UPDATE" in each[0]]:
             explain = "EXPLAIN QUERY PLAN " if database.sqlite else "EXPLAIN "
             plan = await connection.exec_driver_sql(explain + statement, parameters)
             plans.append(" ".join(str(row) for row in plan))
