@@ -71,6 +71,7 @@ if TYPE_CHECKING:
         PageQuery as PageQuery,
         Where as Where,
     )
+    from appkit.repository.json import JSONOf as JSONOf
     from appkit.repository.mixins import (
         Authored as Authored,
         IntBaseTableModel as IntBaseTableModel,
@@ -131,6 +132,7 @@ else:
         "repository.context": "AppContext",
         "repository.database": "Database on_commit",
         "repository.encrypted": "EncryptedString encrypt_again",
+        "repository.json": "JSONOf",
         "repository.filters": "CursorQuery PageQuery Where",
         "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
         "repository.pagination": "CursorPage KeysetPage OffsetPage Page",

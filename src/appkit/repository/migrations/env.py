@@ -8,11 +8,16 @@ from sqlalchemy import Enum
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
+from appkit.repository.json import JSONOf
+
 
 def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
     """Types of ours and of the app as what they are in the database, for classes move and migrations stay."""
     if kind != "type":
         return False
+    if isinstance(item, JSONOf):
+        autogen.imports.add("from sqlalchemy.dialects import postgresql")
+        return "sa.JSON().with_variant(postgresql.JSONB(), 'postgresql')"
     if isinstance(item, TypeDecorator):
         item = item.impl_instance
         return f"sa.{item!r}" if type(item).__module__.startswith("sqlalchemy.sql.") else False

@@ -1,0 +1,41 @@
+"""JSON columns of pydantic types, on both databases."""
+
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import BaseModel
+from sqlalchemy import func, select
+from sqlalchemy.exc import StatementError
+from sqlalchemy.orm import Mapped, mapped_column
+
+from appkit.repository.base import BaseTableModel
+from appkit.repository.database import Database
+from appkit.repository.json import JSONOf
+
+
+class Stopover(BaseModel):
+    city: str
+    at: datetime
+
+
+class Itinerary(BaseTableModel):
+    first: Mapped[Stopover | None] = mapped_column(JSONOf(Stopover))
+    stops: Mapped[list[Stopover]] = mapped_column(JSONOf(list[Stopover]))
+
+
+async def test_a_json_column_holds_what_pydantic_checks(database_url):
+    database = Database(database_url)
+    await database.create_all()
+    stop = Stopover(city="Oslo", at=datetime(2026, 1, 2, tzinfo=UTC))
+    async with database.session() as db:
+        db.add(Itinerary(first=None, stops=[stop]))
+        db.add(Itinerary(first=stop, stops=[]))
+    async with database.session() as db:
+        rows = (await db.scalars(select(Itinerary).order_by(Itinerary.id))).all()
+        assert [(row.first, row.stops) for row in rows] == [(None, [stop]), (stop, [])]
+        assert await db.scalar(select(func.count()).where(Itinerary.first.is_(None))) == 1
+        db.add(Itinerary(stops=[{"city": "Oslo"}]))
+        with pytest.raises(StatementError, match="Field required"):
+            await db.flush()
+        await db.rollback()
+    await database.dispose()
