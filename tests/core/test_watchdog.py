@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import importlib
 import re
 import time
@@ -64,6 +65,19 @@ async def test_watch_forgives_what_other_processes_took(monkeypatch: pytest.Monk
         hold()
         await asyncio.sleep(0.05)
     assert found == []
+
+
+async def test_watch_forgives_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds Python's lock, so that nobody looks meanwhile."""
+    monkeypatch.setattr(_Watch, "_look", lambda _: None)
+    with watch_loop(asyncio.get_running_loop()):
+        (watch,) = (found for callback in gc.callbacks if isinstance(found := getattr(callback, "__self__", 0), _Watch))
+        before = watch._waited()
+        watch._collect("start", {})
+        hold()
+        watch._collect("stop", {})
+        assert watch._waited() - before >= 0.3
+    assert watch._collect not in gc.callbacks
 
 
 @pytest.mark.parametrize(

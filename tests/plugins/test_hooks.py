@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from appkit.api.cookies import cookie_names
 from appkit.cli import add_plugin_commands, create_cli
 from appkit.cli.discovery import find_kit
+from appkit.core.environment import variables
 from appkit.core.mail import Mail
 from appkit.core.settings import Settings, SettingsGroup
 from appkit.domain.events import Event, UserSignedUp
@@ -91,6 +92,7 @@ def test_hook_register_settings_reads_a_group_and_keeps_the_apps_own(make: Kit, 
     assert kit.settings.environment == "test"
     assert kit.settings.plugins.strict
     assert kit.context.settings is kit.settings
+    assert "SHELF_BOARDS" in [variable.name for variable in variables(type(kit.settings))]
 
 
 def test_hook_register_settings_keeps_what_a_test_gives(make: Kit):

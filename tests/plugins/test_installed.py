@@ -114,7 +114,8 @@ def run(environment: Path, tmp_path: Path) -> Callable[..., Any]:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return json.loads(done.stdout.splitlines()[-1]), done.stderr
+        last = done.stdout.splitlines()[-1]
+        return json.loads(last) if last.startswith("{") else last, done.stderr
 
     return run
 
@@ -127,6 +128,13 @@ def test_strangers_plugin_is_live_beside_broken_ones_which_are_named(run) -> Non
     assert found["ready"] == [200, sorted(BROKEN)]
     for name in BROKEN:
         assert f"Plugin '{name}'" in log
+
+
+@pytest.mark.slow
+def test_strangers_table_is_in_the_next_migration(run, tmp_path: Path) -> None:
+    run("-c", "from appkit.cli import main; main()", "db", "revision", "-m", "First tables", "--kit", "bookmarks.py")
+    (revision,) = (tmp_path / "migrations").glob("*.py")
+    assert "audit_entry" in revision.read_text()
 
 
 @pytest.mark.slow

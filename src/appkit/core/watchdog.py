@@ -1,6 +1,7 @@
 """Finds code that holds the event loop, and names the line."""
 
 import asyncio
+import gc
 import linecache
 import logging
 import sys
@@ -70,8 +71,8 @@ def watch_loop(
 ) -> Iterator[list[Blocked]]:
     """Watch a loop from a thread of its own; to be entered on the loop's thread.
 
-    What is no line's fault doesn't count: modules that are imported for the first time, and the time for which other
-    processes had the processor (on Linux, which tells).
+    What is no line's fault doesn't count: modules that are imported for the first time, garbage that is collected, and
+    the time for which other processes had the processor (on Linux, which tells).
 
     Args:
         loop: The running loop.
@@ -98,8 +99,11 @@ class _Watch:
         self._limit = limit
         self._report = report
         self._current: Blocked | None = None
+        self._collecting = self._collected = self._queued = 0.0
+        self._suspects = False
         self.found: list[Blocked] = []
         self.stopped = threading.Event()
+        gc.callbacks.append(self._collect)
         self._beat()
 
     def _beat(self) -> None:
@@ -114,6 +118,7 @@ class _Watch:
 
     def stop(self) -> None:
         """End both; on the loop's thread."""
+        gc.callbacks.remove(self._collect)
         self._handle.cancel()
         self.stopped.set()
 
@@ -124,12 +129,13 @@ class _Watch:
         self._looked = now
         if unseen and self._since == since:
             self._since = since = since + unseen
-        seconds = now - since - _TICK
+        seconds = self._without_queueing(now - since - _TICK)
         if seconds < self._limit:
             self._end()
             return
         stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - There is no other way to ask.
-        if any(frame.f_code.co_filename.startswith("<frozen importlib") for frame in stack):
+        idle = Path(stack[0].f_code.co_filename).name == "selectors.py"  # It has not been woken yet.
+        if idle or any(frame.f_code.co_filename.startswith("<frozen importlib") for frame in stack):
             self._since = now
         elif self._current is None:
             self._current = _describe(stack)
@@ -142,12 +148,36 @@ class _Watch:
             self._report(self._current)
             self._current = None
 
+    def _without_queueing(self, seconds: float) -> float:
+        """Leave out for how long our other threads waited for a processor: one of them may hold Python's lock.
+
+        There may be many, so they are asked only where the loop is halfway to being held.
+        """
+        if seconds < self._limit / 2:
+            self._suspects = False
+            return seconds
+        queued = sum(map(_delay, Path("/proc/self/task").glob("*/schedstat"))) - _delay(self._delays)
+        if not self._suspects:
+            self._suspects, self._queued = True, queued
+        return seconds - max(0.0, queued - self._queued)
+
     def _waited(self) -> float:
-        """Seconds for which the thread was ready to run, and others had the processor (Linux's sched-stats)."""
-        try:
-            return int(self._delays.read_text().split()[1]) / 1e9
-        except (OSError, IndexError):
-            return 0.0
+        """Seconds for which the thread could not run: others had the processor, or garbage was collected."""
+        return _delay(self._delays) + self._collected
+
+    def _collect(self, phase: str, _: object) -> None:
+        if phase == "start":
+            self._collecting = monotonic()
+        else:
+            self._collected += monotonic() - self._collecting
+
+
+def _delay(schedstat: Path) -> float:
+    """Seconds for which a thread was ready to run and did not (Linux's sched-stats)."""
+    try:
+        return int(schedstat.read_text().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def _stack(frame: FrameType) -> Iterator[FrameType]:
