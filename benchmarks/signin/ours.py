@@ -1,0 +1,84 @@
+"""appkit's own routes, as an app has them, and how long its loop was held."""
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from secrets import token_hex
+from threading import Thread
+
+from fastapi import FastAPI
+
+from appkit import AppKit, CurrentUser, Settings
+
+TICK = 0.005
+
+kit = AppKit(
+    Settings(
+        environment="production",
+        database={"url": f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}", "migrate": "off"},
+        auth={"secret_keys": [token_hex()], "bearer_enabled": True},
+        limits={"enabled": False},
+        logging={"level": "ERROR"},
+        mail={"url": "memory://"},
+    ),
+    discover=False,
+)
+app = kit.app
+
+
+@app.get("/ping")
+async def ping() -> str:
+    """Nothing."""
+    return "pong"
+
+
+@app.get("/me")
+async def me(user: CurrentUser) -> str:
+    """Somebody whose session is live."""
+    return user.email
+
+
+late = {"loop": 0.0, "thread": 0.0}
+
+
+@app.get("/late")
+async def read_late() -> dict[str, float]:
+    """The longest that the loop was late since this was last asked, and a thread beside it: that was the machine."""
+    was = dict(late)
+    late.update(loop=0.0, thread=0.0)
+    return was
+
+
+async def watch_loop() -> None:
+    """Notice when the loop is late."""
+    while True:
+        began = time.perf_counter()
+        await asyncio.sleep(TICK)
+        late["loop"] = max(late["loop"], time.perf_counter() - began - TICK)
+
+
+def watch_machine() -> None:
+    """Notice when everybody is."""
+    while True:
+        began = time.perf_counter()
+        time.sleep(TICK)
+        late["thread"] = max(late["thread"], time.perf_counter() - began - TICK)
+
+
+serving = app.router.lifespan_context
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Make the tables, and watch."""
+    await kit.database.create_all()
+    async with serving(app):
+        watching = asyncio.create_task(watch_loop())
+        Thread(target=watch_machine, daemon=True).start()
+        yield
+        watching.cancel()
+
+
+app.router.lifespan_context = lifespan
