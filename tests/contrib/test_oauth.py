@@ -438,3 +438,20 @@ def test_google_is_known():
 def test_issuer_is_asked_over_https_only():
     with pytest.raises(ValueError, match="https://"):
         OAuthSettings.model_validate({"providers": {"desk": {**CLIENT, "issuer": "http://id.example.com"}}})
+
+
+def test_production_needs_to_know_where_people_come_back_to(settings):
+    production = settings.model_copy(update={"environment": "production", "frontend": FrontendSettings()})
+    with pytest.raises(AppKitError, match="FRONTEND_URL"):
+        oauth.register_routers(production)
+
+
+def test_github_of_a_company_s_own_is_asked_there_and_github_com_at_its_api():
+    providers = [
+        Providers(OAuthSettings.model_validate({"providers": {"github": CLIENT | more}})).get("github")
+        for more in ({}, {"issuer": "https://git.example.com"})
+    ]
+    assert [each._app.api_base_url for each in providers] == [
+        "https://api.github.com/",
+        "https://git.example.com/api/v3/",
+    ]

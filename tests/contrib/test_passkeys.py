@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import func, select, update
 
 from appkit.contrib import passkeys
+from appkit.contrib.passkeys.party import PasskeysSettings
 from appkit.contrib.passkeys.service import (
     InvalidPasskeyException,
     PasskeyAdded,
@@ -29,6 +30,7 @@ from appkit.contrib.passkeys.tables import Passkey, PasskeyChallenge
 from appkit.core.settings import FrontendSettings
 from appkit.domain.events import UserSignedIn
 from appkit.exceptions import (
+    AppKitError,
     EmailNotVerifiedException,
     NotFoundException,
     ReauthenticationRequiredException,
@@ -326,6 +328,16 @@ async def test_copy_of_a_key_shows_by_its_count(add, authenticator, ask, use, as
     assert_error(await use(authenticator.get(await ask())), InvalidPasskeyException)
 
 
+async def test_copies_of_a_key_at_the_same_time_begin_one_session(add, authenticator, ask, use):
+    await add(authenticator)
+    answers = []
+    for options in (await ask(), await ask(), await ask()):
+        authenticator.sign_count = 0
+        answers.append(authenticator.get(options))
+    statuses = Counter(each.status_code for each in await asyncio.gather(*map(use, answers)))
+    assert statuses == {200: 1, 401: 2}
+
+
 async def test_disabled_account_is_not_signed_in(add, authenticator, ask, use, db):
     await add(authenticator)
     await db.execute(update(User).values(is_active=False))
@@ -378,3 +390,22 @@ async def test_name_is_needed_and_more_is_refused(owner, assert_error):
     ]
     for body in bodies:
         assert_error(await owner.post("/api/auth/passkeys", json=body), UnprocessableException)
+
+
+# Settings
+
+
+async def test_passkeys_may_be_for_a_domain_and_other_origins_pages(kit, settings, owner):
+    group = PasskeysSettings(rp_id="example.com")
+    cors = settings.cors.model_copy(update={"origins": ("https://admin.example.com",)})
+    kit.context.settings = kit.settings.model_copy(update={"passkeys": group, "cors": cors})
+    options = (await owner.post("/api/auth/passkeys/options")).json()["options"]
+    assert options["rp"]["id"] == "example.com"
+    body = {"name": "Laptop", "credential": Authenticator("https://admin.example.com").create(options)}
+    assert (await owner.post("/api/auth/passkeys", json=body)).status_code == 201
+
+
+def test_production_needs_to_know_whose_passkeys_they_are(settings):
+    production = settings.model_copy(update={"environment": "production", "frontend": FrontendSettings()})
+    with pytest.raises(AppKitError, match="FRONTEND_URL"):
+        passkeys.register_routers(production)

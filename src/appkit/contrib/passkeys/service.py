@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit import BaseService, BaseUser, Event
@@ -163,7 +163,9 @@ class PasskeyService(BaseService):
         try:
             used = parse_authentication_credential_json(credential)
             challenge = await self._recall(used.response.client_data_json, None)
-            passkey = await self.db.scalar(select(Passkey).where(Passkey.credential_id == used.raw_id))
+            # Locked, so that of two copies with the same count one is believed.
+            mine = select(Passkey).where(Passkey.credential_id == used.raw_id).with_for_update()
+            passkey = await self.db.scalar(mine)
             if passkey is None or used.response.user_handle not in {None, passkey.user_id.bytes}:
                 raise InvalidPasskeyException
             verified = webauthn.verify_authentication_response(
@@ -177,15 +179,9 @@ class PasskeyService(BaseService):
             )
         except _REFUSED as exc:
             raise InvalidPasskeyException from exc
-        counted: UUID | None = await self.db.scalar(
-            update(Passkey)
-            .where(Passkey.id == passkey.id, Passkey.sign_count == passkey.sign_count)
-            .values(sign_count=verified.new_sign_count, last_used_at=datetime.now(UTC))
-            .returning(Passkey.user_id)
-        )
-        if counted is None:  # A copy of it was quicker.
-            raise InvalidPasskeyException
-        return counted
+        passkey.sign_count, passkey.last_used_at = verified.new_sign_count, datetime.now(UTC)
+        await self.save(passkey)
+        return passkey.user_id
 
     async def _remember(self, challenge: bytes, user_id: UUID | None) -> None:
         now = datetime.now(UTC)
