@@ -92,3 +92,7 @@ async def test_only_the_names_of_the_present_mode_are_read(auth_client, client):
     """A host-wide `my_shop_at` that a neighbour planted is not ours."""
     client.cookies.set("my_shop_at", auth_client.cookies["__Host-my_shop_at"])
     assert (await client.get("/api/auth/me")).status_code == 401
+
+
+def test_document_has_the_cookie_s_own_name(app):
+    assert app.openapi()["components"]["securitySchemes"]["Cookie"]["name"] == "__Host-my_shop_at"

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from appkit.api.dependencies import CurrentUser
 from appkit.api.errors import errors, install_error_handlers
-from appkit.api.problems import ProblemDetails
+from appkit.api.problems import ProblemDetails, describe
 from appkit.exceptions import (
     APIException,
     ConflictException,
@@ -495,3 +495,13 @@ def test_openapi_example_is_what_the_schema_says(app: FastAPI):
     for status, response in errors(*APIException.registry().values()).items():
         for example in response["content"]["application/problem+json"]["examples"].values():
             assert ProblemDetails.model_validate(example["value"]).status == status
+
+
+def test_problem_of_an_app_s_own_code_has_no_page_of_ours():
+    class ShelfIsFullException(ConflictException):
+        """There is no room on the shelf of this test."""
+
+        internal_code = 40937
+
+    assert describe(ShelfIsFullException)["type"] == "about:blank"
+    assert describe(ConflictException)["type"].endswith("/reference/errors/#40900")
