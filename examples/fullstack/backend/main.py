@@ -3,7 +3,8 @@
 import asyncio
 
 import typer
-from appkit import AppKit
+from appkit import AppKit, tasks_router
+from appkit.contrib import passkeys, totp
 from appkit.repository.migrations import Migrations
 
 import hooks
@@ -14,8 +15,9 @@ from tasks import exports as export_tasks, mail
 
 kit = AppKit(
     DeskSettings(),
-    routers=[posts.router, comments.router, exports.router],
+    routers=[posts.router, comments.router, exports.router, tasks_router],
     task_routers=[mail.router, export_tasks.router],
+    plugins=[totp, passkeys],
     hooks=[hooks],
     user_model=User,
 )

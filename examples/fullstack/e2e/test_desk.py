@@ -1,30 +1,11 @@
 """What people do at the desk, in a browser."""
 
 import re
-from collections.abc import Callable
-from pathlib import Path
 
-import pytest
+from people import DEMO, account, fill_in, sign_in
 from playwright.sync_api import Page, Request, expect
 
-DEMO = ("demo@example.com", "paper-and-ink")
 LEEWAY = 12_000  # Milliseconds after which the server calls a token of one second expired.
-
-
-def sign_in(page: Page, email: str = DEMO[0], password: str = DEMO[1]) -> None:
-    page.goto("/signin")
-    fill_in(page, email, password)
-    expect(page).to_have_url(re.compile(r"/desk$"))
-
-
-def fill_in(page: Page, email: str, password: str) -> None:
-    page.get_by_label("E-mail").fill(email)
-    page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_role("button", name=re.compile(r"^(Sign in|Create the account)$")).click()
-
-
-def account(page: Page) -> None:
-    expect(page.get_by_role("button", name="Account", exact=True)).to_be_visible()
 
 
 def test_reader_finds_a_post_without_signing_in(page: Page) -> None:
@@ -62,32 +43,6 @@ def test_link_to_sign_in_leads_to_no_other_site(page: Page, base_url: str) -> No
     expect(page).to_have_url(f"{base_url}/desk")
 
 
-def test_newcomer_signs_up_writes_publishes_and_comments(page: Page) -> None:
-    page.goto("/signup")
-    fill_in(page, "newcomer@example.com", "a quiet desk by the window")
-    account(page)
-    expect(page.get_by_role("heading", name="A clean sheet")).to_be_visible()
-
-    page.get_by_role("link", name="Write your first post").click()
-    page.get_by_label("Title", exact=True).fill("On keeping a desk")
-    page.get_by_label("Content, in Markdown").fill("Leave it **clear** at night. <b onclick='alert(1)'>Really.</b>")
-    expect(page.get_by_role("region", name="Preview").locator("strong")).to_have_text("clear")
-    page.get_by_role("button", name="Save draft").click()
-    expect(page.get_by_text("Saved at")).to_be_visible()
-    expect(page).to_have_url(re.compile(r"/posts/.+/edit$"))
-    page.get_by_role("button", name="Publish").click()
-
-    expect(page.get_by_role("heading", name="On keeping a desk")).to_be_visible()
-    expect(page.locator("article strong", has_text="clear")).to_be_visible()
-    expect(page.locator("article b")).to_have_count(0)
-    page.get_by_label("Add a comment").fill("And empty the bin.")
-    page.get_by_role("button", name="Comment", exact=True).click()
-    expect(page.get_by_role("region", name="Comments")).to_contain_text("And empty the bin.")
-
-    page.get_by_role("link", name="Front page").click()
-    expect(page.get_by_role("main").get_by_role("article").first).to_contain_text("On keeping a desk")
-
-
 def test_words_are_not_lost_by_leaving_too_soon(page: Page) -> None:
     sign_in(page)
     page.get_by_role("link", name="Write", exact=True).click()
@@ -100,15 +55,25 @@ def test_words_are_not_lost_by_leaving_too_soon(page: Page) -> None:
     expect(page.get_by_role("heading", name="The front page")).to_be_visible()
 
 
-def test_author_exports_everything_as_a_pdf(page: Page) -> None:
-    """The file is made in the background, and the page follows it until it is ready."""
+def test_list_of_posts_is_kept_in_its_address(page: Page) -> None:
     sign_in(page)
-    page.get_by_role("link", name="Exports").click()
-    page.get_by_role("button", name="Export my work").click()
-    expect(page.get_by_role("progressbar", name="Export")).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download").first.click(timeout=30_000)
-    assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
+    page.get_by_role("button", name="Published").click()
+    page.get_by_role("button", name="Title").click()
+    expect(page.get_by_role("columnheader", name="Title")).to_have_attribute("aria-sort", "ascending")
+    page.get_by_label("Search your posts").fill("bread")
+    expect(page).to_have_url(re.compile(r"/desk\?q=bread&show=published&sort=title$"))
+    expect(page.get_by_role("row")).to_have_count(2)
+    page.reload()
+    expect(page.get_by_label("Search your posts")).to_have_value("bread")
+    expect(page.get_by_role("row").nth(1)).to_contain_text("Bread for people who sleep in")
+    page.go_back()
+    expect(page).to_have_url(re.compile(r"/desk\?show=published$"))
+
+
+def test_stranger_to_the_administration_is_told_so(page: Page) -> None:
+    sign_in(page, "mara@example.com")
+    page.goto("/admin/users")
+    expect(page.get_by_role("heading", name="Not your desk")).to_be_visible()
 
 
 def test_session_outlives_its_access_token_with_one_refresh_for_all_tabs(page: Page) -> None:
@@ -143,30 +108,3 @@ def test_signing_out_takes_effect_in_every_tab(page: Page) -> None:
     expect(page.get_by_role("link", name="Sign in").first).to_be_visible()
     other.get_by_role("link", name="Exports").click()
     expect(other).to_have_url(re.compile(r"/signin\?next=/exports"))
-
-
-@pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_pages_suit_everybody(page: Page, check_accessibility: Callable[[], None], scheme: str, width: int) -> None:
-    """Contrast, names and roles on every page, in both themes, and nothing wider than a phone."""
-
-    def check() -> None:
-        check_accessibility()
-        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), page.url
-
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    page.set_viewport_size({"width": width, "height": 860})
-    page.goto("/signup")
-    fill_in(page, "nobody", "short")
-    expect(page.get_by_label("E-mail")).to_have_attribute("aria-invalid", "true")
-    check()
-    sign_in(page)
-    for path in ("/", "/desk", "/write", "/exports", "/no-such-page"):
-        page.goto(path)
-        page.wait_for_load_state("networkidle")
-        check()
-    page.goto("/")
-    page.get_by_role("main").get_by_role("article").first.get_by_role("link").first.click()
-    page.wait_for_load_state("networkidle")
-    page.get_by_role("button", name="Account", exact=True).click()
-    check()

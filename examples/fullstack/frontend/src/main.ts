@@ -4,6 +4,7 @@ import App from './App.vue'
 import { setLanguage } from './i18n'
 import { makeRouter } from './router'
 import { makeStore, storeKey } from './store'
+import { allIsWell, watchChunks } from './utils/staleChunk'
 import './styles/fonts.css'
 import './styles/tokens.css'
 import './styles/base.css'
@@ -18,16 +19,8 @@ onSignedOut(() => {
   if (wasSignedIn && meta.requiresAuth) void router.replace({ name: 'signIn', query: { next: fullPath } })
 })
 
-// After a deploy an open page asks for chunks that are gone: load the new index, once. Not while there is no network:
-// that would take away what is there.
-window.addEventListener('vite:preloadError', (event) => {
-  if (!navigator.onLine || sessionStorage.getItem('pilcrow.reloaded')) return
-  sessionStorage.setItem('pilcrow.reloaded', '1')
-  event.preventDefault()
-  location.reload()
-})
-
-void router.isReady().then(() => sessionStorage.removeItem('pilcrow.reloaded'))
+watchChunks()
+router.afterEach((_to, _from, failure) => failure ?? allIsWell())
 
 // In English at once; in another language when its words are here, rather than first in one and then in the other.
 const { language } = store.state.ui

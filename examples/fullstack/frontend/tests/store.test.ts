@@ -35,7 +35,7 @@ describe('auth', () => {
   it('takes nobody for an answer', async () => {
     fakeBackend({ 'GET /auth/me': problem(ErrorCode.UNAUTHORIZED) })
     await store.dispatch('auth/restore')
-    expect(store.state.auth).toEqual({ user: null, restored: true })
+    expect(store.state.auth).toEqual({ user: null, restored: true, challenge: null })
   })
 
   it('stays undecided while the server can’t be reached', async () => {

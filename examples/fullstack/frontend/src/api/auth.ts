@@ -1,9 +1,10 @@
 /** Accounts: signing in and out, what mails prove, and the devices that somebody is signed in on. */
 import { apiClient } from './apiClient'
-import type { Credentials, Session, SignIn, User } from './types'
+import type { Challenge, Credentials, Session, SignIn, User } from './types'
 
-export async function signIn(credentials: SignIn): Promise<User> {
-  return (await apiClient.post<User>('/auth/signin', credentials)).data
+/** The user, or what they have to do besides: the account asks for a second factor. */
+export async function signIn(credentials: SignIn): Promise<User | Challenge> {
+  return (await apiClient.post<User | Challenge>('/auth/signin', credentials)).data
 }
 
 export async function signUp(credentials: Credentials): Promise<User> {

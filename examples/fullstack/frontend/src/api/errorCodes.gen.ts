@@ -5,6 +5,8 @@ export const ErrorCode = {
   BAD_REQUEST: 40000,
   /** 400: A one-time token is unknown, used, expired or meant for something else. */
   INVALID_TOKEN: 40050,
+  /** 400: What the browser sent to add a passkey is none, or not for this site. */
+  PASSKEY_REFUSED: 40065,
   /** 401: Nobody is signed in, or the credentials prove nothing. */
   UNAUTHORIZED: 40100,
   /** 401: The access token was good and is past its time: refresh it, and repeat the request. */
@@ -15,6 +17,10 @@ export const ErrorCode = {
   SESSION_REVOKED: 40152,
   /** 401: A refresh token was used again after its successor was issued, which revokes the session (RFC 9700, 4.14.2). */
   REFRESH_REPLAYED: 40153,
+  /** 401: Someone whose password was right gave a code that is wrong, past or used. */
+  INVALID_FACTOR: 40160,
+  /** 401: The passkey is unknown, what it signed is not what it was asked to, or nobody proved to it who they are. */
+  INVALID_PASSKEY: 40165,
   /** 403: The person is known, and may not do this. */
   FORBIDDEN: 40200,
   /** 403: Only its author may change, publish or delete a post. */
@@ -35,6 +41,8 @@ export const ErrorCode = {
   SCOPE_MISSING: 40256,
   /** 403: A program's key was sent for something that only somebody who signed in may do. */
   SESSION_REQUIRED: 40257,
+  /** 403: Someone signed in gave a wrong code for the app they are setting up; not a 401, for the session is good. */
+  WRONG_CODE: 40260,
   /** 404: What was asked for is not there, or is not the caller's to see. */
   NOT_FOUND: 40400,
   /** 404: There is no such post, or it is somebody else's draft. */
@@ -55,6 +63,8 @@ export const ErrorCode = {
   CONSTRAINT_VIOLATED: 40951,
   /** 409: Someone else changed the row since it was read. */
   STALE_VERSION: 40952,
+  /** 409: The person has an authenticator app already: it must be removed before another one is set up. */
+  TOTP_ENABLED: 40960,
   /** 413: The body is larger than the app accepts. */
   PAYLOAD_TOO_LARGE: 41300,
   /** 422: The body is readable, and some of its values are not acceptable. */

@@ -75,6 +75,12 @@ const settings: RouteRecordRaw = {
       meta: { title: 'settings.password' },
     },
     {
+      path: 'security',
+      name: 'security',
+      component: () => import('@/views/settings/SecurityView.vue'),
+      meta: { title: 'settings.security' },
+    },
+    {
       path: 'sessions',
       name: 'sessions',
       component: () => import('@/views/settings/SessionsView.vue'),
@@ -107,6 +113,12 @@ const admin: RouteRecordRaw = {
       name: 'users',
       component: () => import('@/views/admin/UsersView.vue'),
       meta: { title: 'admin.users' },
+    },
+    {
+      path: 'tasks',
+      name: 'tasks',
+      component: () => import('@/views/admin/TasksView.vue'),
+      meta: { title: 'admin.tasks' },
     },
   ],
 }

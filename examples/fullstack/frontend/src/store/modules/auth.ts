@@ -1,17 +1,20 @@
 import * as api from '@/api/auth'
 import { ErrorCode } from '@/api/errorCodes.gen'
 import { APIError } from '@/api/errors'
-import type { Credentials, SignIn, User } from '@/api/types'
+import { signInWithPasskey, verifyCode } from '@/api/factors'
+import type { Challenge, Credentials, SignIn, User } from '@/api/types'
 import { defineModule } from '../typed'
 
 interface AuthState {
   user: User | null
   /** Whether the API has been asked who we are. */
   restored: boolean
+  /** What is still to be done, by somebody whose password was right. */
+  challenge: Challenge | null
 }
 
 export const auth = defineModule({
-  state: (): AuthState => ({ user: null, restored: false }),
+  state: (): AuthState => ({ user: null, restored: false, challenge: null }),
 
   getters: {
     isSignedIn: (state) => state.user !== null,
@@ -22,8 +25,10 @@ export const auth = defineModule({
 
   mutations: {
     signedIn(state, user: User) {
-      state.user = user
-      state.restored = true
+      Object.assign(state, { user, restored: true, challenge: null })
+    },
+    challenged(state, challenge: Challenge | null) {
+      state.challenge = challenge
     },
     signedOut(state) {
       state.user = null
@@ -47,7 +52,15 @@ export const auth = defineModule({
       commit('signedIn', await api.fetchMe())
     },
     async signIn({ commit }, credentials: SignIn) {
-      commit('signedIn', await api.signIn(credentials))
+      const answer = await api.signIn(credentials)
+      if ('mfa_required' in answer) commit('challenged', answer)
+      else commit('signedIn', answer)
+    },
+    async proveFactor({ state, commit }, code: string) {
+      if (state.challenge) commit('signedIn', await verifyCode(state.challenge, code))
+    },
+    async signInWithPasskey({ commit }) {
+      commit('signedIn', await signInWithPasskey())
     },
     async signUp({ commit }, credentials: Credentials) {
       commit('signedIn', await api.signUp(credentials))

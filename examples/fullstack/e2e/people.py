@@ -1,0 +1,54 @@
+"""What people do again and again."""
+
+import re
+
+from playwright.sync_api import BrowserContext, Page, expect
+
+PASSWORD = "a quiet desk by the window"
+DEMO = ("demo@example.com", "paper-and-ink")
+PATIENCE = 60_000
+
+expect.set_options(timeout=PATIENCE)
+
+
+def sign_in(page: Page, email: str = DEMO[0], password: str = DEMO[1]) -> None:
+    """Sign in by the form, and arrive at the desk."""
+    page.goto("/signin")
+    fill_in(page, email, password)
+    expect(page).to_have_url(re.compile(r"/desk$"))
+
+
+def fill_in(page: Page, email: str, password: str) -> None:
+    """Fill in the form for signing in or up, and send it."""
+    page.get_by_label("E-mail").fill(email)
+    page.get_by_label("Password", exact=True).fill(password)
+    page.get_by_role("button", name=re.compile(r"^(Sign in|Create the account)$")).click()
+
+
+def call(context: BrowserContext, base_url: str, path: str, data: object) -> dict[str, object]:
+    """Ask the API for something, as the page in this context would."""
+    answer = context.request.post(f"{base_url}/api{path}", data=data, headers={"Origin": base_url})
+    assert answer.ok, answer.text()
+    return dict(answer.json())
+
+
+def enter(context: BrowserContext, base_url: str, email: str = DEMO[0], password: str = DEMO[1]) -> None:
+    """Sign in without the form, where the form is not what a test is about."""
+    call(context, base_url, "/auth/signin", {"email": email, "password": password})
+
+
+def join(context: BrowserContext, base_url: str, email: str) -> None:
+    """Sign up without the form."""
+    call(context, base_url, "/auth/signup", {"email": email, "password": PASSWORD})
+
+
+def account(page: Page) -> None:
+    """Somebody is signed in."""
+    expect(page.get_by_role("button", name="Account", exact=True)).to_be_visible()
+
+
+def sign_out(page: Page) -> None:
+    """Sign out by the menu."""
+    page.get_by_role("button", name="Account", exact=True).click()
+    page.get_by_role("button", name="Sign out").click()
+    expect(page.get_by_role("link", name="Sign in").first).to_be_visible()
