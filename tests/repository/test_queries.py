@@ -1,17 +1,19 @@
 """What was not meant: a relationship that nobody loaded, and a statement for each row."""
 
 import logging
+from collections.abc import AsyncIterable
 from uuid import UUID
 
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.sse import EventSourceResponse
 from httpx2 import ASGITransport, AsyncClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
 
-from appkit.api.dependencies import DbSession, ReadSession
+from appkit.api.dependencies import DbSession, ReadSession, app_of as context_of
 from appkit.api.queries import RepeatedQueriesMiddleware
 from appkit.core.settings import Settings
 from appkit.kit import AppKit
@@ -44,6 +46,14 @@ async def read_one_by_one(id: UUID, db: ReadSession, *, count: int) -> int:  # n
     for _ in range(count):
         await db.scalars(select(ShelfBook).where(ShelfBook.shelf_id == id))
     return count
+
+
+@router.get("/{id}/events", response_class=EventSourceResponse)
+async def follow_books(id: UUID, request: Request) -> AsyncIterable[int]:  # noqa: A002 - the path's name
+    for number in range(12):
+        async with context_of(request).database.read_session() as db:
+            await db.scalars(select(ShelfBook).where(ShelfBook.shelf_id == id))
+        yield number
 
 
 @router.post("")
@@ -106,6 +116,7 @@ async def test_in_development_a_statement_that_runs_for_each_row_is_logged(datab
     async with AsyncClient(transport=ASGITransport(app), base_url="http://test") as client:
         shelf = (await client.post("/api/shelves")).json()
         assert (await client.get(f"/api/shelves/{shelf}/books", params={"count": 10})).json() == 10
+        assert len((await client.get(f"/api/shelves/{shelf}/events")).text.split("data:")) == 13
         assert [record for record in caplog.records if record.name == "appkit.api.queries"] == []
         assert (await client.get(f"/api/shelves/{shelf}/books", params={"count": 11})).json() == 11
     [line] = [vars(record) for record in caplog.records if record.name == "appkit.api.queries"]

@@ -4,13 +4,14 @@ import logging
 from collections import Counter
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appkit.api.middleware import route_path
 from appkit.repository.database import Database
 from appkit.repository.queries import count_statements, statements
 
 _ENOUGH: Final = 10
+_STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 
 _logger = logging.getLogger(__name__)
 
@@ -32,13 +33,20 @@ class RepeatedQueriesMiddleware:
             await self.app(scope, receive, send)
             return
         counter: Counter[str] = Counter()
-        token = statements.set(counter)
+        token, follows = statements.set(counter), False
+
+        async def watch(message: Message) -> None:
+            """Whoever follows a stream has the same asked again and again, and means to."""
+            nonlocal follows
+            follows |= _STREAM in message.get("headers", ())
+            await send(message)
+
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, watch)
         finally:
             statements.reset(token)
             for statement, count in counter.items():
-                if count > _ENOUGH:
+                if count > _ENOUGH and not follows:
                     _warn(scope, statement, count)
 
 

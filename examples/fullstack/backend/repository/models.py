@@ -1,23 +1,34 @@
 """The tables: people, their posts, what others say about them, and the exports they ask for."""
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID
 
 from appkit import BaseTableModel, BaseUser, Versioned
+from pydantic import BaseModel, StringConstraints
 from sqlalchemy import ForeignKey, Index, LargeBinary, String, Text, func, select
 from sqlalchemy.orm import Mapped, column_property, mapped_column, relationship
 
 ExportState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
+class Profile(BaseModel):
+    """What people say of themselves."""
+
+    pen_name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=60)] | None = None
+
+
 class User(BaseUser):
     """A person; appkit's columns, and the name that others see."""
 
+    profile = Profile
+
+    pen_name: Mapped[str | None] = mapped_column(String(60))
+
     @property
     def name(self) -> str:
-        """The part of the address before the @, so that the whole of it stays private."""
-        return self.email.partition("@")[0]
+        """Their pen name, else the part of the address before the @, so that the whole of it stays private."""
+        return self.pen_name or self.email.partition("@")[0]
 
 
 class Post(Versioned, BaseTableModel):

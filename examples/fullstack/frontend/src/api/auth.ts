@@ -1,6 +1,6 @@
 /** Accounts: signing in and out, what mails prove, and the devices that somebody is signed in on. */
 import { apiClient } from './apiClient'
-import type { Challenge, Credentials, Session, SignIn, User } from './types'
+import type { Challenge, Credentials, Profile, Session, SignIn, User } from './types'
 
 /** The user, or what they have to do besides: the account asks for a second factor. */
 export async function signIn(credentials: SignIn): Promise<User | Challenge> {
@@ -13,6 +13,19 @@ export async function signUp(credentials: Credentials): Promise<User> {
 
 export async function signOut(): Promise<void> {
   await apiClient.post('/auth/signout')
+}
+
+export async function changeMe(profile: Profile): Promise<User> {
+  return (await apiClient.patch<User>('/auth/me', profile)).data
+}
+
+export async function deleteMe(): Promise<void> {
+  await apiClient.delete('/auth/me')
+}
+
+/** Everything that is kept about us, as a file. */
+export async function fetchMyData(): Promise<Blob> {
+  return (await apiClient.get<Blob>('/auth/me/export', { responseType: 'blob' })).data
 }
 
 export async function fetchMe(): Promise<User> {

@@ -3,7 +3,8 @@ import type { components } from './schema.gen'
 
 type Schemas = components['schemas']
 
-export type User = Schemas['UserSchema']
+export type User = Schemas['MeSchema']
+export type Profile = Schemas['ProfileSchema']
 export type Credentials = Schemas['SignupSchema']
 export type SignIn = Schemas['SigninSchema']
 export type Session = Schemas['SessionSchema']

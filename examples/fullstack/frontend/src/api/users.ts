@@ -2,8 +2,12 @@
 import { apiClient } from './apiClient'
 import type { Account, Page } from './types'
 
-export async function fetchUsers(cursor: string | null, signal?: AbortSignal): Promise<Page<Account>> {
-  const params = { cursor: cursor ?? undefined, size: 20 }
+export async function fetchUsers(
+  q: string,
+  cursor: string | null,
+  signal?: AbortSignal,
+): Promise<Page<Account>> {
+  const params = { q: q || undefined, cursor: cursor ?? undefined, size: 20 }
   return (await apiClient.get<Page<Account>>('/users', { params, signal })).data
 }
 
@@ -13,4 +17,13 @@ export async function disableUser(id: string): Promise<Account> {
 
 export async function enableUser(id: string): Promise<Account> {
   return (await apiClient.post<Account>(`/users/${id}/enable`)).data
+}
+
+/** Takes somebody's password away, and mails them a link to set a new one. */
+export async function resetUserPassword(id: string): Promise<void> {
+  await apiClient.post(`/users/${id}/reset-password`)
+}
+
+export async function revokeUserSessions(id: string): Promise<void> {
+  await apiClient.post(`/users/${id}/sessions/revoke`)
 }

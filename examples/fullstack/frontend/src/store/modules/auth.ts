@@ -2,7 +2,7 @@ import * as api from '@/api/auth'
 import { ErrorCode } from '@/api/errorCodes.gen'
 import { APIError } from '@/api/errors'
 import { signInWithPasskey, verifyCode } from '@/api/factors'
-import type { Challenge, Credentials, SignIn, User } from '@/api/types'
+import type { Challenge, Credentials, Profile, SignIn, User } from '@/api/types'
 import { defineModule } from '../typed'
 
 interface AuthState {
@@ -19,8 +19,8 @@ export const auth = defineModule({
   getters: {
     isSignedIn: (state) => state.user !== null,
     isAdmin: (state) => state.user?.is_superuser ?? false,
-    /** What others see: the part of the address before the @. */
-    name: (state) => state.user?.email.split('@')[0] ?? '',
+    /** What others see: the pen name, else the part of the address before the @. */
+    name: ({ user }) => user?.pen_name || (user?.email.split('@')[0] ?? ''),
   },
 
   mutations: {
@@ -64,6 +64,13 @@ export const auth = defineModule({
     },
     async signUp({ commit }, credentials: Credentials) {
       commit('signedIn', await api.signUp(credentials))
+    },
+    async change({ commit }, profile: Profile) {
+      commit('signedIn', await api.changeMe(profile))
+    },
+    async leave({ commit }) {
+      await api.deleteMe()
+      commit('signedOut')
     },
     async signOut({ commit }) {
       await api.signOut()

@@ -1,8 +1,8 @@
 """Create the first tables
 
-Revision: e616d6de9bdc
+Revision: 019e276cfaaf
 Follows:
-Written: 2026-11-26 14:48:55.726080
+Written: 2026-11-26 15:04:22.266732
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "e616d6de9bdc"
+revision: str = "019e276cfaaf"
 down_revision: str | Sequence[str] | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -117,6 +117,7 @@ def upgrade() -> None:
     op.create_table(
         "user",
         sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("pen_name", sa.String(length=60), nullable=True),
         sa.Column("email", sa.String(length=320), nullable=False),
         sa.Column("email_key", sa.String(length=320), nullable=False),
         sa.Column("hashed_password", sa.String(length=255), nullable=True),
