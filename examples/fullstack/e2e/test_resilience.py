@@ -3,7 +3,9 @@
 import re
 
 from people import call, enter, join
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, expect
+
+CHUNK = re.compile(r"/assets/ExportsView-.*\.js")
 
 
 def test_words_wait_for_the_network_to_come_back(context: BrowserContext, page: Page, base_url: str) -> None:
@@ -37,23 +39,18 @@ def test_page_from_before_a_deploy_opens_the_next_one_anew(context: BrowserConte
     enter(context, base_url)
     page.goto("/desk")
     expect(page.get_by_role("heading", level=1, name="Your desk")).to_be_visible()
-    gone: list[str] = []
-
-    def answer(route: Route) -> None:
-        gone.append(route.request.url)
-        route.fulfill(status=404)
-
-    page.route(re.compile(r"/assets/ExportsView-.*\.js"), answer, times=1)
-    with page.expect_event("load"):
-        page.get_by_role("link", name="Exports").first.click()
+    asked: list[str] = []  # For pages, rather than for what they are made of.
+    page.on("request", lambda request: asked.append(request.url) if request.resource_type == "document" else None)
+    page.route(CHUNK, lambda route: route.continue_() if asked else route.fulfill(status=404))
+    page.get_by_role("link", name="Exports").first.click()
     expect(page.get_by_role("heading", level=1, name="Exports")).to_be_visible()
-    assert len(gone) == 1
+    assert asked == [f"{base_url}/exports"]
 
 
 def test_page_whose_chunk_stays_away_says_so(context: BrowserContext, page: Page, base_url: str) -> None:
     enter(context, base_url)
     page.goto("/desk")
-    page.route(re.compile(r"/assets/ExportsView-.*\.js"), lambda route: route.fulfill(status=404))
+    page.route(CHUNK, lambda route: route.fulfill(status=404))
     page.get_by_role("link", name="Exports").first.click()
     expect(page.get_by_role("heading", name="This page didn’t open")).to_be_visible()
 

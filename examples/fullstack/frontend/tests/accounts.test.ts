@@ -4,7 +4,7 @@ import { ErrorCode } from '@/api/errorCodes.gen'
 import type { Session } from '@/api/types'
 import { describeDevice } from '@/utils/userAgent'
 import { ada, deskOf, problem } from './backend'
-import { answerWith, button, eventually, newStore, open, store, unmount } from './render'
+import { answerWith, button, eventually, newStore, open, press, store, unmount } from './render'
 
 beforeEach(newStore)
 afterEach(unmount)
@@ -128,11 +128,44 @@ describe('settings', () => {
     expect(button(main, 'Again in 60 s').attributes('disabled')).toBeDefined()
   })
 
+  it('give a pen name', async () => {
+    const log = answerWith({ 'PATCH /auth/me': { data: { ...ada, pen_name: 'A. L.' } } })
+    const { main } = await open('/settings/profile')
+    await main.get('[name=pen_name]').setValue(' A. L. ')
+    await main.get('form').trigger('submit')
+    await flushPromises()
+    expect(log.at(-1)?.body).toEqual({ pen_name: 'A. L.' })
+    expect(store.getters['auth/name']).toBe('A. L.')
+  })
+
+  it('hand out all that is kept, and delete the account once that is confirmed', async () => {
+    URL.createObjectURL = () => 'blob:x'
+    vi.spyOn(HTMLAnchorElement.prototype, 'click').mockImplementation(() => undefined)
+    answerWith({
+      'GET /auth/me/export': { data: new Blob(['{}']) },
+      'DELETE /auth/me': problem(ErrorCode.SERVER),
+    })
+    const { main, router } = await open('/settings/data')
+    await button(main, 'Download').trigger('click')
+    await flushPromises()
+    expect(HTMLAnchorElement.prototype.click).toHaveBeenCalledOnce()
+    await button(main, 'Delete my account').trigger('click')
+    await button(main, 'Delete it').trigger('click')
+    await flushPromises()
+    expect(store.getters['auth/isSignedIn']).toBe(true)
+    answerWith({ 'DELETE /auth/me': { status: 204 } })
+    await button(main, 'Delete my account').trigger('click')
+    await button(main, 'Delete it').trigger('click')
+    await flushPromises()
+    await eventually(() => expect(router.currentRoute.value.name).toBe('home'))
+    expect(store.getters['auth/isSignedIn']).toBe(false)
+  })
+
   it('change the address by a mail to the new one', async () => {
     answerWith({ 'POST /auth/email/change': { status: 202 } })
     const { main } = await open('/settings/profile')
     await main.get('[name=email]').setValue('new@example.com')
-    await main.get('form').trigger('submit')
+    await main.findAll('form')[1]?.trigger('submit')
     await flushPromises()
     expect(main.text()).toContain('Follow the link in the mail to new@example.com.')
   })
@@ -205,6 +238,15 @@ describe('a request that wants a recent proof', () => {
 describe('the administration of users', () => {
   const bo = { ...ada, id: 'u2', email: 'bo@example.com', is_active: true, last_signin_at: null }
 
+  /** Opens the menu of the only row, and chooses from it. */
+  async function choose(main: Awaited<ReturnType<typeof open>>['main'], item: number) {
+    press(main.get('.menu-trigger').element)
+    await eventually(() => expect(document.querySelectorAll('.menu-item')).toHaveLength(3))
+    press(document.querySelectorAll('.menu-item')[item] as Element)
+    await eventually(() => expect(document.querySelectorAll('.menu-item')).toHaveLength(0))
+    await flushPromises()
+  }
+
   it('locks somebody out and lets them in again', async () => {
     store.commit('auth/signedIn', { ...ada, is_superuser: true })
     answerWith({
@@ -215,18 +257,28 @@ describe('the administration of users', () => {
       }),
       'POST /users/u2/disable': { data: { ...bo, is_active: false } },
       'POST /users/u2/enable': problem(ErrorCode.SERVER),
+      'POST /users/u2/reset-password': { status: 202 },
+      'POST /users/u2/sessions/revoke': { status: 204 },
     })
     const { main } = await open('/admin')
     await eventually(() => expect(main.findAll('tbody tr')).toHaveLength(1))
-    await button(main, 'Lock out').trigger('click')
-    await flushPromises()
+    await choose(main, 2)
     expect(main.text()).toContain('Locked out')
-    await button(main, 'Let in again').trigger('click')
-    await flushPromises()
-    expect(store.state.ui.toasts.map(({ tone }) => tone)).toEqual(['good', 'bad'])
+    await choose(main, 2)
+    await choose(main, 0)
+    await choose(main, 1)
+    expect(store.state.ui.toasts.map(({ tone }) => tone)).toEqual(['good', 'bad', 'good', 'good'])
     await button(main, 'Load more').trigger('click')
     await flushPromises()
     expect(main.findAll('tbody tr')).toHaveLength(2)
+  })
+
+  it('finds somebody, and keeps that in the address', async () => {
+    store.commit('auth/signedIn', { ...ada, is_superuser: true })
+    const log = answerWith({ 'GET /users': { data: { items: [], next_cursor: null } } })
+    const { main } = await open('/admin/users?q=bo')
+    await eventually(() => expect(main.text()).toContain('Nothing here matches “bo”.'))
+    expect(log.find(({ url }) => url === '/users')?.params.q).toBe('bo')
   })
 
   it('says why it could not be shown', async () => {

@@ -17,7 +17,7 @@ import SortHeader from '@/components/SortHeader.vue'
 import ThemeSwitch from '@/components/ThemeSwitch.vue'
 import ToastHost from '@/components/ToastHost.vue'
 import { ada, makePost, problem } from './backend'
-import { answerWith, button, eventually, newStore, render, store, unmount } from './render'
+import { answerWith, button, eventually, newStore, press, render, store, unmount } from './render'
 
 beforeEach(newStore)
 afterEach(unmount)
@@ -225,9 +225,6 @@ describe('ReauthDialog', () => {
 })
 
 describe('PostMenu', () => {
-  const press = (element: Element) =>
-    element.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))
-
   it('deletes a post once that is confirmed', async () => {
     answerWith({ 'DELETE /posts/1': { status: 204 } })
     const { wrapper } = await render(PostMenu, { props: { post: makePost('1') } })

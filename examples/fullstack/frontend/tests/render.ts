@@ -55,3 +55,8 @@ export function button(within: Pick<VueWrapper, 'findAll'>, text: string) {
 export function eventually(check: () => void): Promise<void> {
   return vi.waitFor(check, { timeout: 15_000 })
 }
+
+/** Presses Enter, as Reka's menus want it in jsdom, which has no pointer. */
+export function press(element: Element): void {
+  element.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))
+}

@@ -1,0 +1,96 @@
+"""Pictures of the running desk, for the documentation: `nox -s screenshots`."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import demo
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = "/usr/bin/chromium"
+DESK, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 800}
+SCHEMES = ("light", "dark")
+PAGES = {"front-page": "/", "desk": "/desk", "devices": "/settings/sessions", "security": "/settings/security"}
+
+
+def main() -> None:
+    """Serve a desk with something in it, and take a picture of each page in both themes."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("directory", type=Path)
+    directory: Path = parser.parse_args().directory
+    directory.mkdir(parents=True, exist_ok=True)
+    demo.build_frontend()
+    with desk() as address, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        for scheme in SCHEMES:
+            with signed_in(browser, address, scheme, DESK) as page:
+                for name, path in PAGES.items():
+                    page.goto(path)
+                    keep(page, directory / f"{name}-{scheme}.png")
+                export(page, directory / f"export-{scheme}.png")
+                edit(page, directory / f"editor-{scheme}.png")
+            with signed_in(browser, address, scheme, PHONE) as page:
+                page.goto("/desk")
+                keep(page, directory / f"phone-{scheme}.png")
+        browser.close()
+
+
+@contextmanager
+def desk() -> Iterator[str]:
+    """The address of a desk, which is gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="desk-") as data:
+        port = demo.free_port()
+        environment = demo.environment_for(Path(data), port)
+        demo.run_main("upgrade-database", environment)
+        demo.run_main("seed", environment)
+        with demo.serve(port, environment) as (_, address):
+            yield address
+
+
+@contextmanager
+def signed_in(browser: Browser, address: str, scheme: Any, size: Any) -> Iterator[Page]:
+    """A window in which the demo's owner is signed in."""
+    context = browser.new_context(
+        base_url=address, viewport=size, color_scheme=scheme, reduced_motion="reduce", locale="en-GB"
+    )
+    credentials = {"email": "demo@example.com", "password": "paper-and-ink"}
+    context.request.post("/api/auth/signin", data=credentials, headers={"Origin": address}, fail_on_status_code=True)
+    yield context.new_page()
+    context.close()
+
+
+def edit(page: Page, path: Path) -> None:
+    """A post that is being written."""
+    page.goto("/desk?q=bread")
+    page.get_by_role("button", name="Actions for").click()
+    page.get_by_role("menuitem", name="Edit").click()
+    expect(page.get_by_label("Title", exact=True)).not_to_have_value("")
+    keep(page, path)
+
+
+def export(page: Page, path: Path) -> None:
+    """An export on its way, and those before it."""
+    page.goto("/exports")
+    page.get_by_role("button", name="Export my work").first.click()
+    expect(page.get_by_role("button", name="Download").first).to_be_visible(timeout=60_000)
+    page.get_by_role("button", name="Export my work").first.click()
+    expect(page.get_by_role("progressbar")).to_have_attribute("aria-valuenow", "18", timeout=60_000)
+    keep(page, path, still=False)
+
+
+def keep(page: Page, path: Path, *, still: bool = True) -> None:
+    """Write the picture, in the few colours that it has."""
+    if still:
+        page.wait_for_load_state("networkidle")
+    picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(128, dither=Image.Dither.NONE)
+    picture.save(path, optimize=True)
+    print(f"{path}  {path.stat().st_size // 1024} kB")
+
+
+if __name__ == "__main__":
+    main()
