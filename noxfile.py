@@ -93,12 +93,10 @@ def lowest(session: nox.Session) -> None:
 def chaos(session: nox.Session) -> None:
     """Kill processes and servers, time and again, while others write and work, and count what was lost or doubled."""
     install(session, "test")
-    session.env |= {
-        "APPKIT_TEST_CHAOS_SECONDS": "30",
-        "APPKIT_TEST_CRASHES": "25",
-        "APPKIT_TEST_CRON_SECONDS": "60",
-        "APPKIT_TEST_KILLS": "30",
-    }
+    session.env["APPKIT_TEST_CHAOS_SECONDS"] = "30"
+    session.env["APPKIT_TEST_CRASHES"] = "25"
+    session.env["APPKIT_TEST_CRON_SECONDS"] = "60"
+    session.env["APPKIT_TEST_KILLS"] = "30"
     names = ("test_chaos.py", "test_crash.py", "test_schedule.py", "test_survival.py")
     tests = ("tests/repository/test_durability.py", *(f"tests/tasks/{name}" for name in names))
     session.run("pytest", *tests, "--log-cli-level=INFO", *session.posargs)
