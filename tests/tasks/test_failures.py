@@ -34,7 +34,7 @@ async def test_wrong_type_is_dead_at_once_and_not_quoted(app):
             enqueue(db, work, {"thing_id": "hunter2"}, count=[3])
         (row,) = await app.settled()
 
-    assert (row.state, row.attempts) == ("dead", 1)
+    assert (row.state, row.attempts, row.error_code) == ("dead", 1, "TASK_ARGUMENTS_INVALID")
     assert "event.thing_id: Input should be a valid UUID" in row.last_error
     assert "hunter2" not in row.last_error
 
@@ -67,6 +67,7 @@ async def test_unreadable_row_is_dead(app):
         (row,) = await app.settled()
 
     assert (row.state, row.last_error) == ("dead", "The row can't be read: KeyError.")
+    assert row.error_code == "TASK_UNREADABLE"
 
 
 async def test_failing_dependency_is_tried_again(app):
@@ -107,6 +108,7 @@ async def test_failing_teardown_is_tried_again_and_then_dead(make_app):
         (row,) = await app.settled()
 
     assert (row.state, row.attempts, row.last_error) == ("dead", 2, "ValueError: could not be closed")
+    assert row.error_code == "ValueError"
 
 
 async def test_commit_that_fails_undoes_the_task(app):
@@ -159,6 +161,7 @@ async def test_raising_middleware_loses_nothing(make_app, where):
         assert (row.state, row.attempts) == ("done", 1)
     else:
         assert (row.state, row.attempts, row.last_error) == ("dead", 2, "ValueError: broken middleware")
+        assert row.error_code == "ValueError"
 
 
 async def test_system_exit_in_a_task_is_its_failure(make_app):
