@@ -79,7 +79,7 @@ def serve(python: Path | str, name: str, database: Path) -> Iterator[tuple[int, 
 
 def wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:
     """Wait until it answers."""
-    for _ in range(300):
+    for _ in range(1200):
         if server.poll() is not None:
             raise SystemExit(f"A server stopped with exit code {server.returncode}.")
         try:
@@ -88,7 +88,7 @@ def wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:
             time.sleep(0.1)
         else:
             return
-    raise SystemExit("A server did not answer within 30 seconds.")
+    raise SystemExit("A server did not answer within two minutes.")
 
 
 def their_python() -> Path:

@@ -101,6 +101,12 @@ def test_forge_makes_a_token_that_is_accepted_unchanged(tokens, forge, user):
     assert tokens.read_access(forge()).user_id == user.id
 
 
+def test_read_access_reads_nothing_longer_than_a_cookie_can_be(tokens, forge, user):
+    assert tokens.read_access(forge(note="x" * 2000)).user_id == user.id
+    with pytest.raises(UnauthorizedException):
+        tokens.read_access(forge(note="x" * 4000))
+
+
 @pytest.mark.parametrize("algorithm", ["none", "NONE", ["HS256"], None, "HS384", "RS256", "EdDSA"])
 def test_read_access_refuses_another_algorithm(tokens, forge, algorithm):
     signed = forge({"alg": algorithm})
