@@ -99,8 +99,9 @@ class _Watch:
         self._limit = limit
         self._report = report
         self._current: Blocked | None = None
-        self._collecting = self._collected = self._queued = 0.0
-        self._suspects = False
+        self._collecting = self._collected = 0.0
+        self._queued: dict[Path, float] = {}
+        self._steps: list[FrameType | None] = []
         self.found: list[Blocked] = []
         self.stopped = threading.Event()
         gc.callbacks.append(self._collect)
@@ -129,11 +130,23 @@ class _Watch:
         self._looked = now
         if unseen and self._since == since:
             self._since = since = since + unseen
-        seconds = self._without_queueing(now - since - _TICK)
+        seconds = now - since - _TICK
+        if seconds < self._limit / 2:
+            self._steps.clear()
+            self._end()
+            return
+        # There may be many threads and frames, so they are looked at only where the loop is halfway to being held.
+        stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - There is no other way to ask.
+        queued, step = self._queueing(), _step(stack)
+        if not self._steps or self._steps[0] is not step:
+            if self._steps:  # Until now it was another that held it, if anybody.
+                self._since = now - self._limit / 2
+            self._steps, self._queued = [step], queued
+        lost = max((delay - self._queued.get(thread, delay) for thread, delay in queued.items()), default=0.0)
+        seconds = now - self._since - lost
         if seconds < self._limit:
             self._end()
             return
-        stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - There is no other way to ask.
         idle = Path(stack[0].f_code.co_filename).name == "selectors.py"  # It has not been woken yet.
         if idle or any(frame.f_code.co_filename.startswith("<frozen importlib") for frame in stack):
             self._since = now
@@ -148,18 +161,10 @@ class _Watch:
             self._report(self._current)
             self._current = None
 
-    def _without_queueing(self, seconds: float) -> float:
-        """Leave out for how long our other threads waited for a processor: one of them may hold Python's lock.
-
-        There may be many, so they are asked only where the loop is halfway to being held.
-        """
-        if seconds < self._limit / 2:
-            self._suspects = False
-            return seconds
-        queued = sum(map(_delay, Path("/proc/self/task").glob("*/schedstat"))) - _delay(self._delays)
-        if not self._suspects:
-            self._suspects, self._queued = True, queued
-        return seconds - max(0.0, queued - self._queued)
+    def _queueing(self) -> dict[Path, float]:
+        """For how long each other thread of ours waited for a processor: one of them may have held Python's lock."""
+        threads = set(Path("/proc/self/task").glob("*/schedstat")) - {self._delays}
+        return {thread: _delay(thread) for thread in threads}
 
     def _waited(self) -> float:
         """Seconds for which the thread could not run: others had the processor, or garbage was collected."""
@@ -186,6 +191,13 @@ def _stack(frame: FrameType) -> Iterator[FrameType]:
     while step is not None:
         yield step
         step = step.f_back
+
+
+def _step(stack: list[FrameType]) -> FrameType | None:
+    """The frame that the loop itself has called, one for each of its steps; None where the loop is not asyncio's."""
+    runs = (frame.f_code.co_name == "_run" and Path(frame.f_code.co_filename).name == "events.py" for frame in stack)
+    position = next((number for number, found in enumerate(runs) if found), 0)
+    return stack[position - 1] if position else None
 
 
 def _describe(stack: list[FrameType]) -> Blocked:
