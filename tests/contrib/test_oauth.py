@@ -164,6 +164,14 @@ async def test_github_address_that_is_not_verified_makes_no_account(sign_in, thi
     assert await db.scalar(select(func.count()).select_from(User)) == 0
 
 
+async def test_pages_may_be_below_a_path_where_the_api_is_not(kit, sign_in, client):
+    below = FrontendSettings(url="https://testserver/desk/")
+    kit.context.settings = kit.settings.model_copy(update={"frontend": below})
+    response = await sign_in(next="/posts")
+    assert response.headers["location"] == "https://testserver/desk/posts"
+    assert (await client.get("/api/auth/me")).status_code == 200
+
+
 async def test_closed_sign_up_is_closed_here_too(kit, app, sign_in, db, monkeypatch):
     closed = kit.settings.auth.model_copy(update={"signup_mode": "closed"})
     kit.context.settings = kit.settings.model_copy(update={"auth": closed})

@@ -122,7 +122,6 @@ class OpenIDProvider:
                 "iss": {"essential": True, "value": self._issuer},
                 "aud": {"essential": True, "value": self._settings.client_id},
                 "sub": {"essential": True},
-                "nonce": {"essential": True, "value": nonce},
             },
         )
         return Identity(str(claims["sub"]), claims.get("email"), claims.get("email_verified") is True)

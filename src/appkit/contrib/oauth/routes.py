@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from typing import Annotated
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
@@ -191,8 +191,9 @@ def _signin_page(app: AppContext, **said: str) -> str:
 
 
 def _callback_url(app: AppContext, request: Request, provider: OpenIDProvider) -> str:
-    base = app.settings.frontend.url or str(request.base_url)  # The latter in development only.
-    return f"{base.rstrip('/')}{app.settings.api_prefix}/auth/oauth/{provider.name}/callback"
+    page = urlsplit(app.settings.frontend.url or str(request.base_url))  # The latter in development only.
+    prefix = f"{request.scope.get('root_path', '')}{app.settings.api_prefix}"
+    return f"{page.scheme}://{page.netloc}{prefix}/auth/oauth/{provider.name}/callback"
 
 
 def _cookie_name(app: AppContext) -> str:
