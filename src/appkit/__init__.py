@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from appkit.core.limits import Limiter as Limiter
     from appkit.core.mail import Mail as Mail
     from appkit.core.settings import Settings as Settings, SettingsGroup as SettingsGroup
-    from appkit.domain.events import Event as Event
+    from appkit.domain.events import Event as Event, UserDeleted as UserDeleted
     from appkit.exceptions import (
         APIException as APIException,
         AppKitError as AppKitError,
@@ -119,7 +119,7 @@ else:
         "core.limits": "Limiter",
         "core.mail": "Mail",
         "core.settings": "Settings SettingsGroup",
-        "domain.events": "Event",
+        "domain.events": "Event UserDeleted",
         "exceptions": (
             "APIException AppKitError BadRequestException ConflictException ForbiddenException NotFoundException "
             "PayloadTooLargeException ServerException ServiceUnavailableException TooManyRequestsException "

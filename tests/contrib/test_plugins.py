@@ -44,7 +44,7 @@ from appkit import AppKit, BaseTableModel
 kit = AppKit(discover=False)
 kit.app
 packages = {"pyotp", "segno", "webauthn", "authlib"}
-tables = {"totp", "recovery_code", "passkey", "passkey_challenge", "oauth_account", "oauth_flow"}
+tables = {"totp", "recovery_code", "passkey", "passkey_challenge", "oauth_account", "oauth_flow", "api_key"}
 print(tables & BaseTableModel.metadata.tables.keys(), packages & sys.modules.keys())
 """
     assert python(code).stdout.strip() == "set() set()"

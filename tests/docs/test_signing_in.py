@@ -53,6 +53,19 @@ def test_link_in_a_mail_signs_in(folder, serve):
         assert browser.get("/api/auth/me").status_code == 200
 
 
+def test_key_opens_what_its_scope_is_for(folder, serve):
+    directory = folder("api_keys")
+    with serve(directory, "api_keys:app") as browser:
+        browser.post("/api/auth/signup", json=ACCOUNT)
+        verify_addresses(directory)
+        body = {"name": "Nightly", "scopes": ["reports:read"]}
+        key = browser.post("/api/auth/api-keys", json=body).json()["key"]
+        browser.cookies.clear()
+        headers = {"Authorization": f"Bearer {key}"}
+        assert browser.get("/api/reports", headers=headers).json() == "The reports of ada@example.com."
+        assert browser.get("/api/auth/me", headers=headers).status_code == 403
+
+
 def wait_for_token(log: Path) -> str:
     """The token out of the mail that the server prints."""
     deadline = time.monotonic() + 30

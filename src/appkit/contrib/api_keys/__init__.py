@@ -1,0 +1,59 @@
+"""Keys for programs: each is its owner's, good for what its scopes say, and for as long as they choose.
+
+Turn it on with `AppKit(plugins=[api_keys])`. It needs no further package.
+"""
+
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.requests import HTTPConnection
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from appkit import BaseUser, Principal, SettingsGroup, TaskContext, TaskRouter, UserDeleted, hookimpl
+from appkit.contrib.api_keys.routes import ApiKeySchema, router
+from appkit.contrib.api_keys.service import ApiKey, ApiKeyService, ApiKeysSettings
+
+tasks = TaskRouter()
+
+
+@tasks.on(UserDeleted, name="appkit.api_keys:forget")
+async def forget_api_keys(event: UserDeleted, task: TaskContext) -> None:
+    """Delete what is left of somebody's keys."""
+    async with task.session() as db:
+        await db.execute(delete(ApiKey).where(ApiKey.user_id == event.user_id))
+
+
+@hookimpl
+def register_settings() -> dict[str, type[SettingsGroup]]:
+    """`API_KEYS_…`."""
+    return {"api_keys": ApiKeysSettings}
+
+
+@hookimpl
+def register_routers() -> list[APIRouter]:
+    """The routes under `/auth/api-keys`."""
+    return [router]
+
+
+@hookimpl
+def register_tasks() -> list[TaskRouter]:
+    """The task that deletes the keys of somebody who is gone."""
+    return [tasks]
+
+
+@hookimpl
+async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal | None:
+    """Recognise `Authorization: Bearer ak_…`; any other token is somebody else's to read."""
+    scheme, _, key = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not key.startswith("ak_"):
+        return None
+    row = await ApiKeyService(db).use(key)
+    scopes = None if row.scopes is None else frozenset(row.scopes)
+    return Principal(user_id=row.user_id, scopes=scopes, expires_at=row.expires_at)
+
+
+@hookimpl
+async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, Any]]:
+    """Somebody's keys, without what opens anything."""
+    return [("api_keys", [ApiKeySchema.of(row, user).model_dump() for row in await ApiKeyService(db).all(user.id)])]
