@@ -18,7 +18,7 @@ kit = AppKit(
     Settings(
         environment="production",
         database={"url": f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}", "migrate": "off"},
-        auth={"secret_keys": [token_hex()], "bearer_enabled": True},
+        auth={"secret_keys": [token_hex()], "bearer_enabled": True, "max_sessions": 10**6},
         limits={"enabled": False},
         logging={"level": "ERROR"},
         mail={"url": "memory://"},
