@@ -70,6 +70,16 @@ def test_new_app_is_deployed_with_the_services_that_it_uses(tmp_path, database, 
     assert dependency.partition("[")[2].partition("]")[0].split(",") == ["mail", *filter(None, extras)]
 
 
+def test_new_plugin_is_a_package_with_an_entry_point(tmp_path):
+    assert run(tmp_path, "appkit", "new", "page-count", "--plugin").returncode == 0
+    project = tomllib.loads((tmp_path / "page-count" / "pyproject.toml").read_text())
+    assert project["project"]["entry-points"]["appkit"] == {"page_count": "appkit_page_count"}
+    assert (tmp_path / "page-count" / "src" / "appkit_page_count" / "__init__.py").is_file()
+    for command in (["ruff", "check"], ["ruff", "format", "--check"]):
+        done = run(tmp_path / "page-count", *command)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_new_app_needs_a_name_and_a_folder_of_its_own(tmp_path):
     assert "can't name an app" in run(tmp_path, "appkit", "new", "Shop!").stderr
     (tmp_path / "shop").mkdir()

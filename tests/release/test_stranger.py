@@ -52,6 +52,16 @@ def test_new_app_is_what_its_readme_says(stranger):
     assert variables == {"AUTH_SECRET_KEYS", "FRONTEND_URL", "MAIL_URL"}
 
 
+def test_new_plugin_passes_its_own_tests_beside_an_app(stranger):
+    stranger.run("pip install -q fastapi-appkit")
+    stranger.run("appkit new page-count --plugin")
+    plugin = stranger.folder / "page-count"
+    *_, test = console(plugin / "README.md")
+    assert re.search(r"\d+ passed", stranger.run(test, plugin))
+    for check in ("ruff check", "ruff format --check", "mypy"):
+        stranger.run(check, plugin)
+
+
 @pytest.mark.skipif(shutil.which("npm") is None, reason="There is no npm on this machine.")
 @pytest.mark.skipif(not CHROMIUM.exists(), reason=f"There is no browser at {CHROMIUM}.")
 def test_new_app_has_pages_to_sign_up_on(stranger):

@@ -51,6 +51,7 @@ def new(
         DatabaseKind.SQLITE
     ),
     broker: Annotated[BrokerKind, typer.Option(help="For production; db is the app's own database.")] = BrokerKind.DB,
+    plugin: Annotated[bool, typer.Option("--plugin", help="Make a plugin, a package of its own, instead.")] = False,
 ) -> None:
     """Make a new app: five layers, their contracts, a migration, tests, and what deploys it."""
     from appkit.cli.scaffold import render, run_appkit, write, write_migration
@@ -60,6 +61,10 @@ def new(
     root = Path(name)
     if root.exists() and any(root.iterdir()):
         raise AppKitError(f"The folder {name} is there, and not empty. Choose another name.")
+    if plugin:
+        write(root, dict(render("plugin", plugin_context(name))))
+        typer.echo(f"{name} is there. Next:\n\n  cd {name}\n  pip install -e '.[dev]' && pytest")
+        return
     context = context_for(name, frontend, database, broker)
     write(root, dict(render("app", context)))
     if frontend is Frontend.VUE:
@@ -91,6 +96,20 @@ def context_for(name: str, frontend: Frontend, database: DatabaseKind, broker: B
         "workers": database is DatabaseKind.POSTGRESQL or broker is not BrokerKind.DB,
         "database_url": "postgresql://app:secret@{}/app".format,
         "broker_url": BROKER_URLS[broker].format,
+    }
+
+
+def plugin_context(name: str) -> dict[str, Any]:
+    """What the templates of a plugin speak of."""
+    entry = name.replace("-", "_")
+    return {
+        "name": name,
+        "title": name.replace("-", " ").capitalize(),
+        "version": __version__,
+        "entry": entry,
+        "module": f"appkit_{entry}",
+        "class_name": "".join(map(str.capitalize, name.split("-"))),
+        "variable": entry.upper(),
     }
 
 
