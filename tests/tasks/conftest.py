@@ -39,10 +39,14 @@ EFFECTS = Table("effect", MetaData(), Column("id", Integer, primary_key=True), C
 class App:
     """What tests of tasks need of a kit."""
 
-    def __init__(self, database_url: str, **tasks: Any) -> None:
+    def __init__(self, database_url: str, *, pool_size: int = 10, **tasks: Any) -> None:
         tasks = {"poll_interval": 0.1, "retry_delay": 0, "lease": 3, "shutdown_grace": 5, **tasks}
         self.settings = Settings(
-            _env_file=None, environment="test", database={"url": database_url}, mail={"url": "memory://"}, tasks=tasks
+            _env_file=None,
+            environment="test",
+            database={"url": database_url, "pool_size": pool_size},
+            mail={"url": "memory://"},
+            tasks=tasks,
         )
         self.router = TaskRouter()
         self.database = Database(self.settings.database)

@@ -13,7 +13,7 @@ import pytest
 from redis.asyncio import Redis
 
 from appkit.tasks.context import TaskSession
-from appkit.tasks.lease import Leases
+from appkit.tasks.leases import Leases
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import enqueue
 

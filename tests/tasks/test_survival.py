@@ -23,6 +23,7 @@ from appkit.tasks.router import Task, enqueue, enqueue_many
 
 CRASHES = int(os.environ.get("APPKIT_TEST_CRASHES", "0"))
 LEASE = 1.0
+PATIENCE = 600.0 if CRASHES else 60.0
 
 pytestmark = pytest.mark.slow
 
@@ -49,7 +50,7 @@ class Crew:
             if is_alive(pid):
                 os.kill(pid, how)
 
-    async def gone(self, pid: int, timeout: float = 30) -> None:
+    async def gone(self, pid: int, timeout: float = PATIENCE) -> None:
         end = monotonic() + timeout
         while is_alive(pid):
             assert monotonic() < end, f"Process {pid} should be gone by now."
@@ -121,7 +122,7 @@ async def test_worker_that_dies_at_any_point_loses_and_doubles_nothing(app, crew
             await crew.gone(crew.start(crash_at="after_claim"))
         await crew.gone(crew.start(crash_at=point))
     crew.start()
-    assert_done(await app.settled(60))
+    assert_done(await app.settled(PATIENCE))
 
     effects = Counter(await app.effects())
     assert {number: effects[f"exactly {number}"] for number in range(4 * times)} == dict.fromkeys(range(4 * times), 1)
@@ -136,7 +137,7 @@ async def test_producer_that_dies_has_written_all_or_nothing(app, crew, point, o
         await crew.gone(crew.start(crash_at=point, produce=["exactly", [number]]))
     crew.start()
     await asyncio.sleep(0.3)
-    rows = await app.settled(30)
+    rows = await app.settled(PATIENCE)
 
     assert len(rows) == outcome * times
     effects = Counter(await app.effects())
@@ -152,7 +153,7 @@ async def test_three_workers_run_each_task_once(app, crew, declared):
         await enqueue_many(db, declared["plain"], [(number,) for number in range(count)])
     for _ in range(3):
         crew.start(lease=60)
-    assert_done(await app.settled(120))
+    assert_done(await app.settled(PATIENCE))
 
     assert Counter(await app.effects()) == Counter({f"plain {number}": 1 for number in range(count)})
 
@@ -164,7 +165,7 @@ async def test_poison_ends_and_holds_up_nobody(app, crew, declared):
     for _ in range(3):
         await crew.gone(crew.start(max_attempts=3, lease=4))
     crew.start(max_attempts=3, lease=4)
-    await app.settled(60)
+    await app.settled(PATIENCE)
     rows = {row.task_name: row for row in await app.rows()}
 
     effects = Counter(await app.effects())
@@ -180,7 +181,7 @@ async def test_task_that_holds_the_loop_runs_once(app, crew, declared, name):
         enqueue(db, declared[name], 2.7 * lease)
     for _ in range(2):
         crew.start(lease=lease)
-    assert_done(await app.settled(60))
+    assert_done(await app.settled(PATIENCE))
 
     assert sorted(await app.effects()) == sorted(["started 1", name])
 
@@ -192,7 +193,7 @@ async def test_frozen_worker_is_too_late(app, crew, declared):
     await app.until(lambda rows: rows[0].state == "running")
     crew.kill(frozen, how=signal.SIGSTOP)
     crew.start()
-    rows = await app.until(lambda rows: rows[0].state == "done", 30)
+    rows = await app.until(lambda rows: rows[0].state == "done", PATIENCE)
     crew.kill(frozen, how=signal.SIGCONT)
     await asyncio.sleep(LEASE)
 
@@ -210,7 +211,7 @@ async def test_deploys_interrupt_nothing(app, crew, declared):
         await crew.gone(worker)
         assert "running" not in {row.state for row in await app.rows()}
     crew.start(lease=60)
-    rows = await app.settled(60)
+    rows = await app.settled(PATIENCE)
 
     assert_done(rows)
     assert {row.attempts for row in rows} == {1}
@@ -228,7 +229,7 @@ async def test_ordered_tasks_run_one_after_the_other_whoever_dies(app, crew, dec
         crew.kill(first, second)
     crew.start()
     crew.start()
-    assert_done(await app.settled(120))
+    assert_done(await app.settled(PATIENCE))
 
     effects = await app.effects()
     for key in {name for name, _ in calls}:
@@ -244,10 +245,10 @@ async def test_ordered_tasks_run_one_after_the_other_whoever_dies(app, crew, dec
 async def test_old_worker_leaves_new_tasks_to_new_ones(app, crew, declared):
     old = crew.start(names=["plain"])
     await enqueue_both(app, declared, range(5))
-    rows = await app.until(lambda rows: sum(row.state == "done" for row in rows) == 5, 30)
+    rows = await app.until(lambda rows: sum(row.state == "done" for row in rows) == 5, PATIENCE)
     assert {row.task_name for row in rows if row.state == "pending"} == {"exactly"}
     crew.start()
-    assert_done(await app.settled(30))
+    assert_done(await app.settled(PATIENCE))
     crew.kill(old)
 
     assert set(Counter(await app.effects()).values()) == {1}

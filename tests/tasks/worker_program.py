@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from sqlalchemy import event
 
 from appkit.repository.queue import TaskQueue
-from appkit.tasks import lease
 from appkit.tasks.context import TaskContext, TaskSession
+from appkit.tasks.leases import Leases
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import TaskRouter, enqueue
 from tests.tasks.conftest import App
@@ -32,7 +32,7 @@ class Worker:
     """One process: an app, and what it does."""
 
     def __init__(self, url: str, crash_at: str = "", names: list[str] | None = None, **tasks: Any) -> None:
-        self.app = App(url, **tasks)
+        self.app = App(url, pool_size=3, **tasks)  # There may be many, and the server lets in a hundred.
         self.crash_at = crash_at
         self.declare(self.app.router, names or ["exactly", "plain", "poison", "sleeper", "spinner", "ordered"])
 
@@ -106,7 +106,7 @@ class Worker:
 
                 TaskQueue.exchange = claim_and_die  # type: ignore[method-assign, assignment] # what the test is about
             case "after_task_before_finish":
-                lease.Leases.settle = die  # type: ignore[assignment, method-assign] # what the test is about
+                Leases.settle = die  # type: ignore[assignment, method-assign] # what the test is about
             case "mid_finish_batch":
                 self.die_before_the_commit_after("_finish")
             case "during_rescue":

@@ -15,68 +15,29 @@ from sqlalchemy import (
     ColumnElement,
     Integer,
     Select,
-    Table,
     Text,
-    and_,
     bindparam,
     case,
     delete,
     exists,
     func,
     literal,
-    literal_column,
     null,
     or_,
     select,
     text,
-    tuple_,
     update,
 )
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from appkit.core.settings import TasksSettings
-from appkit.repository.base import Base
 from appkit.repository.database import Database
-from appkit.repository.outbox import OPEN, OutboxTask, TaskState, clock
+from appkit.repository.outbox import OPEN, TaskState, clock
+from appkit.repository.rows import ALIVE, BLOCKED, KEY, KNOWN, OVERDUE, UNLEASED, again, either, in_state, rows
 
 CLEANUP: Final = 1000
 """Rows that are deleted at once at the most, so that nobody waits long for them."""
-
-_rows: Final[Table] = Base.metadata.tables[OutboxTask.__tablename__]
-_UNLEASED: Final = {"lease_owner": null(), "leased_until": null()}
-
-
-def _in(state: TaskState) -> ColumnElement[bool]:
-    """Spelt out in the statement, for a parameter might be anything, and SQLite would use no partial index."""
-    return _rows.c.state == literal_column(f"'{state}'")
-
-
-_KEY: Final = tuple_(_rows.c.id, _rows.c.attempts)
-_KNOWN: Final = _rows.c.task_name.in_(bindparam("names", expanding=True))
-_ALIVE: Final = or_(_rows.c.expires_at.is_(None), _rows.c.expires_at > clock(0))
-
-_LATE: Final = _rows.c.leased_until < clock(0)
-_OVERDUE: Final = {
-    "due": _in(TaskState.SCHEDULED) & (_rows.c.run_at <= clock(0)),
-    "overlooked": _in(TaskState.PUBLISHED) & _LATE,
-    "expired": and_(
-        _rows.c.expires_at.is_not(None),
-        text(OPEN),
-        _rows.c.expires_at <= clock(0),
-        _rows.c.state != TaskState.RUNNING,
-    ),
-    "lost": _in(TaskState.RUNNING) & _LATE,
-}
-
-_other: Final = _rows.alias("other")
-_BLOCKED: Final = (
-    select(_other.c.id)
-    .where(_other.c.ordering_key == _rows.c.ordering_key, _other.c.id != _rows.c.id, text(f"other.{OPEN}"))
-    .where(or_(_other.c.id < _rows.c.id, _other.c.state == literal_column("'running'")))
-    .exists()
-)
-"""Whether another task with the same ordering key goes first, or runs."""
 
 
 class ClaimedTask(NamedTuple):
@@ -161,10 +122,10 @@ class TaskQueue:
             Id, name and queue of each.
         """
         statement = (
-            update(_rows)
-            .where(_rows.c.id.in_(self._ready))
+            update(rows)
+            .where(rows.c.id.in_(self._ready))
             .values(state=TaskState.PUBLISHED, leased_until=clock(self._settings.lease))
-            .returning(_rows.c.rank, _rows.c.id, _rows.c.task_id, _rows.c.task_name, _rows.c.queue)
+            .returning(rows.c.rank, rows.c.id, rows.c.task_id, rows.c.task_name, rows.c.queue)
         )
         async with self._database.session() as session:
             parameters = {"names": [*names], "limit": limit, "except_queues": [*except_queues]}
@@ -173,22 +134,22 @@ class TaskQueue:
 
     async def unpublish(self, task_ids: Collection[str] | None = None) -> None:
         """Make announced tasks pending, all or these: they are announced again, which does no harm to those heard."""
-        announced = _in(TaskState.PUBLISHED)
+        announced = in_state(TaskState.PUBLISHED)
         if task_ids is not None:
-            announced &= _rows.c.task_id.in_(task_ids)
+            announced &= rows.c.task_id.in_(task_ids)
         async with self._database.session() as session:
-            await session.execute(update(_rows).where(announced).values(state=TaskState.PENDING, **_UNLEASED))
+            await session.execute(update(rows).where(announced).values(state=TaskState.PENDING, **UNLEASED))
 
     async def published(self) -> dict[str, int]:
         """How many tasks are announced and not claimed yet, by queue."""
-        announced = select(_rows.c.queue, func.count()).where(_in(TaskState.PUBLISHED)).group_by(_rows.c.queue)
+        announced = select(rows.c.queue, func.count()).where(in_state(TaskState.PUBLISHED)).group_by(rows.c.queue)
         async with self._database.read_session(primary=True) as session:
             return dict(list(await session.execute(announced)))
 
     async def overdue(self) -> bool:
         """Whether there is anything for `tick` to do, which takes no lock to find out."""
         async with self._database.read_session(primary=True) as session:
-            return bool(await session.scalar(select(or_(*(exists().where(rows) for rows in _OVERDUE.values())))))
+            return bool(await session.scalar(select(or_(*(exists().where(late) for late in OVERDUE.values())))))
 
     async def tick(self, running: Collection[int]) -> list[Rescued]:
         """Make those tasks pending whose time has come, and those that nobody has any more; expired ones are dead.
@@ -199,20 +160,20 @@ class TaskQueue:
         async with self._database.session() as session:
             for kind in ("due", "overlooked"):
                 await session.execute(
-                    update(_rows).where(_OVERDUE[kind]).values(state=TaskState.PENDING, leased_until=null())
+                    update(rows).where(OVERDUE[kind]).values(state=TaskState.PENDING, leased_until=null())
                 )
             error = {"last_error": "Nobody had time for it before it expired.", "error_code": "TASK_EXPIRED"}
-            await session.execute(update(_rows).where(_OVERDUE["expired"]).values(error | self._ended(TaskState.DEAD)))
-            rescued = await session.execute(self._rescue(_rows.c.id.not_in(running)))
+            await session.execute(update(rows).where(OVERDUE["expired"]).values(error | self._ended(TaskState.DEAD)))
+            rescued = await session.execute(self._rescue(rows.c.id.not_in(running)))
             return [Rescued(*row) for row in rescued]
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
         """Hold these tasks for another lease; returns the keys of those that are ours still, and who is called off."""
         statement = (
-            update(_rows)
+            update(rows)
             .where(_one_of(tasks), self._ours)
             .values(leased_until=clock(self._settings.lease))
-            .returning(_rows.c.id, _rows.c.attempts, _rows.c.cancel_requested)
+            .returning(rows.c.id, rows.c.attempts, rows.c.cancel_requested)
         )
         async with self._database.session() as session:
             return {(row.id, row.attempts): row.cancel_requested for row in await session.execute(statement)}
@@ -234,10 +195,10 @@ class TaskQueue:
             code: What programs know the error by.
             counts: Whether this has been an attempt.
         """
-        again = self._ended(TaskState.DEAD) if retry_in is None else self._unless_called_off(_again(retry_in))
-        outcome = {"last_error": error, "error_code": code, **again}
+        what = self._ended(TaskState.DEAD) if retry_in is None else self._unless_called_off(again(retry_in))
+        outcome = {"last_error": error, "error_code": code, **what}
         if not counts:
-            outcome["attempts"] = _rows.c.attempts - 1
+            outcome["attempts"] = rows.c.attempts - 1
         return await self._change(task, outcome)
 
     async def drop(self, task: ClaimedTask, reason: str, code: str) -> bool:
@@ -254,12 +215,12 @@ class TaskQueue:
         if session is None:
             async with self._database.session() as own:
                 return await self.cancel(task_id, own)
-        this = _rows.c.task_id == task_id
-        waits = text(OPEN) & (_rows.c.state != TaskState.RUNNING)
-        drop = update(_rows).where(this, waits).values(self._ended(TaskState.CANCELLED))
-        ask = update(_rows).where(this, _in(TaskState.RUNNING)).values(cancel_requested=True)
+        this = rows.c.task_id == task_id
+        waits = text(OPEN) & (rows.c.state != TaskState.RUNNING)
+        drop = update(rows).where(this, waits).values(self._ended(TaskState.CANCELLED))
+        ask = update(rows).where(this, in_state(TaskState.RUNNING)).values(cancel_requested=True)
         for statement in (drop, ask):
-            if (await session.execute(statement.returning(_rows.c.id))).first() is not None:
+            if (await session.execute(statement.returning(rows.c.id))).first() is not None:
                 return True
         return False
 
@@ -269,48 +230,50 @@ class TaskQueue:
 
     async def release(self) -> None:
         """Give back whatever this process has, as if it had never been claimed."""
-        values = self._unless_called_off(_again(0)) | {"attempts": _rows.c.attempts - 1}
+        values = self._unless_called_off(again(0)) | {"attempts": rows.c.attempts - 1}
         async with self._database.session() as session:
-            await session.execute(update(_rows).where(self._ours).values(values))
+            await session.execute(update(rows).where(self._ours).values(values))
 
     async def requeue(self, task_id: str, delay: float = 0) -> bool:
         """Make a running task pending again, or later; False when none with this id runs."""
-        running = (_rows.c.task_id == task_id) & _in(TaskState.RUNNING)
-        statement = update(_rows).where(running).values(self._unless_called_off(_again(delay)))
+        running = (rows.c.task_id == task_id) & in_state(TaskState.RUNNING)
+        statement = update(rows).where(running).values(self._unless_called_off(again(delay)))
         async with self._database.session() as session:
-            return (await session.execute(statement.returning(_rows.c.id))).first() is not None
+            return (await session.execute(statement.returning(rows.c.id))).first() is not None
 
     async def clean(self) -> int:
         """Delete tasks that have ended and been kept for long enough, some of them; returns how many."""
-        ended = _in(TaskState.DONE) | _in(TaskState.DEAD) | _in(TaskState.CANCELLED)
-        old = select(_rows.c.id).where(ended, _rows.c.keep_until < clock(0)).limit(CLEANUP)
+        ended = in_state(TaskState.DONE) | in_state(TaskState.DEAD) | in_state(TaskState.CANCELLED)
+        old = select(rows.c.id).where(ended, rows.c.keep_until < clock(0)).limit(CLEANUP)
         async with self._database.session() as session:
-            deleted = await session.execute(delete(_rows).where(_rows.c.id.in_(old)).returning(_rows.c.id))
+            deleted = await session.execute(delete(rows).where(rows.c.id.in_(old)).returning(rows.c.id))
             return len(deleted.all())
 
     async def unknown(self, names: Collection[str]) -> dict[str, int]:
         """How many tasks wait for a process that knows them, by name."""
-        waiting = select(_rows.c.task_name, func.count()).where(_in(TaskState.PENDING), _rows.c.task_name.not_in(names))
+        waiting = select(rows.c.task_name, func.count()).where(
+            in_state(TaskState.PENDING), rows.c.task_name.not_in(names)
+        )
         async with self._database.read_session(primary=True) as session:
-            return dict(list(await session.execute(waiting.group_by(_rows.c.task_name))))
+            return dict(list(await session.execute(waiting.group_by(rows.c.task_name))))
 
     @property
     def _ours(self) -> ColumnElement[bool]:
-        return (_rows.c.lease_owner == self.owner) & _in(TaskState.RUNNING)
+        return (rows.c.lease_owner == self.owner) & in_state(TaskState.RUNNING)
 
     # What is asked for each few tasks is put together once.
 
     @cached_property
     def _ready(self) -> Select[int]:
         """The ids of the first tasks that may run and that no other process is about to take."""
-        ready = select(_rows.c.id).where(_in(TaskState.PENDING), _KNOWN, _ALIVE)
-        ready = ready.where(or_(_rows.c.ordering_key.is_(None), ~_BLOCKED))
+        ready = select(rows.c.id).where(in_state(TaskState.PENDING), KNOWN, ALIVE)
+        ready = ready.where(or_(rows.c.ordering_key.is_(None), ~BLOCKED))
         if self._settings.queues:
-            ready = ready.where(_rows.c.queue.in_(self._settings.queues))
-        ready = ready.where(_rows.c.queue.not_in(bindparam("except_queues", expanding=True)))
-        first = ready.order_by(_rows.c.rank, _rows.c.id).limit(bindparam("limit", type_=Integer))
+            ready = ready.where(rows.c.queue.in_(self._settings.queues))
+        ready = ready.where(rows.c.queue.not_in(bindparam("except_queues", expanding=True)))
+        first = ready.order_by(rows.c.rank, rows.c.id).limit(bindparam("limit", type_=Integer))
         # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
-        return select(first.with_for_update(of=_rows, skip_locked=True).cte("first").c.id)
+        return select(first.with_for_update(of=rows, skip_locked=True).cte("first").c.id)
 
     @cached_property
     def _claim_first(self) -> ReturningUpdate[Any]:
@@ -318,30 +281,32 @@ class TaskQueue:
 
     @cached_property
     def _claim_these(self) -> ReturningUpdate[Any]:
-        these = _rows.c.task_id.in_(bindparam("task_ids", expanding=True))
-        announced = select(_rows.c.id).where(these, _in(TaskState.PENDING) | _in(TaskState.PUBLISHED), _KNOWN, _ALIVE)
+        these = rows.c.task_id.in_(bindparam("task_ids", expanding=True))
+        announced = select(rows.c.id).where(
+            these, in_state(TaskState.PENDING) | in_state(TaskState.PUBLISHED), KNOWN, ALIVE
+        )
         return self._claiming(announced.with_for_update(skip_locked=True))
 
     @cached_property
     def _finish_all(self) -> ReturningUpdate[Any]:
-        mine = update(_rows).where(_KEY.in_(bindparam("keys", expanding=True)), self._ours)
+        mine = update(rows).where(KEY.in_(bindparam("keys", expanding=True)), self._ours)
         values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
-        return mine.values(values).returning(_rows.c.id, _rows.c.attempts)
+        return mine.values(values).returning(rows.c.id, rows.c.attempts)
 
     def _claiming(self, ready: Select[int]) -> ReturningUpdate[Any]:
-        until_start = _rows.c.unique_scope == "until_start"
+        until_start = rows.c.unique_scope == "until_start"
         return (
-            update(_rows)
-            .where(_rows.c.id.in_(ready))
+            update(rows)
+            .where(rows.c.id.in_(ready))
             .values(
                 state=TaskState.RUNNING,
-                attempts=_rows.c.attempts + 1,
+                attempts=rows.c.attempts + 1,
                 lease_owner=self.owner,
                 leased_until=clock(self._settings.lease),
                 started_at=clock(0),
-                unique_key=case((until_start, null()), else_=_rows.c.unique_key),
+                unique_key=case((until_start, null()), else_=rows.c.unique_key),
             )
-            .returning(*(_rows.c[field] for field in ClaimedTask._fields))
+            .returning(*(rows.c[field] for field in ClaimedTask._fields))
         )
 
     async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
@@ -366,31 +331,30 @@ class TaskQueue:
         key = keys.subquery().c.key
         free = select(key).where(func.pg_try_advisory_xact_lock(func.hashtextextended(key, 0)))
         mine = set(await session.scalars(free))
-        blocked = select(_rows.c.id).where(_rows.c.id.in_([task.id for task in ordered]), _BLOCKED)
+        blocked = select(rows.c.id).where(rows.c.id.in_([task.id for task in ordered]), BLOCKED)
         refused = {task.id for task in ordered if task.ordering_key not in mine} | {*await session.scalars(blocked)}
         if refused:
-            back = update(_rows).where(_rows.c.id.in_(refused)).values(attempts=_rows.c.attempts - 1, **_again(0))
+            back = update(rows).where(rows.c.id.in_(refused)).values(attempts=rows.c.attempts - 1, **again(0))
             await session.execute(back)
         return refused
 
     def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
-        spent = _rows.c.attempts >= func.coalesce(_rows.c.max_attempts, self._settings.max_attempts)
+        spent = rows.c.attempts >= func.coalesce(rows.c.max_attempts, self._settings.max_attempts)
         # Whoever kills its process takes along those that run beside it. So that it doesn't do so each time, those who
         # were there twice run apart from then on.
-        apart = {"state": TaskState.SCHEDULED, "run_at": clock((_rows.c.id % 10) * (self._settings.lease / 10))}
-        again = _either(_rows.c.attempts > 1, apart | _UNLEASED, _again(0))
-        values = _either(spent, self._ended(TaskState.DEAD), again)
+        apart = {"state": TaskState.SCHEDULED, "run_at": clock((rows.c.id % 10) * (self._settings.lease / 10))}
+        values = either(spent, self._ended(TaskState.DEAD), either(rows.c.attempts > 1, apart | UNLEASED, again(0)))
         error = {"last_error": "The process that ran it died, or stopped answering.", "error_code": "TASK_LOST"}
         return (
-            update(_rows)
-            .where(_OVERDUE["lost"], elsewhere)
+            update(rows)
+            .where(OVERDUE["lost"], elsewhere)
             .values(self._unless_called_off(values) | error)
-            .returning(_rows.c.task_name, _rows.c.task_id, _rows.c.state)
+            .returning(rows.c.task_name, rows.c.task_id, rows.c.state)
         )
 
     def _unless_called_off(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """These changes, or, of a task that somebody called off meanwhile, its end."""
-        return _either(_rows.c.cancel_requested, self._ended(TaskState.CANCELLED), values)
+        return either(rows.c.cancel_requested, self._ended(TaskState.CANCELLED), values)
 
     def _ended(self, state: TaskState) -> dict[str, Any]:
         """What is written whenever a task ends."""
@@ -399,15 +363,15 @@ class TaskQueue:
             "state": state,
             "finished_at": clock(0),
             "keep_until": clock(kept),
-            "unique_key": case((_rows.c.unique_scope == "retained", _rows.c.unique_key), else_=null()),
-            **_UNLEASED,
+            "unique_key": case((rows.c.unique_scope == "retained", rows.c.unique_key), else_=null()),
+            **UNLEASED,
         }
 
     async def _finish(self, session: AsyncSession, done: Sequence[Finished]) -> set[tuple[int, int]]:
         statement = self._finish_all
         if results := {each.task.id: each.result for each in done if each.result is not None}:
-            kind = _rows.c.result.type
-            whens = [(_rows.c.id == row, literal(result, kind)) for row, result in results.items()]
+            kind = rows.c.result.type
+            whens = [(rows.c.id == row, literal(result, kind)) for row, result in results.items()]
             statement = statement.values(result=case(*whens, else_=null()))
         finished = await session.execute(statement, {"keys": [each.task.key for each in done]})
         return {(row.id, row.attempts) for row in finished}
@@ -417,25 +381,10 @@ class TaskQueue:
             async with self._database.session() as own:
                 return await self._change(task, values, own)
         changed = await session.execute(
-            update(_rows).where(_one_of([task]), self._ours).values(values).returning(_rows.c.id)
+            update(rows).where(_one_of([task]), self._ours).values(values).returning(rows.c.id)
         )
         return changed.first() is not None
 
 
-def _again(delay: float) -> dict[str, Any]:
-    """What is written of a task that is to run again."""
-    state = TaskState.SCHEDULED if delay > 0 else TaskState.PENDING
-    return {"state": state, "run_at": clock(delay), **_UNLEASED}
-
-
-def _either(condition: ColumnElement[bool], these: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
-    """The first changes where the condition holds, and the others where it doesn't."""
-    pairs = {name: (these.get(name, _rows.c[name]), others.get(name, _rows.c[name])) for name in {**these, **others}}
-    return {
-        name: one if one is other else case((condition, one), else_=other)  # Of two NULLs, nobody knows the type.
-        for name, (one, other) in pairs.items()
-    }
-
-
 def _one_of(tasks: Collection[ClaimedTask]) -> ColumnElement[bool]:
-    return _KEY.in_([task.key for task in tasks])
+    return KEY.in_([task.key for task in tasks])

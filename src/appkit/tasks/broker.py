@@ -19,7 +19,8 @@ from appkit.repository.database import Database
 from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy, task_row
 from appkit.repository.queue import CLEANUP, TaskQueue
 from appkit.tasks.arguments import Arguments, UnreadableRow
-from appkit.tasks.lease import Lease, Leases, note_result
+from appkit.tasks.lease import Lease, note_result
+from appkit.tasks.leases import Leases
 from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
 from appkit.tasks.notifications import Listener
 from appkit.tasks.results import OutboxResults

@@ -1,0 +1,78 @@
+"""Rows of the outbox as workers speak of them: which ones a question is about, and what is written to them.
+
+Apart from `queue`, where the questions are asked.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import (
+    ColumnElement,
+    Table,
+    and_,
+    bindparam,
+    case,
+    literal_column,
+    null,
+    or_,
+    select,
+    text,
+    tuple_,
+)
+
+from appkit.repository.base import Base
+from appkit.repository.outbox import OPEN, OutboxTask, TaskState, clock
+
+rows: Final[Table] = Base.metadata.tables[OutboxTask.__tablename__]
+UNLEASED: Final = {"lease_owner": null(), "leased_until": null()}
+
+
+def in_state(state: TaskState) -> ColumnElement[bool]:
+    """Spelt out in the statement, for a parameter might be anything, and SQLite would use no partial index."""
+    return rows.c.state == literal_column(f"'{state}'")
+
+
+KEY: Final = tuple_(rows.c.id, rows.c.attempts)
+"""Which attempt at which task: what may change the row."""
+KNOWN: Final = rows.c.task_name.in_(bindparam("names", expanding=True))
+"""Whether this process knows the task, given the parameter `names`."""
+ALIVE: Final = or_(rows.c.expires_at.is_(None), rows.c.expires_at > clock(0))
+"""Whether it has not expired."""
+
+LATE: Final = rows.c.leased_until < clock(0)
+OVERDUE: Final = {
+    "due": in_state(TaskState.SCHEDULED) & (rows.c.run_at <= clock(0)),
+    "overlooked": in_state(TaskState.PUBLISHED) & LATE,
+    "expired": and_(
+        rows.c.expires_at.is_not(None),
+        text(OPEN),
+        rows.c.expires_at <= clock(0),
+        rows.c.state != TaskState.RUNNING,
+    ),
+    "lost": in_state(TaskState.RUNNING) & LATE,
+}
+"""What a look at the clock changes, by kind."""
+
+other: Final = rows.alias("other")
+BLOCKED: Final = (
+    select(other.c.id)
+    .where(other.c.ordering_key == rows.c.ordering_key, other.c.id != rows.c.id, text(f"other.{OPEN}"))
+    .where(or_(other.c.id < rows.c.id, other.c.state == literal_column("'running'")))
+    .exists()
+)
+"""Whether another task with the same ordering key goes first, or runs."""
+
+
+def again(delay: float) -> dict[str, Any]:
+    """What is written of a task that is to run again."""
+    state = TaskState.SCHEDULED if delay > 0 else TaskState.PENDING
+    return {"state": state, "run_at": clock(delay), **UNLEASED}
+
+
+def either(condition: ColumnElement[bool], these: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:
+    """The first changes where the condition holds, and the others where it doesn't."""
+    pairs = {name: (these.get(name, rows.c[name]), others.get(name, rows.c[name])) for name in {**these, **others}}
+    return {
+        name: one if one is other else case((condition, one), else_=other)  # Of two NULLs, nobody knows the type.
+        for name, (one, other) in pairs.items()
+    }
