@@ -342,6 +342,12 @@ async def test_id_token_that_anybody_could_have_written_proves_nothing(go, think
     assert error_of(await client.get(back)) == ProviderFailedException.internal_code
 
 
+async def test_provider_that_calls_itself_otherwise_is_not_believed(kit, app, sign_in, issuer):
+    other = OAuthSettings.model_validate({"providers": {"desk": {**CLIENT, "issuer": f"{issuer}/"}}})
+    kit.context.resources[Providers] = Providers(other)
+    assert error_of(await sign_in()) == ProviderFailedException.internal_code
+
+
 async def test_provider_that_is_away_is_no_bug(kit, app, client, assert_error):
     away = OAuthSettings.model_validate({"providers": {"away": {**CLIENT, "issuer": "http://127.0.0.1:9"}}})
     kit.context.resources[Providers] = Providers(away)
