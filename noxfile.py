@@ -79,7 +79,7 @@ def matrix(session: nox.Session) -> None:
     session.run("pytest", *PARALLEL, *session.posargs)
 
 
-@nox.session
+@nox.session(python=find_pythons("3.11", "3.13"))
 def lowest(session: nox.Session) -> None:
     """Run the tests with the oldest dependencies that we say we support."""
     project = nox.project.load_toml(ROOT / "pyproject.toml")
