@@ -19,6 +19,7 @@ MEMBERS = [
     "/settings/password",
     "/settings/security",
     "/settings/sessions",
+    "/settings/keys",
     "/settings/appearance",
     "/settings/data",
     "/admin/users",

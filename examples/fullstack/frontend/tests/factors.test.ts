@@ -167,6 +167,42 @@ describe('the settings for two factors', () => {
   })
 })
 
+describe('the keys for programs', () => {
+  const key = {
+    ...{ id: 'k1', name: 'Backup', prefix: 'ak_1234', scopes: null, created_at: '2026-01-01T00:00:00Z' },
+    ...{ expires_at: '2026-04-01T00:00:00Z', last_used_at: null, valid: true },
+  }
+
+  it('are shown once, and can be revoked', async () => {
+    const writeText = vi.fn()
+    Object.defineProperty(navigator, 'clipboard', { value: { writeText }, configurable: true })
+    store.commit('auth/signedIn', ada)
+    const kept: unknown[] = []
+    const log = answerWith({
+      'GET /auth/api-keys': () => ({ data: [...kept] }),
+      'POST /auth/api-keys': () => {
+        kept.push(key)
+        return { status: 201, data: { ...key, key: 'ak_1234_secret' } }
+      },
+      'DELETE /auth/api-keys/k1': () => {
+        kept.pop()
+        return { status: 204 }
+      },
+    })
+    const { main } = await open('/settings/keys')
+    await main.get('[name=name]').setValue('Backup')
+    await main.get('form').trigger('submit')
+    await flushPromises()
+    expect(log.find(({ method }) => method === 'POST')?.body).toEqual({ name: 'Backup', days: 90 })
+    await button(main, 'Copy').trigger('click')
+    expect(writeText).toHaveBeenCalledWith('ak_1234_secret')
+    expect(main.findAll('li')).toHaveLength(1)
+    await button(main, 'Revoke').trigger('click')
+    await flushPromises()
+    expect(main.text()).not.toContain('ak_1234')
+  })
+})
+
 describe('the administration of tasks', () => {
   const task = {
     ...{ task_id: 't1', task_name: 'exports:make_export', state: 'dead', queue: 'default', priority: 0 },

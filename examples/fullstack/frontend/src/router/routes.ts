@@ -87,6 +87,12 @@ const settings: RouteRecordRaw = {
       meta: { title: 'settings.sessions' },
     },
     {
+      path: 'keys',
+      name: 'keys',
+      component: () => import('@/views/settings/ApiKeysView.vue'),
+      meta: { title: 'settings.keys' },
+    },
+    {
       path: 'appearance',
       name: 'appearance',
       component: () => import('@/views/settings/AppearanceView.vue'),
