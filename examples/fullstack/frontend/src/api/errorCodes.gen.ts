@@ -21,6 +21,8 @@ export const ErrorCode = {
   INVALID_FACTOR: 40160,
   /** 401: The passkey is unknown, what it signed is not what it was asked to, or nobody proved to it who they are. */
   INVALID_PASSKEY: 40165,
+  /** 401: A program's key is unknown, revoked, past its time, or its owner's account is closed or has a new password. */
+  INVALID_API_KEY: 40175,
   /** 403: The person is known, and may not do this. */
   FORBIDDEN: 40200,
   /** 403: Only its author may change, publish or delete a post. */
@@ -65,6 +67,8 @@ export const ErrorCode = {
   STALE_VERSION: 40952,
   /** 409: The person has an authenticator app already: it must be removed before another one is set up. */
   TOTP_ENABLED: 40960,
+  /** 409: Someone has as many keys as anybody may have. */
+  TOO_MANY_API_KEYS: 40975,
   /** 413: The body is larger than the app accepts. */
   PAYLOAD_TOO_LARGE: 41300,
   /** 422: The body is readable, and some of its values are not acceptable. */
