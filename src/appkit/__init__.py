@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     )
     from appkit.api.sockets import SocketUser as SocketUser
     from appkit.core.cache import Cache as Cache
+    from appkit.core.context import current_ids as current_ids
     from appkit.core.limits import Limiter as Limiter
     from appkit.core.mail import Mail as Mail
     from appkit.core.settings import Settings as Settings, SettingsGroup as SettingsGroup
@@ -116,6 +117,7 @@ else:
         "api.signins": "SigninAnswer complete_challenge complete_signin",
         "api.sockets": "SocketUser",
         "core.cache": "Cache",
+        "core.context": "current_ids",
         "core.limits": "Limiter",
         "core.mail": "Mail",
         "core.settings": "Settings SettingsGroup",

@@ -13,7 +13,13 @@ from appkit.exceptions import APIException
 from appkit.kit import AppKit
 
 NAMES = [module.name for module in pkgutil.iter_modules(contrib.__path__)]
-NEEDS = [("totp", "pyotp"), ("totp", "segno"), ("passkeys", "webauthn"), ("oauth", "authlib")]
+NEEDS = [
+    ("totp", "pyotp"),
+    ("totp", "segno"),
+    ("passkeys", "webauthn"),
+    ("oauth", "authlib"),
+    ("breached_passwords", "httpx2"),
+]
 
 
 def python(code: str) -> "subprocess.CompletedProcess[str]":
@@ -34,7 +40,7 @@ def test_plugin_without_its_packages_says_what_to_install(plugin, package):
     code = f"import sys; sys.modules[{package!r}] = None\nfrom appkit.contrib import {plugin}"
     said = python(code).stderr.strip().splitlines()[-1]
     assert said.startswith("appkit.exceptions.AppKitError: ")
-    assert f"pip install 'fastapi-appkit[{plugin}]'" in said
+    assert f"pip install 'fastapi-appkit[{plugin.replace('_', '-')}]'" in said
 
 
 def test_app_without_plugins_has_none_of_their_tables_and_imports_none_of_their_packages():
@@ -44,7 +50,8 @@ from appkit import AppKit, BaseTableModel
 kit = AppKit(discover=False)
 kit.app
 packages = {"pyotp", "segno", "webauthn", "authlib"}
-tables = {"totp", "recovery_code", "passkey", "passkey_challenge", "oauth_account", "oauth_flow", "api_key"}
+tables = {"totp", "recovery_code", "passkey", "passkey_challenge", "oauth_account", "oauth_flow"}
+tables |= {"api_key", "audit_entry", "role", "user_role"}
 print(tables & BaseTableModel.metadata.tables.keys(), packages & sys.modules.keys())
 """
     assert python(code).stdout.strip() == "set() set()"

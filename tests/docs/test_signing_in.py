@@ -66,6 +66,32 @@ def test_key_opens_what_its_scope_is_for(folder, serve):
         assert browser.get("/api/auth/me", headers=headers).status_code == 403
 
 
+def test_role_lets_somebody_publish(folder, serve, python):
+    directory = folder("roles")
+    with serve(directory, "roles:app") as browser:
+        browser.post("/api/auth/signup", json=ACCOUNT)
+        assert browser.post("/api/posts/publish").json()["internal_code"] == 40275
+        said = [
+            python(directory, "-m", "appkit", "roles", *words)
+            for words in (["define", "editor", "posts:*", "files:read"], ["grant", ACCOUNT["email"], "editor"])
+        ]
+        assert said == ["editor may do files:read, posts:* now.\n", "ada@example.com is editor now.\n"]
+        assert browser.post("/api/posts/publish").json() == "Published."
+
+
+def test_trail_says_who_changed_what(folder, serve):
+    directory = folder("audit")
+    with serve(directory, "audit:app") as browser:
+        user_id = browser.post("/api/auth/signup", json=ACCOUNT).json()["id"]
+        invoice_id = browser.post("/api/invoices?amount=100").json()
+        with sqlite3.connect(directory / "app.db") as database:
+            database.execute("UPDATE user SET is_superuser = 1")
+        database.close()
+        (entry,) = browser.get("/api/audit?kind=invoice.created").json()["items"]
+        assert (entry["actor_id"], entry["subject"]) == (user_id, invoice_id)
+        assert entry["data"] == {"amount": [None, 100], "remarks": ["…", "…"]}
+
+
 def wait_for_token(log: Path) -> str:
     """The token out of the mail that the server prints."""
     deadline = time.monotonic() + 30

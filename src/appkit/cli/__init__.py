@@ -59,7 +59,8 @@ def add_plugin_commands(cli: typer.Typer, arguments: list[str]) -> None:
     from appkit.cli.discovery import find_kit
 
     try:
-        find_kit().kit.plugins.collect("register_commands", cli=cli)
+        kit = find_kit().kit
+        kit.plugins.collect("register_commands", cli=cli, kit=kit)
     except AppKitError as exc:
         typer.secho(f"No plugin's commands are known here. {exc}", fg="yellow", err=True)
 

@@ -176,8 +176,12 @@ def register_brokers() -> list[BrokerScheme]:
 
 
 @hookspec
-def register_commands(cli: Typer) -> None:
+def register_commands(cli: Typer, kit: AppKit) -> None:
     """Add commands to `appkit`. Called when the first word on the command line is none of appkit's own.
+
+    Args:
+        cli: The command.
+        kit: The app that it is about; in a command, `anyio.run` what begins with `async with kit.lifespan(work=False)`.
 
     Example:
         ```python
@@ -302,12 +306,13 @@ def token_claims(user: BaseUser) -> list[tuple[str, Any]]:
 
 
 @hookspec
-async def check_password(password: str, user: BaseUser | None) -> list[str]:
+async def check_password(password: str, user: BaseUser | None, db: AsyncSession) -> list[str]:
     """Refuse a new password, in sentences for the person who chose it. Called at sign-up and when one is changed.
 
     Args:
         password: The password as it was typed.
         user: Whose it will be; None at sign-up.
+        db: The session in which it is set. Nothing may be read or written before it is known to be good.
 
     Example:
         ```python

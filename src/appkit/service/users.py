@@ -237,7 +237,7 @@ class UserService(BaseService):
             min_length=self.settings.auth.password_min_length,
             forbidden=(email, _parse(email).key, self.settings.app_name),
         )
-        found += await self.plugins.gather("check_password", password=password, user=user)
+        found += await self.plugins.gather("check_password", password=password, user=user, db=self.db)
         if found:
             raise _unacceptable("password", *found, field=field)
 

@@ -1,0 +1,201 @@
+"""An audit trail: a row for each event, and for each change of the tables that ask for it.
+
+Turn it on with `AppKit(plugins=[audit])`. It needs no further package.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, ClassVar, Final
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Query
+from pydantic import Field
+from pydantic_core import to_jsonable_python
+from sqlalchemy import Connection, String, delete, event as sqlalchemy_events, insert, inspect, select
+from sqlalchemy.orm import Mapped, Mapper, mapped_column
+from sqlalchemy.orm.base import NO_VALUE
+
+from appkit import (
+    AppKit,
+    BaseTableModel,
+    CursorPage,
+    CursorQuery,
+    EncryptedString,
+    Event,
+    ReadSession,
+    Repository,
+    Schema,
+    SettingsGroup,
+    TaskContext,
+    TaskRouter,
+    Where,
+    current_ids,
+    errors,
+    hookimpl,
+    require,
+)
+from appkit.exceptions import ForbiddenException, UnauthorizedException
+
+_NOISE: Final = frozenset({"id", "created_at", "updated_at", "version"})
+_HIDDEN: Final = frozenset({"hashed_password"})
+
+
+class AuditSettings(SettingsGroup):
+    """The audit trail."""
+
+    keep_days: int = Field(default=365, gt=0)
+    """How long an entry is kept."""
+
+
+class AuditEntry(BaseTableModel):
+    """Something that happened. Nothing changes an entry, and only its age deletes it."""
+
+    kind: Mapped[str] = mapped_column(String(255), index=True)
+    """The event's class, as in `UserSignedIn`, or a table and what was done to its row, as in `post.updated`."""
+    actor_id: Mapped[UUID | None] = mapped_column(index=True)
+    """Who did it, as far as the request knew; no foreign key, for entries outlive accounts."""
+    subject: Mapped[str | None] = mapped_column(String(255), index=True)
+    """The id of the row that changed, or of the person whom an event is about."""
+    request_id: Mapped[str | None] = mapped_column(String(64))
+    data: Mapped[dict[str, Any]]
+    """The event's fields; or, by column, the value before and the one after."""
+    task_id: Mapped[str | None] = mapped_column(String(255), unique=True)
+    """The task that told of the event: at least once, and it is written once."""
+
+
+class Audited:
+    """A table whose rows' changes are in the trail, in the transaction that makes them.
+
+        class Post(Audited, BaseTableModel):
+            audit_hidden = {"draft"}
+
+    It sees what a session writes object by object, and no statement that changes many rows at once.
+    """
+
+    audit_hidden: ClassVar[set[str]] = set()
+    """Columns of which only that they changed is written, as of encrypted ones and of passwords."""
+
+
+class AuditEntrySchema(Schema):
+    """An entry of the trail."""
+
+    id: UUID
+    created_at: datetime
+    kind: str
+    actor_id: UUID | None
+    subject: str | None
+    request_id: str | None
+    data: dict[str, Any]
+
+
+class AuditQuery(CursorQuery):
+    """Which entries to list."""
+
+    sortable: ClassVar = {"age": AuditEntry.id}
+    default_sort: ClassVar = "-age"
+
+    kind: Annotated[str | None, Where(lambda value: AuditEntry.kind == value)] = None
+    actor_id: Annotated[UUID | None, Where(lambda value: AuditEntry.actor_id == value)] = None
+    subject: Annotated[str | None, Where(lambda value: AuditEntry.subject == value)] = None
+    since: Annotated[datetime | None, Where(lambda value: AuditEntry.created_at >= value)] = None
+    until: Annotated[datetime | None, Where(lambda value: AuditEntry.created_at < value)] = None
+
+
+router = APIRouter(prefix="/audit", tags=["audit"])
+tasks = TaskRouter()
+
+
+@router.get(
+    "",
+    dependencies=[Depends(require(superuser=True))],
+    responses=errors(UnauthorizedException, ForbiddenException),
+)
+async def list_audit_entries(db: ReadSession, query: Annotated[AuditQuery, Query()]) -> CursorPage[AuditEntrySchema]:
+    """What happened, the latest first. For superusers only."""
+    return CursorPage[AuditEntrySchema].model_validate(await Repository[AuditEntry](db).page(query))
+
+
+@tasks.cron("20 3 * * *", name="appkit.audit:forget")
+async def forget_audit_entries(task: TaskContext) -> None:
+    """Delete the entries that are older than `AUDIT_KEEP_DAYS`."""
+    oldest = datetime.now(UTC) - timedelta(days=task.settings.group(AuditSettings).keep_days)
+    async with task.session() as db:
+        await db.execute(delete(AuditEntry).where(AuditEntry.created_at < oldest))
+
+
+@hookimpl
+def register_settings() -> dict[str, type[SettingsGroup]]:
+    """`AUDIT_…`."""
+    return {"audit": AuditSettings}
+
+
+@hookimpl
+def register_routers() -> list[APIRouter]:
+    """`/audit`."""
+    return [router]
+
+
+@hookimpl
+def register_tasks() -> list[TaskRouter]:
+    """The task that deletes what is old."""
+    return [tasks]
+
+
+@hookimpl
+async def on_event(kit: AppKit, event: Event) -> None:
+    """Write an event down; once, though the task that tells of it may run again."""
+    data = event.model_dump(mode="json")
+    task_id = current_ids().get("task_id")
+    async with kit.session() as db:
+        if await db.scalar(select(AuditEntry.id).where(AuditEntry.task_id == task_id)) is None:
+            values = _entry(type(event).__name__, data.get("user_id"), data, by=data.get("by"))
+            await db.execute(insert(AuditEntry).values(task_id=task_id, **values))
+
+
+@sqlalchemy_events.listens_for(Audited, "after_insert", propagate=True)
+def _note_insert(_: Mapper[Any], connection: Connection, row: Audited) -> None:
+    _note(connection, row, "created", {name: [None, value] for name, value in _values(row).items()})
+
+
+@sqlalchemy_events.listens_for(Audited, "after_update", propagate=True)
+def _note_update(_: Mapper[Any], connection: Connection, row: Audited) -> None:
+    changes: dict[str, list[Any]] = {}
+    for name, value in _values(row).items():
+        history = inspect(row).attrs[name].history
+        if history.has_changes():
+            changes[name] = [history.deleted[0] if history.deleted else None, value]
+    if changes:
+        _note(connection, row, "updated", changes)
+
+
+@sqlalchemy_events.listens_for(Audited, "after_delete", propagate=True)
+def _note_delete(_: Mapper[Any], connection: Connection, row: Audited) -> None:
+    _note(connection, row, "deleted", {name: [value, None] for name, value in _values(row).items()})
+
+
+def _values(row: Audited) -> dict[str, Any]:
+    """What is known of a row's columns, but for those that say nothing."""
+    state = inspect(row)
+    names = [name for name in state.mapper.column_attrs.keys() if name not in _NOISE]  # noqa: SIM118 - it is no dict
+    known = {name: state.attrs[name].loaded_value for name in names}
+    return {name: value for name, value in known.items() if value is not NO_VALUE}
+
+
+def _note(connection: Connection, row: Audited, what: str, changes: dict[str, list[Any]]) -> None:
+    mapper: Mapper[Any] = inspect(type(row))
+    for name in changes:
+        if name in _HIDDEN | row.audit_hidden or isinstance(mapper.columns[name].type, EncryptedString):
+            changes[name] = ["…", "…"]
+    subject = ",".join(map(str, mapper.primary_key_from_instance(row)))
+    connection.execute(insert(AuditEntry).values(**_entry(f"{mapper.local_table}.{what}", subject, changes)))
+
+
+def _entry(kind: str, subject: str | None, data: dict[str, Any], *, by: str | None = None) -> dict[str, Any]:
+    ids = current_ids()
+    actor = by or ids.get("user_id")
+    return {
+        "kind": kind,
+        "actor_id": None if actor is None else UUID(actor),
+        "subject": subject,
+        "request_id": ids.get("request_id"),
+        "data": to_jsonable_python(data, fallback=str, bytes_mode="base64"),
+    }

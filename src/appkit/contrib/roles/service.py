@@ -1,0 +1,160 @@
+"""RoleService: roles, who has them, and what they let people do."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends
+from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from appkit import BaseService, BaseTableModel, BaseUser, DbSession, Event, UserService, require
+from appkit.exceptions import ForbiddenException, NotFoundException
+
+
+class PermissionMissingException(ForbiddenException):
+    """None of the person's roles lets them do this."""
+
+    internal_code = 40275
+    detail = "None of your roles lets you do this."
+
+
+class Role(BaseTableModel):
+    """A name for what people may do."""
+
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    permissions: Mapped[list[str]]
+    """As in `posts:publish`; `posts:*` is all that begins so, and `*` is everything."""
+
+
+class UserRole(BaseTableModel):
+    """Somebody has a role."""
+
+    __table_args__ = (UniqueConstraint("user_id", "role_id"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
+    role_id: Mapped[UUID] = mapped_column(ForeignKey("role.id", ondelete="CASCADE"), index=True)
+
+
+class RoleDefined(Event):
+    """A role is new, or lets people do something else than before."""
+
+    role: str
+    permissions: list[str]
+    by: UUID | None
+    """Who did it; None at the command line, here as below."""
+
+
+class RoleRemoved(Event):
+    """A role is gone, and nobody has it any more."""
+
+    role: str
+    by: UUID | None
+
+
+class RoleGranted(Event):
+    """Someone was given a role."""
+
+    user_id: UUID
+    role: str
+    by: UUID | None
+
+
+class RoleWithdrawn(Event):
+    """Someone has a role no more."""
+
+    user_id: UUID
+    role: str
+    by: UUID | None
+
+
+class RoleService(BaseService):
+    """Roles, and who has them."""
+
+    async def all(self) -> list[Role]:
+        """The roles, by name."""
+        return list(await self.db.scalars(select(Role).order_by(Role.name)))
+
+    async def of(self, user_id: UUID) -> list[Role]:
+        """Somebody's roles, by name."""
+        mine = select(Role).join(UserRole, UserRole.role_id == Role.id).where(UserRole.user_id == user_id)
+        return list(await self.db.scalars(mine.order_by(Role.name)))
+
+    async def define(self, name: str, permissions: Sequence[str], *, by: UUID | None = None) -> Role:
+        """Make a role, or change what it lets people do."""
+        role = await self.db.scalar(select(Role).where(Role.name == name)) or Role(name=name)
+        role.permissions = sorted(set(permissions))
+        self.emit(RoleDefined(role=name, permissions=role.permissions, by=by))
+        return await self.save(role)
+
+    async def remove(self, name: str, *, by: UUID | None = None) -> None:
+        """Delete a role, and take it from all who have it.
+
+        Raises:
+            NotFoundException: When there is no such role.
+        """
+        role = await self._get(name)
+        await self.db.execute(delete(UserRole).where(UserRole.role_id == role.id))
+        await self.delete(role)
+        self.emit(RoleRemoved(role=name, by=by))
+
+    async def grant(self, user_id: UUID, name: str, *, by: UUID | None = None) -> None:
+        """Give somebody a role; nothing happens when they have it.
+
+        Raises:
+            NotFoundException: When there is no such role, or nobody with this id.
+        """
+        role = await self._get(name)
+        await UserService(self.db).get(user_id)
+        if role not in await self.of(user_id):
+            await self.save(UserRole(user_id=user_id, role_id=role.id))
+            self.emit(RoleGranted(user_id=user_id, role=name, by=by))
+
+    async def withdraw(self, user_id: UUID, name: str, *, by: UUID | None = None) -> None:
+        """Take a role from somebody.
+
+        Raises:
+            NotFoundException: When there is no such role, or they don't have it.
+        """
+        role = await self._get(name)
+        had = delete(UserRole).where(UserRole.user_id == user_id, UserRole.role_id == role.id).returning(UserRole.id)
+        if await self.db.scalar(had) is None:
+            raise NotFoundException
+        self.emit(RoleWithdrawn(user_id=user_id, role=name, by=by))
+
+    async def allows(self, user: BaseUser, permission: str) -> bool:
+        """Whether somebody may do something: by one of their roles, or as a superuser."""
+        if user.is_superuser:
+            return True
+        return any(_covers(held, permission) for role in await self.of(user.id) for held in role.permissions)
+
+    async def _get(self, name: str) -> Role:
+        role = await self.db.scalar(select(Role).where(Role.name == name))
+        if role is None:
+            raise NotFoundException(f"There is no role {name}.")
+        return role
+
+
+def require_permission(permission: str) -> Callable[..., Awaitable[BaseUser]]:
+    """A dependency that answers with the person who asks, when a role of theirs, or being a superuser, lets them.
+
+        @router.post("/{id}/publish", dependencies=[Depends(require_permission("posts:publish"))])
+
+    A key with scopes must have the permission among them, too.
+
+    Raises:
+        UnauthorizedException: When nobody is signed in.
+        ScopeMissingException: When the credentials are not good for it.
+        PermissionMissingException: When they may not.
+    """
+
+    async def check(user: Annotated[BaseUser, Depends(require(scopes=[permission]))], db: DbSession) -> BaseUser:
+        if not await RoleService(db).allows(user, permission):
+            raise PermissionMissingException(f"This needs the permission {permission}.")
+        return user
+
+    return check
+
+
+def _covers(held: str, permission: str) -> bool:
+    return held in {permission, "*"} or (held.endswith(":*") and permission.startswith(held[:-1]))
