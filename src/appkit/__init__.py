@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     )
     from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
     from appkit.api.limits import limit as limit
+    from appkit.api.middleware import route_path as route_path
     from appkit.api.routes.auth import auth_router as auth_router
     from appkit.api.routes.health import health_router as health_router
     from appkit.api.routes.tasks import my_tasks_router as my_tasks_router, tasks_router as tasks_router
@@ -109,6 +110,7 @@ else:
         ),
         "api.errors": "errors install_error_handlers",
         "api.limits": "limit",
+        "api.middleware": "route_path",
         "api.routes.auth": "auth_router",
         "api.routes.health": "health_router",
         "api.routes.tasks": "my_tasks_router tasks_router",

@@ -19,6 +19,7 @@ NEEDS = [
     ("passkeys", "webauthn"),
     ("oauth", "authlib"),
     ("breached_passwords", "httpx2"),
+    ("metrics", "prometheus_client"),
 ]
 
 
@@ -49,7 +50,7 @@ import sys
 from appkit import AppKit, BaseTableModel
 kit = AppKit(discover=False)
 kit.app
-packages = {"pyotp", "segno", "webauthn", "authlib"}
+packages = {"pyotp", "segno", "webauthn", "authlib", "prometheus_client", "starlette_admin"}
 tables = {"totp", "recovery_code", "passkey", "passkey_challenge", "oauth_account", "oauth_flow"}
 tables |= {"api_key", "audit_entry", "role", "user_role"}
 print(tables & BaseTableModel.metadata.tables.keys(), packages & sys.modules.keys())
