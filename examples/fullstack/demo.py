@@ -98,7 +98,7 @@ def serve(port: int, environment: Mapping[str, str]) -> Iterator[tuple["subproce
 def wait_for(server: "subprocess.Popen[bytes]", url: str) -> None:
     """Wait until the server answers."""
     with Client() as client:
-        for _ in range(300):
+        for _ in range(1200):
             if server.poll() is not None:
                 raise SystemExit(f"The server stopped with exit code {server.returncode}.")
             try:
@@ -107,7 +107,7 @@ def wait_for(server: "subprocess.Popen[bytes]", url: str) -> None:
                 time.sleep(0.1)
             else:
                 return
-    raise SystemExit("The server did not answer within 30 seconds.")
+    raise SystemExit("The server did not answer within two minutes.")
 
 
 def walk(address: str, account: str, *, built: bool) -> None:

@@ -15,7 +15,10 @@ from appkit.tasks.lease import Lease
 from appkit.tasks.transports import Connect
 
 BACKLOG = 1000
-"""Tasks of one queue that are announced at once; what is beyond waits in the outbox, where priorities hold."""
+"""Tasks of one queue that are announced at once; what is beyond waits in the outbox, where priorities hold.
+
+Transports hold no more than that either, and drop the oldest: news that is sent again after a lease replaces what went
+unheard, so that workers who are slow don't drown in it."""
 
 AT_ONCE = 20
 """Messages that are on their way to the server at once."""

@@ -18,7 +18,7 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
     return PullBasedJetStreamBroker(
         address.url,
         subject=name,
-        stream_config=StreamConfig(name=name, retention=RetentionPolicy.WORK_QUEUE, max_msgs=10 * BACKLOG),
+        stream_config=StreamConfig(name=name, retention=RetentionPolicy.WORK_QUEUE, max_msgs=BACKLOG),
         consumer_config=ConsumerConfig(durable_name="workers"),
         durable="workers",
         pull_consume_batch=settings.tasks.concurrency,

@@ -21,7 +21,7 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
                 name=address.topic,
                 type=QueueType.QUORUM,
                 # What is too much is dropped rather than kept as dead: its row is published again.
-                arguments={"x-max-length": 10 * BACKLOG, "x-dead-letter-routing-key": ""},
+                arguments={"x-max-length": BACKLOG, "x-dead-letter-routing-key": ""},
             )
         ],
         dead_letter_queue=Queue(name=f"{address.topic}:dead", type=QueueType.QUORUM),

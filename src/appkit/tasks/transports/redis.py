@@ -47,7 +47,7 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
         queue_name=address.topic,
         consumer_name="workers",
         consumer_id="0",  # From the first entry on, not from those that come after the first worker.
-        maxlen=10 * BACKLOG,
+        maxlen=BACKLOG,
         xread_count=settings.tasks.concurrency,
         xread_block=1000,
     )
