@@ -232,3 +232,13 @@ def bench(session: nox.Session) -> None:
         return
     session.run("python", "benchmarks/plugins.py", "--check")
     session.run("python", "benchmarks/data.py", *session.posargs)
+
+
+@nox.session
+def bench_tasks(session: nox.Session) -> None:
+    """Measure background tasks beside other queues; arq has an environment of its own, for it needs an older redis."""
+    session.install("-e", ".[postgres,redis]", "-r", "benchmarks/requirements-tasks.txt", "uv")
+    arq = Path(session.create_tmp()) / "arq"
+    session.run("uv", "venv", "-q", "--clear", str(arq))
+    session.run("uv", "pip", "install", "-q", "--python", str(arq), "arq>=0.28")
+    session.run("python", "benchmarks/tasks.py", "--arq-python", str(arq / "bin" / "python"), *session.posargs)

@@ -99,7 +99,9 @@ def rabbitmq_server(folder: Path) -> tuple[str, Server]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "none"),
     }
-    return f"amqp://guest:guest@127.0.0.1:{port}/", Server(folder, [str(program)], port, **environment)
+    # Erlang would start a daemon of its own, and leave it behind; this one goes with the server.
+    command = ["sh", "-c", f"epmd & sleep 1; exec {program}"]
+    return f"amqp://guest:guest@127.0.0.1:{port}/", Server(folder, command, port, **environment)
 
 
 def nats_server(folder: Path) -> tuple[str, Server]:
@@ -121,8 +123,6 @@ def message_server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[t
     server.start()
     yield url, server
     server.kill()
-    if request.param == "rabbitmq":  # Erlang leaves this one behind.
-        subprocess.run(["epmd", "-kill"], env=server.environment, check=False, capture_output=True)
 
 
 def assert_nothing_lost(report: Report) -> None:
