@@ -164,6 +164,8 @@ def test_a_check_that_migrations_would_lose_is_refused():
         id: Mapped[int] = mapped_column(primary_key=True)
         price: Mapped[int] = mapped_column(CheckConstraint("price > 0", name="positive"))
 
-    with pytest.raises(AppKitError, match="Move it to the table"):
-        inspect(Priced).attrs  # noqa: B018 - configures it
-    Other.registry.dispose()
+    try:
+        with pytest.raises(AppKitError, match="Move it to the table"):
+            inspect(Priced).attrs  # noqa: B018 - configures it
+    finally:
+        Other.registry.dispose()
