@@ -4,7 +4,7 @@ import asyncio
 
 import typer
 from appkit import AppKit, tasks_router
-from appkit.contrib import api_keys, passkeys, totp
+from appkit.contrib import api_keys, audit, passkeys, totp
 from appkit.repository.migrations import Migrations
 
 import hooks
@@ -17,7 +17,7 @@ kit = AppKit(
     DeskSettings(),
     routers=[posts.router, comments.router, exports.router, tasks_router],
     task_routers=[mail.router, export_tasks.router],
-    plugins=[api_keys, passkeys, totp],
+    plugins=[api_keys, audit, passkeys, totp],
     hooks=[hooks],
     user_model=User,
 )

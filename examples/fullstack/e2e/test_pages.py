@@ -24,6 +24,7 @@ MEMBERS = [
     "/settings/data",
     "/admin/users",
     "/admin/tasks",
+    "/admin/audit",
     "/forbidden",
     "/no-such-page",
 ]

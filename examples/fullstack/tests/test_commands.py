@@ -72,7 +72,7 @@ def test_seeding_twice_plants_once(run, database):
 
 
 def test_seeding_is_refused_in_production(run):
-    refused = run("main.py", "seed", ENVIRONMENT="production")
+    refused = run("main.py", "seed", ENVIRONMENT="production", FRONTEND_URL="https://desk.example.com")
     assert refused.returncode != 0
     assert "This is production" in refused.stderr
 

@@ -243,6 +243,38 @@ describe('the administration of tasks', () => {
   })
 })
 
+describe('the audit trail', () => {
+  const entry = {
+    id: 'a1',
+    created_at: '2026-01-01T00:00:00Z',
+    kind: 'SignedIn',
+    actor_id: null,
+    data: { ip: '::1' },
+  }
+
+  it('shows what happened, all of it or of one kind', async () => {
+    store.commit('auth/signedIn', { ...ada, is_superuser: true })
+    const log = answerWith({
+      'GET /audit': ({ params }) => ({
+        data: { items: params.cursor ? [] : [entry], next_cursor: params.cursor ? null : 'c' },
+      }),
+    })
+    const { main } = await open('/admin/audit?kind=SignedIn')
+    await eventually(() => expect(main.get('tbody').text()).toContain('{"ip":"::1"}'))
+    expect(log.find(({ url }) => url === '/audit')?.params.kind).toBe('SignedIn')
+    await button(main, 'Load more').trigger('click')
+    await flushPromises()
+    expect(log.at(-1)?.params.cursor).toBe('c')
+  })
+
+  it('says that there is nothing', async () => {
+    store.commit('auth/signedIn', { ...ada, is_superuser: true })
+    answerWith({ 'GET /audit': { data: { items: [], next_cursor: null } } })
+    const { main } = await open('/admin/audit')
+    await eventually(() => expect(main.text()).toContain('Nothing of this kind has happened.'))
+  })
+})
+
 describe('a chunk that is gone after a deploy', () => {
   afterEach(allIsWell)
 

@@ -1238,6 +1238,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Audit Entries
+         * @description What happened, the latest first. For superusers only.
+         */
+        get: operations["list_audit_entries_api_audit_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/auth/api-keys": {
         parameters: {
             query?: never;
@@ -1342,6 +1362,34 @@ export interface components {
             last_used_at: string | null;
             /** Valid */
             valid: boolean;
+        };
+        /**
+         * AuditEntrySchema
+         * @description An entry of the trail.
+         */
+        AuditEntrySchema: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Kind */
+            kind: string;
+            /** Actor Id */
+            actor_id: string | null;
+            /** Subject */
+            subject: string | null;
+            /** Request Id */
+            request_id: string | null;
+            /** Data */
+            data: {
+                [key: string]: unknown;
+            };
         };
         /**
          * AuthorSchema
@@ -1460,6 +1508,16 @@ export interface components {
             valid: boolean;
             /** Key */
             key: string;
+        };
+        /** CursorPage[AuditEntrySchema] */
+        CursorPage_AuditEntrySchema_: {
+            /** Items */
+            items: components["schemas"]["AuditEntrySchema"][];
+            /**
+             * Next Cursor
+             * @description For the next page's `cursor`; null on the last one.
+             */
+            next_cursor?: string | null;
         };
         /** CursorPage[CommentSchema] */
         CursorPage_CommentSchema_: {
@@ -6031,6 +6089,65 @@ export interface operations {
             };
             /** @description Too many requests */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+        };
+    };
+    list_audit_entries_api_audit_get: {
+        parameters: {
+            query?: {
+                /** @description By `age`, `-` in front for descending, commas in between. Otherwise by `-age`. */
+                sort?: string | null;
+                /** @description The `next_cursor` of the page before; none for the first. */
+                cursor?: string | null;
+                /** @description How many items at most. */
+                size?: number;
+                kind?: string | null;
+                actor_id?: string | null;
+                subject?: string | null;
+                since?: string | null;
+                until?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CursorPage_AuditEntrySchema_"];
+                };
+            };
+            /** @description Unauthorized */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Forbidden */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["ProblemDetails"];
+                };
+            };
+            /** @description Unprocessable entity */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

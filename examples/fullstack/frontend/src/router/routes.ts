@@ -126,6 +126,12 @@ const admin: RouteRecordRaw = {
       component: () => import('@/views/admin/TasksView.vue'),
       meta: { title: 'admin.tasks' },
     },
+    {
+      path: 'audit',
+      name: 'audit',
+      component: () => import('@/views/admin/AuditView.vue'),
+      meta: { title: 'admin.audit' },
+    },
   ],
 }
 

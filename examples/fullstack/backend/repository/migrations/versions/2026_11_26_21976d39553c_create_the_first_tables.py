@@ -1,8 +1,8 @@
 """Create the first tables
 
-Revision: f4574181139f
+Revision: 21976d39553c
 Follows:
-Written: 2026-11-26 15:30:22.869787
+Written: 2026-11-26 15:38:55.005492
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "f4574181139f"
+revision: str = "21976d39553c"
 down_revision: str | Sequence[str] | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -114,6 +114,29 @@ def upgrade() -> None:
         sa.Column("paused", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_appkit_schedule")),
     )
+    op.create_table(
+        "audit_entry",
+        sa.Column("id", sa.Uuid(), nullable=False),
+        sa.Column("kind", sa.String(length=255), nullable=False),
+        sa.Column("actor_id", sa.Uuid(), nullable=True),
+        sa.Column("subject", sa.String(length=255), nullable=True),
+        sa.Column("request_id", sa.String(length=64), nullable=True),
+        sa.Column("data", sa.JSON().with_variant(postgresql.JSONB(), "postgresql"), nullable=False),
+        sa.Column("task_id", sa.String(length=255), nullable=True),
+        sa.Column(
+            "created_at", sa.DateTime(timezone=True), server_default=sa.text("(CURRENT_TIMESTAMP)"), nullable=False
+        ),
+        sa.Column(
+            "updated_at", sa.DateTime(timezone=True), server_default=sa.text("(CURRENT_TIMESTAMP)"), nullable=False
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_entry")),
+        sa.UniqueConstraint("task_id", name=op.f("uq_audit_entry_task_id")),
+    )
+    with op.batch_alter_table("audit_entry", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_entry_actor_id"), ["actor_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_audit_entry_kind"), ["kind"], unique=False)
+        batch_op.create_index(batch_op.f("ix_audit_entry_subject"), ["subject"], unique=False)
+
     op.create_table(
         "user",
         sa.Column("id", sa.Uuid(), nullable=False),
@@ -414,6 +437,12 @@ def downgrade() -> None:
 
     op.drop_table("api_key")
     op.drop_table("user")
+    with op.batch_alter_table("audit_entry", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_audit_entry_subject"))
+        batch_op.drop_index(batch_op.f("ix_audit_entry_kind"))
+        batch_op.drop_index(batch_op.f("ix_audit_entry_actor_id"))
+
+    op.drop_table("audit_entry")
     op.drop_table("appkit_schedule")
     with op.batch_alter_table("appkit_outbox", schema=None) as batch_op:
         batch_op.drop_index(
