@@ -20,6 +20,7 @@ NEEDS = [
     ("oauth", "authlib"),
     ("breached_passwords", "httpx2"),
     ("metrics", "prometheus_client"),
+    ("admin", "starlette_admin"),
 ]
 
 

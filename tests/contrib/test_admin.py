@@ -1,0 +1,112 @@
+"""The admin's pages, on both databases."""
+
+import re
+from datetime import datetime
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from appkit import BaseTableModel, EncryptedString
+from appkit.contrib import admin
+from appkit.exceptions import ForbiddenException
+from appkit.kit import AppKit
+from appkit.testing.kits import rebuilt
+
+
+class AdminShelf(BaseTableModel):
+    name: Mapped[str]
+    opened_at: Mapped[datetime | None]
+    safe_code: Mapped[str | None] = mapped_column(EncryptedString)
+
+
+class AdminSecretShelf(BaseTableModel):
+    admin_view = None
+
+    name: Mapped[str]
+
+
+def found(pattern: str, text: str) -> str:
+    match = re.search(pattern, text)
+    assert match, text[:500]
+    return match[1]
+
+
+@pytest.fixture
+def kit(settings):
+    with rebuilt(AppKit(plugins=[admin], discover=False), settings) as kit:
+        yield kit
+
+
+async def test_superuser_lists_creates_changes_and_deletes_rows(admin_client, db):
+    page = await admin_client.get("/api/admin/admin-shelf/create")
+    assert page.status_code == 200, page.text[:500]
+    token = found(r'name="csrftoken" value="([^"]+)"', page.text)
+    assert "safe_code" not in page.text
+    form = {"csrftoken": token, "name": "Philosophy", "opened_at": "2026-11-26 12:00:00"}
+    made = await admin_client.post("/api/admin/admin-shelf/create", data=form)
+    assert made.status_code == 303, made.text[:3000]
+    shelf = await db.scalar(select(AdminShelf))
+    assert (shelf.name, shelf.opened_at.isoformat()) == ("Philosophy", "2026-11-26T12:00:00+00:00")
+    listed = await admin_client.get("/api/admin/admin-shelf/list")
+    assert "Philosophy" in listed.text
+    changed = await admin_client.post(f"/api/admin/admin-shelf/edit?pk={shelf.id}", data={**form, "name": "Poetry"})
+    assert changed.status_code == 303, changed.text[:3000]
+    await db.refresh(shelf)
+    assert shelf.name == "Poetry"
+
+
+async def test_pages_are_for_superusers(client, auth_client, assert_error):
+    assert_error(await auth_client.get("/api/admin/"), ForbiddenException)
+    answer = await client.get("/api/admin/")
+    assert answer.status_code == 401
+    assert "/api/auth/refresh" in answer.text
+    assert (await client.post("/api/admin/admin-shelf/create")).headers["content-type"] == "application/problem+json"
+
+
+async def test_row_is_deleted_and_what_is_not_acceptable_leaves_nothing(admin_client, db):
+    shelf = AdminShelf(name="Maps")
+    db.add(shelf)
+    await db.commit()
+    page = await admin_client.get("/api/admin/admin-shelf/list")
+    headers = {"X-CSRFToken": found(r"starlette_admin_csrftoken=([^;]+)", page.headers["set-cookie"])}
+    gone = await admin_client.post(f"/api/admin/_api/admin-shelf/action?name=delete&pks={shelf.id}", headers=headers)
+    assert gone.status_code == 200, gone.text[:3000]
+    assert await db.scalar(select(func.count()).select_from(AdminShelf)) == 0
+    # Without the token of the page, and from another site.
+    refused = await admin_client.post("/api/admin/admin-shelf/create", data={"name": "Forged"})
+    assert refused.status_code == 403
+    headers = {"Sec-Fetch-Site": "cross-site", **headers}
+    refused = await admin_client.post("/api/admin/admin-shelf/create", data={"name": "Forged"}, headers=headers)
+    assert refused.status_code == 403
+    assert await db.scalar(select(func.count()).select_from(AdminShelf)) == 0
+
+
+async def test_users_are_shown_without_what_is_secret_and_are_not_changed(admin_client, user):
+    page = await admin_client.get(f"/api/admin/user/detail?pk={user.id}")
+    assert user.email in page.text
+    assert "argon2" not in page.text
+    assert "hashed_password" not in page.text
+    assert (await admin_client.get(f"/api/admin/user/edit?pk={user.id}")).status_code == 403
+    assert (await admin_client.get("/api/admin/user/create")).status_code == 403
+
+
+async def test_only_the_app_s_tables_have_pages(admin_client):
+    home = (await admin_client.get("/api/admin/")).text
+    assert "admin-shelf/list" in home
+    assert (await admin_client.get("/api/admin/admin-secret-shelf/list")).status_code == 404
+    assert "auth-session" not in home
+
+
+async def test_page_runs_its_own_scripts_only(admin_client):
+    page = await admin_client.get("/api/admin/admin-shelf/list")
+    policy = page.headers["content-security-policy"]
+    nonce = found(r"'nonce-([^']+)'", policy)
+    scripts = re.findall(r"<script[^>]*>", page.text)
+    assert scripts
+    assert all(f'nonce="{nonce}"' in script for script in scripts)
+    assert "script-src 'self' 'unsafe-inline'" not in policy
+    assert "rsms.me" not in page.text
+    assert nonce not in (await admin_client.get("/api/admin/admin-shelf/list")).text
+    asset = found(r'src="https?://[^/"]+(/api/admin/static[^"]+)"', page.text)
+    assert (await admin_client.get(asset)).status_code == 200
