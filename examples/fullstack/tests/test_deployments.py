@@ -58,7 +58,8 @@ def test_desk_runs_unchanged(deployment: str, tmp_path: Path) -> None:
             stack.enter_context(worker(environment))
         ports = [demo.free_port() for _ in range(instances)]
         for port in ports:
-            stack.enter_context(demo.serve(port, environment))
+            address = f"http://127.0.0.1:{port}"
+            stack.enter_context(demo.serve(port, environment | {"FRONTEND_URL": address}))
         for port in ports:
             demo.walk(f"http://127.0.0.1:{port}", account, built=False)
 
