@@ -1,13 +1,17 @@
 """What every table has, and the conventions behind it."""
 
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
+from enum import Enum
 from threading import Thread
+from typing import Literal
 from uuid import UUID
 
 import pytest
-from sqlalchemy import CheckConstraint, ForeignKey, MetaData, UniqueConstraint, inspect, literal, select, text
+from sqlalchemy import CheckConstraint, ForeignKey, MetaData, UniqueConstraint, inspect, literal, select, text, update
 from sqlalchemy.exc import InvalidRequestError, StatementError
 from sqlalchemy.orm import Mapped, mapped_column, registry, relationship
 
@@ -24,9 +28,17 @@ from appkit.repository.base import (
 from appkit.repository.database import Database
 
 
+class FolderState(Enum):
+    OPEN = "open"
+    SHUT = "shut"
+
+
 class KeptFolder(BaseTableModel):
     name: Mapped[str] = mapped_column(unique=True)
     note: Mapped[str | None]
+    state: Mapped[FolderState] = mapped_column(default=FolderState.OPEN)
+    level: Mapped[Literal["low", "high"]] = mapped_column(default="low")
+    tags: Mapped[list[str]] = mapped_column(default=list)
     touched_at: Mapped[datetime | None] = mapped_column(onupdate=text("CURRENT_TIMESTAMP"))
     pages: Mapped[list["KeptPage"]] = relationship(back_populates="folder")
 
@@ -64,6 +76,22 @@ def test_uuid7_sorts_by_age_in_all_threads():
     times = [datetime.fromtimestamp((identifier.int >> 80) / 1000, UTC) for identifier in everything]
     assert before <= min(times)
     assert max(times) <= datetime.now(UTC) + timedelta(milliseconds=1)
+
+
+def test_uuid7_of_forked_processes_differ():
+    script = """
+import os
+from appkit.repository.base import uuid7
+uuid7()
+for _ in range(4):
+    if not os.fork():
+        os.write(1, "".join(f"{uuid7()}\\n" for _ in range(100)).encode())
+        os._exit(0)
+for _ in range(4):
+    os.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert len(set(done.stdout.split())) == 400
 
 
 def test_uuid7_goes_on_when_the_clock_goes_back(monkeypatch):
@@ -117,10 +145,27 @@ async def test_updated_at_follows_changes_and_can_be_read_without_asking_again(d
 
 async def test_a_row_written_by_hand_gets_its_times(database):
     async with database.session() as db:
-        await db.execute(text("INSERT INTO kept_folder (id, name) VALUES (:id, 'x')"), {"id": uuid7().hex})
+        row = "INSERT INTO kept_folder (id, name, state, level, tags) VALUES (:id, 'x', 'open', 'low', '[]')"
+        await db.execute(text(row), {"id": uuid7().hex})
     async with database.read_session() as db:
         folder = (await db.scalars(select(KeptFolder))).one()
     assert abs(folder.created_at - utcnow()) < timedelta(seconds=5)
+
+
+async def test_enums_are_texts_that_name_their_values(database):
+    async with database.session() as db:
+        db.add(KeptFolder(name="One", state=FolderState.SHUT, level="high", tags=["a"]))
+        db.add(KeptFolder(name="Two"))
+    async with database.session() as db:
+        kept = await db.execute(text("SELECT state, level FROM kept_folder ORDER BY name"))
+        assert [tuple(row) for row in kept] == [("shut", "high"), ("open", "low")]
+        folder = (await db.scalars(select(KeptFolder).where(KeptFolder.state == FolderState.SHUT))).one()
+        assert (folder.state, folder.level, folder.tags) == (FolderState.SHUT, "high", ["a"])
+        for name, value in {"state": "ajar", "level": "middling"}.items():
+            with pytest.raises(StatementError, match=value):
+                await db.execute(update(KeptFolder).values({name: value}))
+    state = KeptFolder.metadata.tables["kept_folder"].c.state.type
+    assert (state.native_enum, state.create_constraint, state.length) == (False, False, 64)
 
 
 async def test_a_relationship_that_no_query_loaded_raises(database):

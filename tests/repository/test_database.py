@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import delete, insert, select, text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
@@ -219,15 +219,23 @@ async def change(db: AsyncSession) -> None:
     await db.flush()
 
 
+async def remove(db: AsyncSession) -> None:
+    await db.delete((await db.scalars(select(Counter))).one())
+    await db.flush()
+
+
 @pytest.mark.parametrize(
     "write",
     [
         lambda db: db.execute(insert(Counter).values(name="x")),
         lambda db: db.execute(text(" update counter set value = 1")),
+        lambda db: db.execute(update(Counter).values(value=1)),
+        lambda db: db.execute(delete(Counter)),
         lambda db: flush(db, Counter(name="x")),
         change,
+        remove,
     ],
-    ids=["statement", "text", "new", "changed"],
+    ids=["insert", "text", "update", "delete", "new", "changed", "removed"],
 )
 async def test_a_read_session_refuses_to_write(database, write):
     with pytest.raises(AppKitError, match="read session can't write"):
@@ -237,6 +245,14 @@ async def test_a_read_session_refuses_to_write(database, write):
         await db.execute(update(Counter).values(value=1))
     async with database.session(reader=True) as db:
         await db.execute(update(Counter).values(value=2))
+
+
+async def test_a_read_session_within_a_unit_of_work_sees_what_is_committed(database):
+    async with database.session() as db:
+        await db.execute(update(Counter).values(value=5))
+        assert await value(database) == 0
+        await db.commit()
+        assert await value(database) == 5
 
 
 async def test_a_read_session_on_sqlite_refuses_what_it_cannot_recognise(sqlite):
@@ -382,9 +398,9 @@ async def test_a_session_of_ones_own_has_no_hooks_and_no_app(database):
             app_context(db)
 
 
-async def test_a_connection_that_died_is_replaced(database):
-    if database.sqlite:
-        pytest.skip("SQLite has no connections to lose.")
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_a_connection_that_died_is_replaced(postgres_server, driver):
+    database = Database(postgres_server.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False))
     async with database.session() as db:
         pid = await db.scalar(text("SELECT pg_backend_pid()"))
     killer = Database(database.url.render_as_string(hide_password=False))
@@ -392,7 +408,8 @@ async def test_a_connection_that_died_is_replaced(database):
         await db.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
     await killer.dispose()
     async with database.session() as db:
-        assert await db.scalar(select(func.count()).select_from(Counter)) == 1
+        assert await db.scalar(text("SELECT pg_backend_pid()")) != pid
+    await database.dispose()
 
 
 @pytest.mark.parametrize("driver", ["postgresql", "postgresql+psycopg"])
@@ -554,6 +571,13 @@ async def test_sqlite_is_configured(sqlite):
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             ]
             assert settings == ["wal", 1, 1, 2000]
+
+
+async def test_sqlite_leaves_one_file(sqlite, tmp_path):
+    assert await value(sqlite) == 0
+    assert {file.name for file in tmp_path.iterdir()} >= {"test.db", "test.db-wal"}
+    await sqlite.dispose()
+    assert [file.name for file in tmp_path.iterdir()] == ["test.db"]
 
 
 def test_importing_the_database_imports_no_alembic():

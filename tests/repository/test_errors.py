@@ -5,7 +5,22 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, func, insert, select, text, update
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    func,
+    insert,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -80,6 +95,23 @@ async def test_a_refused_row_names_its_fields_and_no_values(database, row, kind,
     errors = caught.value.extra["errors"]
     assert [(error["field"], error["type"]) for error in errors] == [(field, kind) for field in fields]
     assert "secret" not in f"{caught.value} {caught.value.detail} {errors}".lower()
+
+
+async def test_a_table_in_a_schema_is_not_taken_for_its_namesake(database):
+    if database.sqlite:
+        pytest.skip("SQLite has no schemas.")
+    metadata = MetaData()
+    ledger = Table("shelf", metadata, Column("code", String), UniqueConstraint("code", name="uq"), schema="ledgers")
+    Table("shelf", metadata, Column("number", Integer), UniqueConstraint("number", name="uq"))
+    other = Database(database.url.render_as_string(hide_password=False), metadata=metadata)
+    async with other.session() as db:
+        await db.execute(text("CREATE SCHEMA ledgers"))
+        await (await db.connection()).run_sync(ledger.create)
+    with pytest.raises(ConstraintViolatedException) as caught:
+        async with other.session() as db:
+            await db.execute(insert(ledger), [{"code": "secret"}, {"code": "secret"}])
+    assert [error["field"] for error in caught.value.extra["errors"]] == ["code"]
+    await other.dispose()
 
 
 async def test_a_primary_key_that_is_taken_is_named(database):

@@ -64,7 +64,15 @@ class RecipeUpdate(BaseModel):
     version: int | None = None
 
 
-TABLES = [Bed.metadata.tables[name] for name in ("bed", "plant", "label", "recipe")]
+class Trunk(SoftDelete, BaseTableModel):
+    twigs: Mapped[list["Twig"]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class Twig(SoftDelete, BaseTableModel):
+    trunk_id: Mapped[UUID] = mapped_column(ForeignKey("trunk.id", ondelete="CASCADE"))
+
+
+TABLES = [Bed.metadata.tables[name] for name in ("bed", "plant", "label", "recipe", "trunk", "twig")]
 DELETED = {"include_deleted": True}
 
 
@@ -215,6 +223,18 @@ async def test_a_row_may_go_for_good(db):
     assert await plants.delete_where(Plant.name == "weed", hard=True) == 1
     assert await plants.delete_where(true(), hard=True) == 1
     assert await db.scalar(text("SELECT count(*) FROM plant")) == 0
+
+
+async def test_a_row_that_goes_for_good_takes_hidden_ones_along_where_the_database_cascades(db):
+    trunks, twigs = Repository[Trunk](db), Repository[Twig](db)
+    for _ in range(2):
+        trunk = await trunks.create({"twigs": [Twig(), Twig()]})
+        await twigs.delete(trunk.twigs[0])
+    db.expunge_all()
+    await trunks.delete(await trunks.get(trunk.id), hard=True)
+    assert await db.scalar(text("SELECT count(*) FROM twig")) == 2
+    await trunks.delete_where(true(), hard=True)
+    assert await db.scalar(text("SELECT count(*) FROM twig")) == 0
 
 
 async def test_bulk_deletion_hides_rows(db):

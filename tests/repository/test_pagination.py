@@ -9,7 +9,7 @@ from enum import Enum
 
 import pytest
 from pydantic import BaseModel
-from sqlalchemy import Numeric, select
+from sqlalchemy import Numeric, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit.exceptions import AppKitError, UnprocessableException
@@ -27,6 +27,7 @@ class Entry(BaseTableModel):
     title: Mapped[str]
     score: Mapped[int]
     mood: Mapped[Mood]
+    starred: Mapped[bool]
     price: Mapped[Decimal] = mapped_column(Numeric(18, 6, asdecimal=True), default=Decimal("0.1"))
     published_at: Mapped[datetime | None]
 
@@ -48,6 +49,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
                     title=["", "ä", "%_", "b"][n % 4],
                     score=n % 3,
                     mood=list(Mood)[n % 2],
+                    starred=n % 2 == 0,
                     created_at=START + timedelta(microseconds=n // 5),
                     published_at=START if n % 2 else None,
                 )
@@ -76,6 +78,7 @@ async def walk(database: Database, query, order, size: int = 4) -> list[Entry]:
         [Entry.score.desc(), Entry.title.desc()],
         [Entry.score.desc(), Entry.title.asc(), Entry.created_at.desc()],
         [Entry.mood, Entry.score.desc()],
+        [Entry.starred, Entry.score],
         [Entry.id.desc()],
         [],
     ],
@@ -99,7 +102,7 @@ async def test_keyset_page_loses_nothing_while_rows_come_and_go(database):
     async with database.session() as db:
         first = await keyset_page(db, select(Entry), order=[NEWEST], size=4)
         await db.delete(first.items[-1])
-        db.add(Entry(title="new", score=0, mood=Mood.CALM))
+        db.add(Entry(title="new", score=0, mood=Mood.CALM, starred=False))
     seen = {entry.id for entry in first.items}
     cursor = first.next_cursor
     while cursor:
@@ -108,6 +111,14 @@ async def test_keyset_page_loses_nothing_while_rows_come_and_go(database):
         seen |= {entry.id for entry in page.items}
         cursor = page.next_cursor
     assert len(seen) == COUNT
+
+
+async def test_keyset_page_after_rows_that_are_gone_is_empty(database):
+    async with database.session() as db:
+        first = await keyset_page(db, select(Entry), order=[Entry.id], size=4)
+        await db.execute(delete(Entry).where(Entry.id > first.items[-1].id))
+        last = await keyset_page(db, select(Entry), order=[Entry.id], cursor=first.next_cursor, size=4)
+    assert (last.items, last.next_cursor) == ([], None)
 
 
 async def test_keyset_page_refuses_an_order_that_would_lose_rows(database):
@@ -141,7 +152,7 @@ async def test_keyset_page_takes_decimals(database_url):
         await connection.run_sync(Entry.metadata.tables["entry"].create)
     async with database.session() as db:
         for n in range(5):
-            db.add(Entry(title="", score=0, mood=Mood.CALM, price=Decimal(n) / 7))
+            db.add(Entry(title="", score=0, mood=Mood.CALM, starred=False, price=Decimal(n) / 7))
     prices = [entry.price for entry in await walk(database, select(Entry), [Entry.price.desc()], size=2)]
     assert prices == sorted(prices, reverse=True)
     assert len(prices) == 5

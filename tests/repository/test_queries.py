@@ -11,13 +11,13 @@ from httpx2 import ASGITransport, AsyncClient
 from pydantic import BaseModel, ConfigDict, ValidationError
 from sqlalchemy import ForeignKey, select
 from sqlalchemy.exc import InvalidRequestError
-from sqlalchemy.orm import Mapped, mapped_column, relationship, selectinload
+from sqlalchemy.orm import Mapped, MappedAsDataclass, declared_attr, mapped_column, relationship, selectinload
 
 from appkit.api.dependencies import DbSession, ReadSession, app_of as context_of
 from appkit.api.queries import RepeatedQueriesMiddleware
 from appkit.core.settings import Settings
 from appkit.kit import AppKit
-from appkit.repository.base import BaseTableModel
+from appkit.repository.base import Base, BaseTableModel, uuid7
 from appkit.repository.database import Database
 from appkit.testing.kits import settings_for_tests
 
@@ -36,6 +36,36 @@ class ShelfBook(BaseTableModel):
 
 class Drawer(BaseTableModel):
     shelf_id: Mapped[UUID] = mapped_column(ForeignKey("queried_shelf.id"))
+
+
+class OnShelf:
+    """A mixin."""
+
+    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("queried_shelf.id"))
+
+    @declared_attr
+    @classmethod
+    def shelf(cls) -> Mapped[Shelf]:
+        return relationship()
+
+
+class Ornament(OnShelf, BaseTableModel):
+    kind: Mapped[str] = mapped_column(default="ornament")
+    __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "ornament"}  # noqa: RUF012 - SQLAlchemy's way
+
+
+class Vase(Ornament):
+    __mapper_args__ = {"polymorphic_identity": "vase"}  # noqa: RUF012 - SQLAlchemy's way
+
+
+class Lamp(MappedAsDataclass, Base, kw_only=True):
+    """A dataclass."""
+
+    __tablename__ = "shelf_lamp"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default_factory=uuid7)
+    shelf_id: Mapped[UUID] = mapped_column(ForeignKey("queried_shelf.id"))
+    shelf: Mapped[Shelf] = relationship(init=False)
 
 
 router = APIRouter(prefix="/shelves")
@@ -64,10 +94,13 @@ async def add_shelf(db: DbSession) -> UUID:
     return shelf.id
 
 
+TABLES = ("queried_shelf", "shelf_book", "drawer", "ornament", "shelf_lamp")
+
+
 @pytest.fixture
 async def shelves(database_url):
     database = Database(database_url)
-    tables = [Shelf.metadata.tables[name] for name in ("queried_shelf", "shelf_book", "drawer")]
+    tables = [Shelf.metadata.tables[name] for name in TABLES]
     async with database.engine.begin() as connection:
         await connection.run_sync(Shelf.metadata.create_all, tables)
     async with database.session() as db:
@@ -92,6 +125,29 @@ async def test_a_relationship_that_nobody_loaded_says_how_to_load_it(shelves):
     async with shelves.read_session() as db:
         shelf = (await db.scalars(select(Shelf).options(selectinload(Shelf.books)))).one()
         assert len(shelf.books) == 2
+
+
+async def test_what_was_not_loaded_can_not_be_added_to(shelves):
+    async with shelves.session() as db:
+        shelf = (await db.scalars(select(Shelf))).one()
+        with pytest.raises(InvalidRequestError, match=r"Shelf\.books was not loaded"):
+            shelf.books.append(ShelfBook())
+        db.add(ShelfBook(shelf_id=shelf.id))  # The foreign key says as much.
+        await db.flush()
+        await db.refresh(shelf, ["books"])
+        assert len(shelf.books) == 3
+
+
+@pytest.mark.parametrize("model", [Ornament, Vase, Lamp])
+async def test_relationships_of_mixins_and_children_and_dataclasses_raise_too(shelves, model):
+    async with shelves.session() as db:
+        db.add(model(shelf_id=(await db.scalars(select(Shelf.id))).one()))
+    async with shelves.read_session() as db:
+        row = (await db.scalars(select(model))).one()
+        with pytest.raises(InvalidRequestError, match=rf"{model.__name__}\.shelf was not loaded"):
+            _ = row.shelf
+        await db.refresh(row, ["shelf"])
+        assert row.shelf.id == row.shelf_id
 
 
 async def test_a_schema_over_it_says_so_too(shelves):

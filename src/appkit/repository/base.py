@@ -77,6 +77,9 @@ class UTCDateTime(TypeDecorator[datetime]):
         return Interval() if isinstance(value, timedelta) else self
 
 
+# A native enum would need a migration for each new member, and its type outlives its table. What is no member is
+# refused when it is written, for nobody could read it.
+_ENUM: Any = {"native_enum": False, "length": 64, "validate_strings": True}
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 
 
@@ -92,9 +95,8 @@ class Base(DeclarativeBase):
         datetime: UTCDateTime(),
         dict[str, Any]: _JSON,
         list[str]: _JSON,
-        # A native enum would need a migration for each new member, and its type outlives its table.
-        Enum: EnumType(Enum, native_enum=False, length=64, values_callable=lambda e: [str(m.value) for m in e]),
-        Literal: EnumType(Enum, native_enum=False, length=64),
+        Enum: EnumType(Enum, values_callable=lambda e: [str(m.value) for m in e], **_ENUM),
+        Literal: EnumType(Enum, **_ENUM),
     }
 
 

@@ -41,7 +41,10 @@ class SoftDelete:
     Everything the ORM reads leaves deleted rows out, in joins, subqueries and relationships too, and its `update()`
     and `delete()` leave them alone; `.execution_options(include_deleted=True)` is how a statement says otherwise.
     `text()`, statements on a `Table`, and `session.get()` of an object that the session still holds know nothing
-    of it. A `Repository` deletes and restores; what belongs to a hidden row stays as it is.
+    of it. A `Repository` deletes and restores; what belongs to a hidden row stays as it is. For rows that go for good,
+    let the database delete what belongs to them, the hidden too: `ForeignKey(…, ondelete="CASCADE")`, and
+    `passive_deletes=True` on the relationship. SQLAlchemy's own cascade finds only rows that are not hidden, and the
+    others then keep the row from going, with a 409.
     """
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, sort_order=97)

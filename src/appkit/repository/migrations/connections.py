@@ -32,7 +32,8 @@ async def locked(database: Database, wait: float) -> AsyncIterator[AsyncConnecti
         wait: Seconds to wait for the process that has it now.
 
     Raises:
-        AppKitError: When that one takes longer, or when a migration on SQLite leaves rows that refer to nothing.
+        AppKitError: When that one takes longer, when a migration on SQLite leaves rows that refer to nothing, or
+            behind a pooler that shares connections, where a lock would stay with whoever comes next.
     """
     if database.sqlite:
         # Alembic alters a table by making it anew, and dropping the old one would delete all that refers to it.
@@ -43,7 +44,9 @@ async def locked(database: Database, wait: float) -> AsyncIterator[AsyncConnecti
         return
     async with _engine(database.url) as engine, engine.connect() as guard, engine.connect() as connection:
         # The lock is a session's own, on a connection of its own, for a migration may end its transaction.
-        await _acquire(await guard.execution_options(isolation_level="AUTOCOMMIT"), wait)
+        await guard.execution_options(isolation_level="AUTOCOMMIT")
+        await _refuse_shared(guard, connection)
+        await _acquire(guard, wait)
         yield connection
         await connection.commit()
 
@@ -106,6 +109,18 @@ async def _engine(
         yield engine
     finally:
         await engine.dispose()
+
+
+async def _refuse_shared(*connections: AsyncConnection) -> None:
+    servers = [await connection.scalar(select(func.pg_backend_pid())) for connection in connections]
+    for connection in connections:
+        await connection.rollback()
+    if len(set(servers)) < len(servers):
+        raise AppKitError(
+            "Between here and PostgreSQL there is a pooler that gives connections away between transactions, and "
+            "migrations need theirs to themselves. Run `appkit db upgrade` with a DATABASE_URL that leads to "
+            "PostgreSQL itself, or to a pool by session, and set DATABASE_MIGRATE=check for the app."
+        )
 
 
 async def _acquire(connection: AsyncConnection, wait: float) -> None:
