@@ -32,6 +32,24 @@ def test_books_are_kept(folder, serve):
         assert browser.post("/api/books", json={"isbn": "1", "title": "Another copy"}).status_code == 201
 
 
+def test_parcels_have_a_state_and_addresses(folder, serve):
+    address = {"street": "Main", "city": "Oslo"}
+    with serve(folder("columns"), "columns:app") as browser:
+        parcel = browser.post("/api/parcels", json={"size": "small", "address": address}).json()
+        stops = [{"street": "Harbour", "city": "Oslo"}]
+        assert parcel == {"id": parcel["id"], "size": "small", "address": address, "state": "packed", "stops": stops}
+        assert browser.get("/api/parcels?state=packed&state=sent").json()["items"] == [parcel]
+        assert browser.get("/api/parcels?state=sent").json()["items"] == []
+        changed = browser.patch(
+            f"/api/parcels/{parcel['id']}", json={"state": "sent", "stops": [*stops, address]}
+        ).json()
+        assert changed == parcel | {"state": "sent", "stops": [*stops, address]}
+        lost = browser.patch(f"/api/parcels/{parcel['id']}", json={"state": "lost"}).json()
+        assert lost["errors"][0]["message"] == "Choose one of 'packed' or 'sent'."
+        homeless = browser.post("/api/parcels", json={"size": "small", "address": {"city": "Oslo"}}).json()
+        assert homeless["errors"][0]["field"] == "address.street"
+
+
 def test_posts_are_paged_filtered_and_found(folder, serve):
     directory = folder("pagination")
     with serve(directory, "pagination:app") as browser:

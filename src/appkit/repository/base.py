@@ -16,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, has_i
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from appkit.exceptions import AppKitError
+from appkit.repository.json import JSONOf
 from appkit.repository.queries import refuse_lazy_loading
 
 NAMING_CONVENTION = {
@@ -137,6 +138,10 @@ def _apply_conventions(mapper: Mapper[Any], cls: type[Base]) -> None:
     for relationship in mapper.relationships:
         if relationship.lazy == "select":
             refuse_lazy_loading(relationship)
+    for attribute in mapper.column_attrs:
+        if isinstance(kind := attribute.columns[0].type, JSONOf):
+            check = kind.validate
+            event.listen(attribute.class_attribute, "set", lambda _, value, *__, check=check: check(value), retval=True)
     for column in mapper.local_table.columns:
         if any(isinstance(constraint, CheckConstraint) for constraint in column.constraints):
             raise AppKitError(

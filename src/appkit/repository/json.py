@@ -15,6 +15,7 @@ class JSONOf(TypeDecorator[Any]):
             address: Mapped[Address] = mapped_column(JSONOf(Address))
             phones: Mapped[list[Phone]] = mapped_column(JSONOf(list[Phone]))
 
+    What is assigned is checked at once, so that a row that was just made says the same as one that is read.
     A change within a value goes unnoticed: assign a new one.
 
     Args:
@@ -29,6 +30,14 @@ class JSONOf(TypeDecorator[Any]):
         self.kind = kind
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
+    def validate(self, value: Any) -> Any:
+        """As the type, from all that pydantic takes for it.
+
+        Raises:
+            ValidationError: Pydantic's, when it takes it for something else.
+        """
+        return None if value is None else self._adapter.validate_python(value)
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
         """JSONB where there is one."""
         return dialect.type_descriptor(
@@ -37,8 +46,8 @@ class JSONOf(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - asked for
         """As JSON."""
-        return None if value is None else self._adapter.dump_python(self._adapter.validate_python(value), mode="json")
+        return None if value is None else self._adapter.dump_python(self.validate(value), mode="json")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - asked for
         """As the type."""
-        return None if value is None else self._adapter.validate_python(value)
+        return self.validate(value)

@@ -1,0 +1,124 @@
+"""Where a move's processor time goes, library by library: `python benchmarks/where.py create --database sqlite`.
+
+A timer that only runs while this process does looks, every few milliseconds, whose code is running. So it says the same
+on a busy machine as on a quiet one.
+"""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from itertools import chain
+from time import process_time
+from types import FrameType
+
+import web
+from contenders import ALCHEMY, OURS, PLAIN, Contest
+from data import fill, temporary
+from measure import Operation
+from sqlalchemy import select
+
+from appkit import AppKit, Settings
+
+LIBRARIES = {
+    "appkit": "appkit",
+    "advanced_alchemy": "Advanced Alchemy",
+    "sqlalchemy": "SQLAlchemy",
+    "asyncpg": "driver",
+    "aiosqlite": "driver",
+    "pydantic": "pydantic",
+    "fastapi": "FastAPI, Starlette",
+    "starlette": "FastAPI, Starlette",
+    "asyncio": "asyncio, SQLite's thread",
+}
+REST = "the rest of Python"
+TURNS = 20
+"""Of one contender, before it is the next one's turn."""
+
+
+class Sampler:
+    """Counts whose code is running, while it is told for whom."""
+
+    def __init__(self) -> None:
+        self.samples: dict[str, Counter[str]] = {}
+        self.seconds: Counter[str] = Counter()
+        self._current: Counter[str] = Counter()
+
+    async def run(self, name: str, operation: Operation) -> None:
+        """Some turns of one contender."""
+        self._current = self.samples.setdefault(name, Counter())
+        start = process_time()
+        signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
+        for _ in range(TURNS):
+            await operation()
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        self.seconds[name] += process_time() - start
+
+    def look(self, _signal: int, frame: FrameType | None) -> None:
+        """Note the innermost library that is running; what it calls of Python's own is counted as its work."""
+        while frame is not None:
+            package = frame.f_globals.get("__name__", "").partition(".")[0]
+            if package in LIBRARIES:
+                self._current[LIBRARIES[package]] += 1
+                return
+            frame = frame.f_back
+        self._current[REST] += 1
+
+    def table(self, rounds: int) -> str:
+        """Microseconds of one move, by library, in Markdown."""
+        totals = {name: self.seconds[name] / rounds * 1e6 for name in self.samples}
+        known = list(dict.fromkeys(chain(LIBRARIES.values(), [REST])))
+        lines = [f"| µs of processor time | {' | '.join(totals)} |", f"|---{'|---' * len(totals)}|"]
+        for library in known:
+            shares = [found[library] / max(found.total(), 1) for found in self.samples.values()]
+            if any(shares):
+                cells = [f"{share * total:,.0f}" for share, total in zip(shares, totals.values(), strict=True)]
+                lines.append(f"| {library} | {' | '.join(cells)} |")
+        return "\n".join([*lines, f"| together | {' | '.join(f'{total:,.0f}' for total in totals.values())} |"])
+
+
+async def moves(kit: AppKit, what: str) -> Mapping[str, Operation]:
+    """What is looked at: plain SQLAlchemy, appkit and Advanced Alchemy."""
+    async with kit.database.session() as db:
+        ident = (await db.scalars(select(kit.database.metadata.tables["book"].c.id).limit(1))).one()
+    contest = Contest(kit.database, ident)
+    if what == "http":
+        return {name: move for name, move in web.requests(kit, contest).items() if name in {web.INLINE, OURS, ALCHEMY}}
+    everybody: dict[str, Operation] = getattr(contest, what)()
+    return {name: everybody[name] for name in (PLAIN, OURS, ALCHEMY)}
+
+
+async def run(what: str, kind: str, rounds: int) -> str:
+    """The table of one move."""
+    sampler = Sampler()
+    signal.signal(signal.SIGPROF, sampler.look)
+    async with temporary(kind) as url:
+        kit = AppKit(Settings(database={"url": url}, environment="test", logging={"level": "ERROR"}), discover=False)
+        await kit.database.create_all()
+        await fill(kit.database, 2_000)
+        found = await moves(kit, what)
+        for operation in found.values():
+            await operation()
+        for _ in range(rounds // TURNS):
+            for name, operation in found.items():
+                await sampler.run(name, operation)
+        await kit.database.dispose()
+    return sampler.table(rounds // TURNS * TURNS)
+
+
+def main() -> None:
+    """Look, and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("move", choices=["get", "create", "update", "http"])
+    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--rounds", type=int, default=2_000, help="of each (2,000)")
+    options = parser.parse_args()
+    logging.disable(logging.WARNING)
+    sys.stdout.write(asyncio.run(run(options.move, options.database, options.rounds)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
