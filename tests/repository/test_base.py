@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from enum import Enum
 from threading import Thread
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
@@ -164,7 +164,7 @@ async def test_enums_are_texts_that_name_their_values(database):
         for name, value in {"state": "ajar", "level": "middling"}.items():
             with pytest.raises(StatementError, match=value):
                 await db.execute(update(KeptFolder).values({name: value}))
-    state = KeptFolder.metadata.tables["kept_folder"].c.state.type
+    state: Any = KeptFolder.metadata.tables["kept_folder"].c.state.type
     assert (state.native_enum, state.create_constraint, state.length) == (False, False, 64)
 
 

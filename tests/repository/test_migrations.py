@@ -6,6 +6,7 @@ import sys
 from collections.abc import AsyncIterator
 from enum import Enum
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, StaticPool, String, Table, inspect, text
@@ -34,10 +35,13 @@ class Moods(Enum):
     SAD = "sad"
 
 
+TYPES: Any = Base.type_annotation_map
+
+
 class Before(Base):
     __abstract__ = True
     metadata = MetaData()
-    registry = registry(metadata=metadata, type_annotation_map=Base.type_annotation_map)
+    registry = registry(metadata=metadata, type_annotation_map=TYPES)
 
 
 class Felt(Before):
@@ -50,7 +54,7 @@ class Felt(Before):
 class After(Base):
     __abstract__ = True
     metadata = MetaData()
-    registry = registry(metadata=metadata, type_annotation_map=Base.type_annotation_map)
+    registry = registry(metadata=metadata, type_annotation_map=TYPES)
 
 
 class FeltMore(After):

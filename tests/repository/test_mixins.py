@@ -227,11 +227,11 @@ async def test_a_row_may_go_for_good(db):
 
 async def test_a_row_that_goes_for_good_takes_hidden_ones_along_where_the_database_cascades(db):
     trunks, twigs = Repository[Trunk](db), Repository[Twig](db)
-    for _ in range(2):
-        trunk = await trunks.create({"twigs": [Twig(), Twig()]})
+    await trunks.create_many({"twigs": [Twig(), Twig()]} for _ in range(2))
+    for trunk in await trunks.list():
         await twigs.delete(trunk.twigs[0])
     db.expunge_all()
-    await trunks.delete(await trunks.get(trunk.id), hard=True)
+    await trunks.delete((await trunks.list())[0], hard=True)
     assert await db.scalar(text("SELECT count(*) FROM twig")) == 2
     await trunks.delete_where(true(), hard=True)
     assert await db.scalar(text("SELECT count(*) FROM twig")) == 0
