@@ -227,8 +227,7 @@ async def test_a_row_may_go_for_good(db):
 
 async def test_a_row_that_goes_for_good_takes_hidden_ones_along_where_the_database_cascades(db):
     trunks, twigs = Repository[Trunk](db), Repository[Twig](db)
-    await trunks.create_many({"twigs": [Twig(), Twig()]} for _ in range(2))
-    for trunk in await trunks.list():
+    for trunk in await trunks.create_many({"twigs": [Twig(), Twig()]} for _ in range(2)):
         await twigs.delete(trunk.twigs[0])
     db.expunge_all()
     await trunks.delete((await trunks.list())[0], hard=True)
