@@ -124,6 +124,7 @@ def types(session: nox.Session) -> None:
 def example(session: nox.Session) -> None:
     """Check the example: its backend's style, layers and tests, and its frontend's, if there is npm."""
     install_desk(session, "test", "lint")
+    session.run("pytest", "tests/docs/test_adding_an_entity.py")
     session.chdir(DESK)
     session.run("ruff", "check")
     session.run("lint-imports", env={"PYTHONPATH": "backend"})

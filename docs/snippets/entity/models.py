@@ -1,0 +1,7 @@
+class Applause(BaseTableModel):
+    """That somebody likes a post; once is enough."""
+
+    __table_args__ = (UniqueConstraint("post_id", "reader_id"),)
+
+    post_id: Mapped[UUID] = mapped_column(ForeignKey("post.id", ondelete="CASCADE"))
+    reader_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)

@@ -1,0 +1,4 @@
+class ApplauseSchema(Schema):
+    """How many people like a post."""
+
+    count: int

@@ -1,0 +1,27 @@
+"""Applause: readers say that they like a post."""
+
+from uuid import UUID
+
+from appkit import BaseService, Repository
+
+from repository.models import Applause
+from service.posts import PostService
+
+
+class ApplauseService(BaseService):
+    """What readers do to say that they like a post.
+
+    Raises:
+        PostNotFoundException: When there is no such post, or it is somebody else's draft.
+    """
+
+    async def give(self, post_id: UUID, reader_id: UUID) -> int:
+        """Applaud, once however often it is said; return how many do."""
+        post = await PostService(self.db).read(post_id, reader_id)
+        given = {"post_id": post.id, "reader_id": reader_id}
+        await Repository(self.db, Applause).get_or_create(given, on=[Applause.post_id, Applause.reader_id])
+        return await self.count(post_id)
+
+    async def count(self, post_id: UUID) -> int:
+        """How many applaud."""
+        return await Repository(self.db, Applause).count(Applause.post_id == post_id)
