@@ -96,6 +96,7 @@ async def test_only_the_app_s_tables_have_pages(admin_client):
     assert "admin-shelf/list" in home
     assert (await admin_client.get("/api/admin/admin-secret-shelf/list")).status_code == 404
     assert "auth-session" not in home
+    assert (await admin_client.get("/api/admin/admin-shelf/edit?pk=no-id")).status_code == 404
 
 
 async def test_page_runs_its_own_scripts_only(admin_client):

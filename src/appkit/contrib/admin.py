@@ -86,6 +86,13 @@ class RowView(ModelView):
             self.fields = _readable(model)  # type: ignore[assignment] # Names will do, as it says itself.
         super().__init__(model, **{"converter": Converter(), **more})
 
+    async def find_by_pk(self, request: Request, pk: Any) -> Any:
+        """The row with this id; None, which is a 404, when there is none or it is no id."""
+        try:
+            return await super().find_by_pk(request, pk)
+        except ValueError:
+            return None
+
 
 class PersonView(RowView):
     """The users, to look at: `/users` and `appkit users` are for changes, which end sessions and tell auditors."""
