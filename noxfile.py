@@ -228,8 +228,8 @@ def bench(session: nox.Session) -> None:
     """Measure the data layer, or with `-- auth` signing in, beside what they are compared with; `--help` lists more."""
     session.install("-e", ".[postgres]", "httpx2>=2.3", "-r", "benchmarks/requirements.txt")
     session.run("mypy", "benchmarks", env={"MYPYPATH": os.pathsep.join(["benchmarks", "src"])})
-    if session.posargs[:1] == ["auth"]:
-        session.run("python", "benchmarks/auth.py", *session.posargs[1:])
+    if session.posargs[:1] in (["auth"], ["where"]):
+        session.run("python", f"benchmarks/{session.posargs[0]}.py", *session.posargs[1:])
         return
     session.run("python", "benchmarks/plugins.py", "--check")
     session.run("python", "benchmarks/data.py", *session.posargs)

@@ -9,7 +9,7 @@ import asyncio
 import logging
 import signal
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from itertools import chain
 from time import process_time
@@ -44,7 +44,7 @@ class Sampler:
 
     def __init__(self) -> None:
         self.samples: dict[str, Counter[str]] = {}
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
         self._current: Counter[str] = Counter()
 
     async def run(self, name: str, operation: Operation) -> None:
