@@ -1,5 +1,6 @@
 """Keys for programs, on both databases."""
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -212,6 +213,12 @@ async def test_last_use_is_written_once_a_minute(create, call, db, count_queries
     await call(key)
     await db.rollback()
     assert datetime.now(UTC) - await db.scalar(select(ApiKey.last_used_at)) < timedelta(minutes=1)
+
+
+async def test_first_use_by_many_at_once_is_refused_to_none(create, call):
+    key = (await create())["key"]
+    answers = await asyncio.gather(*(call(key, method=method) for method in ("GET", "POST") * 10))
+    assert {answer.status_code for answer in answers} == {200}
 
 
 async def test_keys_are_in_the_copy_and_go_with_the_account(create, auth_client, user, db, tasks):
