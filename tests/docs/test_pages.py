@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 LONGEST = 5
-INCLUDE = re.compile(r'^--8<-- "([^":]+)(?::(\d+):(\d+))?"$', re.MULTILINE)
+INCLUDE = re.compile(r'^--8<-- "([^":]+)(?::(\d+):(\d+)|:([a-z_]+))?"$', re.MULTILINE)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -22,8 +22,11 @@ def test_page_types_no_long_python(path: Path):
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_page_includes_files_and_lines_that_are_there(path: Path):
     """Line numbers are easily wrong: each range begins and ends with code, not in the middle of nothing."""
-    for name, first, last in INCLUDE.findall(path.read_text()):
+    for name, first, last, section in INCLUDE.findall(path.read_text()):
         lines = (ROOT / name).read_text().splitlines()
+        if section:
+            assert f"# --8<-- [start:{section}]" in lines
+            assert f"# --8<-- [end:{section}]" in lines
         if first:
             shown = lines[int(first) - 1 : int(last)]
             assert shown[0].strip()

@@ -64,7 +64,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         if value is None:
             return None
         if value.tzinfo is None:
-            raise ValueError("This datetime has no time zone. Use appkit's utcnow(), or datetime.now(UTC).")
+            raise ValueError("This datetime has no time zone. Use datetime.now(UTC), or parse it with its offset.")
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - asked for
