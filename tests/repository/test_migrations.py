@@ -312,6 +312,7 @@ async def test_a_revision_written_on_sqlite_serves_postgresql(database, director
     await Migrations(development, directory).revision("First")
     development.metadata = database.metadata = schema(Column("nick", String(5)), tables=True)
     await Migrations(development, directory).revision("Second")
+    await development.dispose()
     migrations = Migrations(database, directory)
     assert await migrations.upgrade() == "migrated"
     assert await migrations.check() == []
