@@ -130,7 +130,8 @@ async def test_password_changes_at_once_leave_one(auth_client, new_browser, sign
             return (await browser.post("/api/auth/password/change", json=body)).status_code
 
     statuses = await asyncio.gather(*map(change, range(6)))
-    assert sorted(statuses) == [204] + [403] * 5
+    assert statuses.count(204) == 1
+    assert {*statuses} <= {204, 401, 403}  # Who read the session after the change finds it renewed, and is nobody now.
     winner = statuses.index(204)
     assert [(await signin(f"{NEW} {number}")).status_code for number in range(6)] == [
         200 if number == winner else 401 for number in range(6)

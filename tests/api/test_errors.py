@@ -35,8 +35,6 @@ from appkit.kit import AppKit
 
 Serve = Callable[..., AsyncClient]
 
-PAGES = "https://fastapi-appkit.readthedocs.io/reference/errors/"
-
 
 class TeapotBrokenException(ConflictException):
     """The teapot has a crack."""
@@ -66,7 +64,7 @@ async def test_exception_becomes_a_problem_document(app: FastAPI, serve: Serve):
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["x-tea"] == "green"
     assert answer.json() == {
-        "type": f"{PAGES}#40949",
+        "type": "about:blank",
         "title": "Teapot broken",
         "status": 409,
         "detail": "This teapot leaks.",
