@@ -115,6 +115,7 @@ class AuthService(SigninKeeper):
         """
         passwords = self._security.passwords
         passwords.check()
+        begun = self.db.in_transaction()
         seen = await self._look_up(email)
         hashed = seen.hashed_password if seen else None
         known = await passwords.verify(hashed, password)
@@ -122,7 +123,8 @@ class AuthService(SigninKeeper):
         private = self.settings.auth.signup_mode == "private"
         if seen is None or hashed is None or not known or not seen.is_open or (private and not seen.email_verified):
             self.emit(SigninFailed(user_id=None if seen is None else seen.id, ip=device.ip))
-            await self.db.commit()  # The exception rolls the rest back, and this must stay.
+            if not begun:
+                await self.db.commit()  # The exception would roll it back.
             raise InvalidCredentialsException
         if passwords.is_outdated(hashed):
             await self._rehash(seen, await passwords.hash(password))

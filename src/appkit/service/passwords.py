@@ -94,9 +94,11 @@ class PasswordService(SessionKeeper):
         return changed
 
     async def _check_current(self, principal: SessionPrincipal, user: BaseUser, password: str) -> None:
+        begun = self.db.in_transaction()
         if not await self._security.passwords.verify(user.hashed_password, password):
             self.emit(PasswordRefused(user_id=user.id, session_id=principal.session_id))
-            await self.db.commit()  # The exception rolls the rest back, and this must stay.
+            if not begun:
+                await self.db.commit()  # The exception would roll it back.
             raise WrongPasswordException
 
     async def _replace(self, user_id: UUID, security_version: int, hashed: str) -> BaseUser | None:
