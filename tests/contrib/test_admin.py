@@ -2,6 +2,7 @@
 
 import re
 from datetime import datetime
+from typing import Literal
 
 import pytest
 from sqlalchemy import func, select
@@ -18,6 +19,7 @@ class AdminShelf(BaseTableModel):
     name: Mapped[str]
     opened_at: Mapped[datetime | None]
     safe_code: Mapped[str | None] = mapped_column(EncryptedString)
+    wood: Mapped[Literal["oak", "pine"] | None]
 
 
 class AdminSecretShelf(BaseTableModel):

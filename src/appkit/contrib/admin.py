@@ -27,7 +27,7 @@ from appkit.exceptions import AppKitError, UnauthorizedException
 
 try:
     from jinja2 import Environment, PackageLoader
-    from starlette_admin import BaseField, DateTimeField
+    from starlette_admin import BaseField, DateTimeField, EnumField
     from starlette_admin.contrib.sqla import Admin, ModelView
     from starlette_admin.contrib.sqla.converters import ModelConverter
     from starlette_admin.converters import converts
@@ -69,6 +69,13 @@ class Converter(ModelConverter):
     def conv_datetime(self, *args: Any, **kwargs: Any) -> BaseField:
         """Every moment is aware of its time zone here."""
         return MomentField(**self._field_common(*args, **kwargs))
+
+    @converts("Enum")
+    def conv_enum(self, *args: Any, **kwargs: Any) -> BaseField:
+        """A `Literal` is a choice too, without an enum behind it."""
+        if kwargs["type"].enum_class is not None:
+            return super().conv_enum(*args, **kwargs)
+        return EnumField(**self._field_common(*args, **kwargs), choices=[(name, name) for name in kwargs["type"].enums])
 
 
 class RowView(ModelView):

@@ -40,6 +40,6 @@ class OAuthFlow(BaseTableModel):
     next: Mapped[str] = mapped_column(String(500))
     """Where they want to go then, on our own pages."""
     remember: Mapped[bool]
-    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     """Who links an account; None where somebody signs in."""
     expires_at: Mapped[datetime] = mapped_column(index=True)

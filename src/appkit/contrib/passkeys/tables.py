@@ -28,6 +28,6 @@ class PasskeyChallenge(BaseTableModel):
     """What an authenticator is asked to sign, once. The row goes when it has."""
 
     challenge: Mapped[bytes] = mapped_column(LargeBinary(64), unique=True)
-    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     """Who adds a passkey; None where somebody signs in, for who it is shows only then."""
     expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -1,8 +1,8 @@
 """Create the first tables
 
-Revision: 21976d39553c
-Follows:
-Written: 2026-11-26 15:38:55.005492
+Revision: 81232eda2aed
+Follows: nothing
+Written: 2026-11-26 16:14:36.598354
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "21976d39553c"
+revision: str = "81232eda2aed"
 down_revision: str | Sequence[str] | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -309,6 +309,7 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("passkey_challenge", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_passkey_challenge_expires_at"), ["expires_at"], unique=False)
+        batch_op.create_index(batch_op.f("ix_passkey_challenge_user_id"), ["user_id"], unique=False)
 
     op.create_table(
         "post",
@@ -410,6 +411,7 @@ def downgrade() -> None:
 
     op.drop_table("post")
     with op.batch_alter_table("passkey_challenge", schema=None) as batch_op:
+        batch_op.drop_index(batch_op.f("ix_passkey_challenge_user_id"))
         batch_op.drop_index(batch_op.f("ix_passkey_challenge_expires_at"))
 
     op.drop_table("passkey_challenge")
