@@ -39,7 +39,7 @@ def test_new_app_passes_its_own_checks_with_two_entities_more(tmp_path):
     added = run(shop / "backend", "appkit", "add", "entity", "Category", "weight:int", "open:bool", "at:datetime")
     assert added.returncode == 0, added.stderr
     for command in (
-        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio"],
         ["ruff", "check"],
         ["ruff", "format", "--check"],
         ["appkit", "db", "check"],

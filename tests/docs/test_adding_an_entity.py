@@ -53,6 +53,8 @@ def test_seven_steps_add_an_entity(tmp_path):
     run(backend, "appkit", "db", "revision", "-m", "Let readers applaud")
     run(backend, "appkit", "db", "check")
     run(backend, "appkit", "db", "lint")
-    assert "2 passed" in run(desk, "pytest", "-q", "-p", "no:cacheprovider", "tests/test_applause.py")
+    assert "2 passed" in run(
+        desk, "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "tests/test_applause.py"
+    )
     run(desk, "ruff", "check")
     assert "/api/posts/{post_id}/applause" in run(backend, "appkit", "routes")

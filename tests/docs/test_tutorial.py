@@ -23,7 +23,9 @@ def project() -> str:
 def test_tutorial_passes_its_own_tests(tmp_path, python):
     shutil.copytree(PROGRAM, tmp_path, dirs_exist_ok=True)
     (tmp_path / "pyproject.toml").write_text(project())
-    assert "passed" in python(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error")
+    assert "passed" in python(
+        tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error"
+    )
 
 
 def test_tutorial_names_the_kit_that_it_wrote():
