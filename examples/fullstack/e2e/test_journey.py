@@ -66,8 +66,8 @@ def somebody_else_comments(browser: Browser, arguments: dict, base_url: str, pos
 
 def exports_everything(context: BrowserContext, page: Page, base_url: str) -> None:
     """Enough of it that the bar has somewhere to go."""
-    for number in range(25):
-        content = f"# Chapter {number}\n\n" + "Words, *words*, words.\n\n" * 60
+    for number in range(60):
+        content = f"# Chapter {number}\n\n" + "Words, *words*, words.\n\n" * 120
         call(context, base_url, "/posts", {"title": f"Chapter {number}", "content": content})
     page.get_by_role("link", name="Exports").first.click()
     page.evaluate(
@@ -86,7 +86,7 @@ def exports_everything(context: BrowserContext, page: Page, base_url: str) -> No
     assert page.evaluate("window.seenProgress.size") > 4
     text = "".join(part.extract_text() for part in PdfReader(Path(download.value.path())).pages)
     assert "On keeping a desk" in text
-    assert "Chapter 24" in text
+    assert "Chapter 59" in text
 
 
 def ends_the_other_session(browser: Browser, arguments: dict, page: Page) -> None:

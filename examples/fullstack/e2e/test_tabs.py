@@ -2,6 +2,7 @@
 
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from playwright.sync_api import Page, Response, Route, expect
@@ -42,6 +43,14 @@ def hold(page: Page) -> None:
     page.context.route("**/api/auth/refresh", wait)
 
 
+def wait_until(page: Page, met: Callable[[], bool]) -> None:
+    """Let the browser work until a condition is met, for ten seconds at most."""
+    for _ in range(100):
+        if met():
+            return
+        page.wait_for_timeout(100)
+
+
 def test_tabs_refresh_once_between_them_and_repeat_each_request_once(page: Page) -> None:
     sign_in(page)
     page.get_by_role("link", name="Front page").click()
@@ -60,8 +69,8 @@ def test_tabs_refresh_once_between_them_and_repeat_each_request_once(page: Page)
 
     expect(page.get_by_role("region", name="Comments")).to_contain_text("Said once")
     expect(other.get_by_role("heading", level=1, name="Exports")).to_be_visible()
-    for tab in (page, other):
-        tab.wait_for_load_state("networkidle")
+    wait_until(page, lambda: REFRESH in answers and all(len(sent) > 1 for sent in answers.values() if 401 in sent))
+    page.context.unroute_all(behavior="wait")
     assert answers.pop(REFRESH) == [200]
     refused = {request: statuses for request, statuses in answers.items() if 401 in statuses}
     assert any(request.startswith("POST /api/posts/") for request in refused)
