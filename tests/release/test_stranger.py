@@ -82,7 +82,7 @@ def test_new_app_has_pages_to_sign_up_on(stranger):
         page.get_by_label("E-mail address").fill(ACCOUNT["email"])
         page.get_by_label("Password").fill("short")
         page.get_by_role("button", name="Sign up").click()
-        expect(page.get_by_text("at least 8 characters")).to_be_visible()
+        expect(page.locator("small", has_text="at least 8 characters")).to_be_visible()
         page.get_by_label("Password").fill(ACCOUNT["password"])
         page.get_by_role("button", name="Sign up").click()
         expect(page.get_by_text(f"You are signed in as {ACCOUNT['email']}.")).to_be_visible()
