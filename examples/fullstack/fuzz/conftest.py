@@ -71,9 +71,9 @@ def member(address: str) -> Iterator[Session]:
 def known(address: str, member: Session) -> dict[str, str]:
     """The ids of things that are there, under the names that paths have for them."""
 
-    def first(path: str) -> str:
+    def first(path: str, key: str = "id") -> str:
         found = member.get(f"{address}/api/{path}").json()
-        return str((found if isinstance(found, list) else found["items"])[0]["id"])
+        return str((found if isinstance(found, list) else found["items"])[0][key])
 
     export = member.post(f"{address}/api/exports").json()
     while export["state"] != "done":
@@ -84,5 +84,6 @@ def known(address: str, member: Session) -> dict[str, str]:
         "export_id": export["id"],
         "post_id": first("posts"),
         "session_id": first("auth/sessions"),
+        "task_id": first("tasks", "task_id"),
         "user_id": first("users"),
     }
