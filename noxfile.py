@@ -57,26 +57,30 @@ def has_npm(session: nox.Session) -> bool:
     return False
 
 
-def run_tests(session: nox.Session) -> None:
-    """Run the tests, one process for each processor, counting covered lines from the first import on."""
-    session.run("coverage", "erase")
-    session.run("coverage", "run", "-m", "pytest", *PARALLEL, *session.posargs)
-    session.run("coverage", "combine", "-q")
-    session.run("coverage", "report")
+def run_tests(session: nox.Session, *command: str) -> None:
+    """Run the tests, one process for each processor, and the slow ones alone; or those that are asked for."""
+    if session.posargs:
+        session.run(*command, *session.posargs)
+        return
+    session.run(*command, *PARALLEL, "-m", "not slow")
+    session.run(*command, "-m", "slow")
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the tests with the Python that runs nox."""
     install(session, "test", "lint", "runners")
-    run_tests(session)
+    session.run("coverage", "erase")
+    run_tests(session, "coverage", "run", "-m", "pytest")
+    session.run("coverage", "combine", "-q")
+    session.run("coverage", "report", f"--fail-under={0 if session.posargs else 95}")
 
 
 @nox.session(python=find_pythons("3.11", "3.12", "3.13"))
 def matrix(session: nox.Session) -> None:
     """Run the tests with every supported Python that is installed."""
     install(session, "test")
-    session.run("pytest", *PARALLEL, *session.posargs)
+    run_tests(session, "pytest")
 
 
 @nox.session(python=find_pythons("3.11", "3.13"))
@@ -86,7 +90,7 @@ def lowest(session: nox.Session) -> None:
     groups = nox.project.dependency_groups(project, "test")
     session.install("uv")
     session.run("uv", "pip", "install", "-q", "--resolution=lowest-direct", "-e", ".[all]", *groups)
-    session.run("pytest", *PARALLEL, *session.posargs)
+    run_tests(session, "pytest")
 
 
 @nox.session

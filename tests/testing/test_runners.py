@@ -40,13 +40,13 @@ def conftest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return POSTGRESQL
 
 
-def run(pytester: pytest.Pytester, conftest: str, *options: str, left_out: int = 0) -> None:
+def run(pytester: pytest.Pytester, conftest: str, *options: str) -> None:
     pytester.makeconftest(conftest)
     for name in ("bookmarks.py", "test_bookmarks.py"):
         shutil.copy(SNIPPETS / name, pytester.path)
     settings = ("appkit_kit=bookmarks:kit", "filterwarnings=error")
     result = pytester.runpytest_subprocess(*options, *(f"-o{setting}" for setting in settings))
-    result.assert_outcomes(passed=TESTS - left_out)
+    result.assert_outcomes(passed=TESTS)
 
 
 def test_fixtures_work_under_anyio(pytester: pytest.Pytester, conftest: str) -> None:
@@ -60,6 +60,4 @@ def test_fixtures_work_under_pytest_asyncio(pytester: pytest.Pytester, conftest:
 
 def test_fixtures_work_in_parallel(pytester: pytest.Pytester, conftest: str) -> None:
     pytest.importorskip("xdist")
-    # Processes that share a processor hold one another up, which `never_blocks` would take for the app's doing.
-    options = ("-p", "no:asyncio", "-oanyio_mode=auto", "-n", "2", "-k", "not test_never_blocks")
-    run(pytester, ANYIO + conftest, *options, left_out=1)
+    run(pytester, ANYIO + conftest, "-p", "no:asyncio", "-oanyio_mode=auto", "-n", "2")

@@ -74,11 +74,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let `appkit_never_blocks` watch an async test, from when its other fixtures are there."""
-    if not isinstance(item, pytest.Function) or not item.config.getini("appkit_never_blocks"):
+    """Let `never_blocks` watch an async test from when its other fixtures are there: an app may take long to be built."""
+    if not isinstance(item, pytest.Function) or not iscoroutinefunction(item.function):
         return
-    if iscoroutinefunction(item.function) and "never_blocks" not in item.fixturenames:
-        item.fixturenames.append("never_blocks")
+    if "never_blocks" in item.fixturenames:
+        item.fixturenames.remove("never_blocks")
+    elif not item.config.getini("appkit_never_blocks"):
+        return
+    item.fixturenames.append("never_blocks")
 
 
 @pytest.fixture
