@@ -154,7 +154,7 @@ async def test_read_session_refuses_to_write(client):
 
 
 async def test_requests_that_read_do_not_wait_for_sqlite_s_writer(auth_client, kit):
-    async with kit.session() as session, asyncio.timeout(2):
+    async with kit.session() as session, asyncio.timeout(30):
         await session.execute(update(kit.context.user_model).values(is_superuser=True))
         assert (await auth_client.get("/api/probe/session")).json() == 1
 

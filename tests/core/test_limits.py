@@ -259,7 +259,7 @@ async def test_everything_is_allowed_and_logged_once_while_redis_is_silent(
         took = time.monotonic() - began
         await limiter.clear("1/minute", "signin")
     assert answers == [False] * 20
-    assert took < 0.6
+    assert took < 3  # A twentieth of them waited.
     assert [record.getMessage().partition(".")[2] for record in caplog.records] == [" Rate limits are not enforced."]
 
 

@@ -447,7 +447,7 @@ async def test_what_a_cancelled_task_was_connecting_is_closed_at_once(driver):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        await asyncio.wait_for(closed.wait(), 5)
+        await asyncio.wait_for(closed.wait(), 30)
     finally:
         gc.enable()
         server.close()

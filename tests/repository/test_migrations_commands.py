@@ -161,7 +161,7 @@ async def test_a_migration_lets_others_pass_until_the_table_is_free(migrations, 
             await Migrations(own, migrations.directory, wait=0.1, lock_timeout=0.1).upgrade()
         migrating = asyncio.create_task(eager.upgrade())
         await asyncio.sleep(0.5)
-        async with asyncio.timeout(2), database.read_session() as reader:
+        async with asyncio.timeout(15), database.read_session() as reader:
             await reader.execute(text("SELECT * FROM author"))
         assert not migrating.done()
     assert await migrating == "migrated"

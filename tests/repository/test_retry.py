@@ -134,7 +134,7 @@ async def test_a_statement_that_takes_too_long_is_given_up_with_a_503(postgresql
     url = postgresql.settings.url.replace("+asyncpg", f"+{driver}")
     database = Database(DatabaseSettings(url=url, statement_timeout=0.2))
     with pytest.raises(ServiceUnavailableException):
-        async with asyncio.timeout(5), database.session() as db:
+        async with asyncio.timeout(15), database.session() as db:
             await db.execute(text("SELECT pg_sleep(20)"))
     async with database.session() as db:
         assert await db.scalar(text("SHOW statement_timeout")) == "200ms"

@@ -73,7 +73,7 @@ async def test_signin_holds_no_connection_while_hashing(kit, app, user, during_v
 
     async def look():
         held.append(kit.database.engine.pool.checkedout())
-        async with asyncio.timeout(1), kit.session() as other:
+        async with asyncio.timeout(30), kit.session() as other:
             await other.execute(update(kit.context.user_model).values(last_signin_at=None))
 
     during_verify(look)

@@ -211,7 +211,7 @@ async def test_relay_survives_a_database_that_fails(app, caplog):
             await db.execute(text("ALTER TABLE elsewhere RENAME TO appkit_outbox"))
         async with app.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(ran.wait(), 5)
+        await asyncio.wait_for(ran.wait(), 30)
         assert relay.healthy
 
     assert "The outbox could not be read." in caplog.text
@@ -237,7 +237,7 @@ async def test_relay_starts_again_when_its_receiver_dies(app, monkeypatch):
     async with app.working():
         async with app.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(ran.wait(), 5)
+        await asyncio.wait_for(ran.wait(), 30)
 
     assert len(tries) == 2
 

@@ -181,7 +181,7 @@ async def test_running_task_that_is_called_off_stops(make_app):
     async with app.working(broker):
         async with app.session() as db:
             handle = enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         if not app.database.sqlite:
             assert await handle.cancel()
         else:  # The task holds the writer, so that the row can't be written; the heartbeat can't either.
@@ -224,7 +224,7 @@ async def test_called_off_task_is_not_tried_again(make_app):
     async with app.working():
         async with app.session() as db:
             handle = enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         await handle.cancel()
         release.set()
         (row,) = await app.settled()

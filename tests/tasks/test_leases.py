@@ -33,7 +33,7 @@ async def test_task_session_undoes_what_was_done_without_the_lease(app):
     async with app.working():
         async with app.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(reached.wait(), 5)
+        await asyncio.wait_for(reached.wait(), 30)
         await steal(app)
         go_on.set()
         await asyncio.sleep(0.5)
@@ -55,7 +55,7 @@ async def test_failure_without_the_lease_changes_nothing(app, caplog):
     async with app.working():
         async with app.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(reached.wait(), 5)
+        await asyncio.wait_for(reached.wait(), 30)
         await steal(app)
         go_on.set()
         await asyncio.sleep(0.5)
@@ -83,7 +83,7 @@ async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
         await app.until(lambda rows: rows[0].state == "running")
         await asyncio.sleep(0.05)
         await steal(app)
-        await asyncio.wait_for(stopped.wait(), 5)
+        await asyncio.wait_for(stopped.wait(), 30)
 
 
 async def test_long_task_is_not_run_twice(make_app):
@@ -195,7 +195,7 @@ async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
         enqueue(db, work, 1)
         enqueue(db, work, 2)
     async with app.working():
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
 
     assert finished == [1]
     assert [(row.state, row.attempts) for row in await app.rows()] == [("done", 1), ("pending", 0)]
@@ -218,7 +218,7 @@ async def test_stop_gives_back_what_does_not_end(make_app):
         enqueue(db, work)
     relay = Relay(app.broker(), work=True)
     async with relay:
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         await relay.stop(grace=0.1)
 
     (row,) = await app.rows()

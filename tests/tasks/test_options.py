@@ -128,7 +128,7 @@ async def test_unique_key_is_taken_as_long_as_its_scope_says(app, scope, created
     async with app.working():
         async with app.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         async with app.session() as db:
             during = enqueue(db, work)
         release.set()
@@ -224,7 +224,7 @@ async def test_ordered_task_that_appears_late_waits_for_the_one_that_runs(app, d
             await older.flush()
             async with app.session() as younger:
                 enqueue(younger, work, 2)
-            await asyncio.wait_for(started.wait(), 5)
+            await asyncio.wait_for(started.wait(), 30)
         await asyncio.sleep(0.4)
         states = [row.state for row in await app.rows()]
         release.set()

@@ -208,7 +208,7 @@ async def test_work_that_ends_while_the_database_is_away_is_written_when_it_is_b
     async with app.working(broker):
         async with app.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 5)
+        await asyncio.wait_for(started.wait(), 30)
         failures = []
 
         async def refuse(*_: object, **__: object) -> None:

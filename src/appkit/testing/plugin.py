@@ -74,7 +74,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let `never_blocks` watch an async test from when its other fixtures are there: an app may take long to be built."""
+    """Let `never_blocks` watch an async test once its other fixtures are there, for an app may take long to build."""
     if not isinstance(item, pytest.Function) or not iscoroutinefunction(item.function):
         return
     if "never_blocks" in item.fixturenames:
