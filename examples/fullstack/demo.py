@@ -4,6 +4,7 @@ With `--smoke` a program walks through it instead of you, and the exit code says
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ from httpx2 import Client, ConnectError, Response
 HERE = Path(__file__).resolve().parent
 BACKEND = HERE / "backend"
 FRONTEND = HERE / "frontend"
+SECRET = "only for this demo, which ends with this process"  # noqa: S105 - It signs nothing that lasts.
 
 
 def main() -> None:
@@ -66,12 +68,17 @@ def environment_for(data: Path, port: int) -> dict[str, str]:
     """What the backend is told: its own database, and where people find it."""
     return {
         **os.environ,
-        "AUTH_SECRET_KEYS": '["only for this demo, which ends with this process"]',
+        "AUTH_SECRET_KEYS": json.dumps([SECRET]),
         "DATABASE_URL": f"sqlite:///{data / 'desk.db'}",
         "ENVIRONMENT": "development",
-        "FRONTEND_URL": f"http://127.0.0.1:{port}",
+        "FRONTEND_URL": address_of(port),
         "LOGGING_LEVEL": "WARNING",
     }
+
+
+def address_of(port: int) -> str:
+    """Where people find the desk: by a name, for browsers keep no passkeys for a number."""
+    return f"http://localhost:{port}"
 
 
 def run_main(command: str, environment: Mapping[str, str]) -> str:
@@ -84,7 +91,7 @@ def run_main(command: str, environment: Mapping[str, str]) -> str:
 @contextmanager
 def serve(port: int, environment: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     """The server, as soon as it answers; stopped when the block ends."""
-    address = f"http://127.0.0.1:{port}"
+    address = address_of(port)
     arguments = [sys.executable, "-m", "uvicorn", "main:app", "--port", str(port), "--timeout-graceful-shutdown", "3"]
     server = subprocess.Popen([*arguments, "--log-level", "warning"], cwd=BACKEND, env=environment)
     try:

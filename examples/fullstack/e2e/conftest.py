@@ -1,9 +1,10 @@
-"""The whole desk, served as the demo serves it, a mail server of our own, and Debian's Chromium to use it with."""
+"""The whole desk, served as the demo serves it or as a deployment does, a mail server, and Debian's Chromium."""
 
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from email import message_from_bytes, policy
 from email.message import EmailMessage
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import demo
 import pytest
 from aiosmtpd.controller import Controller
+from deployments import deployment, worker
 from playwright.sync_api import BrowserContext, Page
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -71,7 +73,7 @@ def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]
 def mailbox() -> Iterator[tuple[Mailbox, int]]:
     """A mail server, and its port."""
     box, port = Mailbox(), demo.free_port()
-    server = Controller(box, hostname="127.0.0.1", port=port)
+    server = Controller(box, hostname="127.0.0.1", port=port, ready_timeout=PATIENCE)
     server.start()
     yield box, port
     server.stop()
@@ -84,22 +86,29 @@ def mails(mailbox: tuple[Mailbox, int]) -> Mailbox:
 
 
 @pytest.fixture(scope="session")
-def base_url(mailbox: tuple[Mailbox, int]) -> Iterator[str]:
-    """The address of a desk with something in it, whose access tokens are short-lived."""
+def built() -> None:
+    """The pages, as they are in production."""
     if not demo.build_frontend():
         pytest.fail("There is no npm on this machine, so there are no pages to test.")
-    with tempfile.TemporaryDirectory(prefix="desk-") as data:
+
+
+@pytest.fixture(scope="session", params=["sqlite"])
+def base_url(request: pytest.FixtureRequest, built: None, mailbox: tuple[Mailbox, int]) -> Iterator[str]:
+    """The address of a desk with something in it; a test may ask for it on other servers than none."""
+    with ExitStack() as stack:
+        data = stack.enter_context(tempfile.TemporaryDirectory(prefix="desk-"))
         port = demo.free_port()
         environment = {
             **demo.environment_for(Path(data), port),
-            "AUTH_ACCESS_TTL": "1",
+            **stack.enter_context(deployment(request.param)),
             "LIMITS_ENABLED": "false",  # All these people share one address.
             "MAIL_URL": f"smtp://127.0.0.1:{mailbox[1]}",
         }
         demo.run_main("upgrade-database", environment)
         demo.run_main("seed", environment)
-        with demo.serve(port, environment) as (_, address):
-            yield address
+        if "TASKS_BROKER_URL" in environment:
+            stack.enter_context(worker(environment))
+        yield stack.enter_context(demo.serve(port, environment))[1]
 
 
 @pytest.fixture(autouse=True)

@@ -1,7 +1,11 @@
 """What people do again and again."""
 
 import re
+from collections.abc import Callable
 
+import demo
+import jwt
+from appkit.core.keys import KeyRing
 from playwright.sync_api import BrowserContext, Page, expect
 
 PASSWORD = "a quiet desk by the window"
@@ -40,6 +44,24 @@ def enter(context: BrowserContext, base_url: str, email: str = DEMO[0], password
 def join(context: BrowserContext, base_url: str, email: str) -> None:
     """Sign up without the form."""
     call(context, base_url, "/auth/signup", {"email": email, "password": PASSWORD})
+
+
+def expire(context: BrowserContext) -> None:
+    """Put the access token of whoever is signed in past its time, as an hour's pause would."""
+    (cookie,) = (cookie for cookie in context.cookies() if cookie["name"] == "pilcrow_at")
+    claims = jwt.decode(cookie["value"], options={"verify_signature": False})
+    key, headers = KeyRing([demo.SECRET.encode()]).current.access, jwt.get_unverified_header(cookie["value"])
+    token = jwt.encode(claims | {"exp": claims["iat"] - 3600}, key, headers=headers)
+    context.add_cookies([{**cookie, "value": token}])
+
+
+def wait_until(page: Page, met: Callable[[], bool]) -> None:
+    """Let the browser work until a condition is met."""
+    for _ in range(PATIENCE // 50):
+        if met():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("It did not happen.")
 
 
 def account(page: Page) -> None:

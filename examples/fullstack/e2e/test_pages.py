@@ -5,7 +5,7 @@ from collections.abc import Callable
 from statistics import median
 
 import pytest
-from people import PASSWORD, call, enter, fill_in
+from people import PASSWORD, account, call, enter, fill_in
 from playwright.sync_api import BrowserContext, Page, Response, expect
 
 DESK, PHONE = {"width": 1280, "height": 860}, {"width": 390, "height": 844}
@@ -73,16 +73,18 @@ def test_mistakes_menus_and_dialogs_suit_everybody(
     page.goto("/")
     page.get_by_role("main").get_by_role("article").first.get_by_role("link").first.click()
     page.get_by_role("button", name="Account", exact=True).click()
+    expect(page.get_by_role("button", name="Sign out")).to_be_visible()
     check()
     page.goto("/desk")
     page.get_by_role("button", name=re.compile("^Actions for")).first.click()
+    expect(page.get_by_role("menuitem", name="Delete")).to_be_visible()
     check()
     page.get_by_role("menuitem", name="Delete").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     check()
-    page.keyboard.press("Escape")
     page.goto("/settings/security")
     page.get_by_role("button", name="Set it up").click()
+    expect(page.get_by_role("img", name="QR code for your authenticator app")).to_be_visible()
     check()
 
 
@@ -148,6 +150,7 @@ def largest_paint(page: Page) -> float:
 def test_keyboard_reaches_everything_and_writes_a_post(context: BrowserContext, page: Page, base_url: str) -> None:
     enter(context, base_url)
     page.goto("/")
+    account(page)
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
     page.keyboard.press("Enter")
@@ -158,6 +161,7 @@ def test_keyboard_reaches_everything_and_writes_a_post(context: BrowserContext, 
     expect(page.get_by_role("menuitem", name="Edit")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page).to_have_url(re.compile(r"/edit$"))
+    expect(page.get_by_label("Content, in Markdown")).not_to_have_value("")
     page.get_by_label("Content, in Markdown").press("Control+a")
     page.keyboard.press("Control+b")
     expect(page.get_by_label("Content, in Markdown")).to_have_value(re.compile(r"^\*\*"))

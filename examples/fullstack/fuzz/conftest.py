@@ -1,6 +1,5 @@
 """The desk, served, with somebody signed in who may do everything."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -10,22 +9,17 @@ from pathlib import Path
 
 import demo
 import pytest
-from anyio.from_thread import start_blocking_portal
-from appkit.testing.database import fresh_database
+from deployments import deployment
 from requests import Session
 
 ACCOUNT = {"email": "demo@example.com", "password": "paper-and-ink"}
-SERVER = os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
 
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
     """Where the desk keeps things: in its own file, or on a server."""
-    if request.param == "sqlite":
-        yield {}
-        return
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fresh_database(SERVER)) as url:
-        yield {"DATABASE_URL": url}
+    with deployment(request.param) as variables:
+        yield variables
 
 
 @pytest.fixture(scope="session")

@@ -1,67 +1,32 @@
 """The desk as it stands, on one SQLite file, on PostgreSQL with three instances, and on Redis with two workers."""
 
-import os
 import re
-import subprocess
-import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
-from uuid import uuid4
 
 import demo
-import psycopg
 import pytest
+from deployments import deployment, worker
 from httpx2 import Client
-from psycopg import sql
 
 pytestmark = pytest.mark.slow
-POSTGRES = os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
-REDIS = os.environ.get("APPKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 
-@contextmanager
-def postgres_database() -> Iterator[str]:
-    name = f"appkit_test_{uuid4().hex}"
-    with psycopg.connect(POSTGRES, autocommit=True) as server:
-        server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-        try:
-            yield f"{POSTGRES.rpartition('/')[0]}/{name}"
-        finally:
-            server.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-
-@contextmanager
-def worker(environment: Mapping[str, str]) -> Iterator[None]:
-    process = subprocess.Popen([sys.executable, "-m", "appkit", "worker", "main.py"], cwd=demo.BACKEND, env=environment)
-    try:
-        yield
-    finally:
-        process.terminate()
-        process.wait(timeout=60)
-
-
-@pytest.mark.parametrize("deployment", ["sqlite", "postgresql", "redis"])
-def test_desk_runs_unchanged(deployment: str, tmp_path: Path) -> None:
-    instances, workers = {"sqlite": (1, 0), "postgresql": (3, 0), "redis": (1, 2)}[deployment]
+@pytest.mark.parametrize(("name", "instances", "workers"), [("sqlite", 1, 0), ("postgresql", 3, 0), ("redis", 1, 2)])
+def test_desk_runs_unchanged(name: str, instances: int, workers: int, tmp_path: Path) -> None:
     environment = demo.environment_for(tmp_path, demo.free_port())
     with ExitStack() as stack:
-        if deployment != "sqlite":
-            environment["DATABASE_URL"] = stack.enter_context(postgres_database())
-        if deployment == "redis":
-            queue = f"appkit-test-{uuid4().hex}"
-            environment |= {"TASKS_BROKER_URL": f"{REDIS}?queue={queue}", "TASKS_EMBEDDED": "false"}
+        environment |= stack.enter_context(deployment(name))
         demo.run_main("upgrade-database", environment)
         account = demo.run_main("seed", environment)
         for _ in range(workers):
             stack.enter_context(worker(environment))
         ports = [demo.free_port() for _ in range(instances)]
         for port in ports:
-            address = f"http://127.0.0.1:{port}"
-            stack.enter_context(demo.serve(port, environment | {"FRONTEND_URL": address}))
+            stack.enter_context(demo.serve(port, environment | {"FRONTEND_URL": demo.address_of(port)}))
         for port in ports:
-            demo.walk(f"http://127.0.0.1:{port}", account, built=False)
+            demo.walk(demo.address_of(port), account, built=False)
 
 
 def test_exports_hold_up_no_answer(tmp_path: Path) -> None:

@@ -1,0 +1,65 @@
+"""Where the desk runs in tests: on one SQLite file, on PostgreSQL, and there with Redis and workers of its own."""
+
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import demo
+import pytest
+from anyio.from_thread import start_blocking_portal
+from appkit.testing.database import fresh_database
+from redis import Redis
+
+POSTGRES = os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres")
+REDIS = os.environ.get("APPKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+SERVERS = {"sqlite": (), "postgresql": (POSTGRES,), "redis": (POSTGRES, REDIS)}
+
+
+@contextmanager
+def deployment(name: str) -> Iterator[dict[str, str]]:
+    """What the desk is told of its servers; what it leaves on them is gone when the block ends."""
+    require(*SERVERS[name])
+    if name == "sqlite":
+        yield {}
+        return
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(fresh_database(POSTGRES)) as url:
+        if name == "postgresql":
+            yield {"DATABASE_URL": url}
+            return
+        with redis_queue() as broker:
+            yield {"DATABASE_URL": url, "TASKS_BROKER_URL": broker, "TASKS_EMBEDDED": "false"}
+
+
+def require(*urls: str) -> None:
+    """Skip the test when one of these servers isn't there; where all tests must run, fail."""
+    for url in map(urlsplit, urls):
+        try:
+            socket.create_connection((url.hostname or "", url.port or 0), timeout=10).close()
+        except OSError:
+            give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+            give_up(f"There is no {url.scheme} server at {url.hostname}:{url.port}.")
+
+
+@contextmanager
+def redis_queue() -> Iterator[str]:
+    """The address of a queue that nobody else uses."""
+    queue = f"appkit-test-{uuid4().hex}"
+    yield f"{REDIS}?queue={queue}"
+    with Redis.from_url(REDIS) as server:
+        server.delete(*server.scan_iter(f"{queue}*"), queue)
+
+
+@contextmanager
+def worker(environment: Mapping[str, str]) -> Iterator[None]:
+    """A worker, which has ended what it had begun when the block ends."""
+    process = subprocess.Popen([sys.executable, "-m", "appkit", "worker", "main.py"], cwd=demo.BACKEND, env=environment)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=60)
