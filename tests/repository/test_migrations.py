@@ -9,13 +9,27 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import CheckConstraint, Column, ForeignKey, Integer, MetaData, StaticPool, String, Table, inspect, text
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    StaticPool,
+    String,
+    Table,
+    Text,
+    inspect,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column, registry
 from sqlalchemy.types import TypeDecorator
 
 from appkit.exceptions import AppKitError
 from appkit.repository.base import NAMING_CONVENTION, Base, UTCDateTime
 from appkit.repository.database import Database
+from appkit.repository.filters import search_vector
 from appkit.repository.migrations import Migrations, migrate_at_start
 
 PROCESSES = 10
@@ -320,6 +334,19 @@ async def test_a_revision_written_on_sqlite_serves_postgresql(database, director
     assert await tables_of(database) == {"alembic_version"}
 
 
+async def test_an_index_that_is_made_elsewhere_only_is_no_difference(database, directory):
+    metadata = database.metadata = schema(Column("nick", String(5)), Column("about", Text))
+    columns = metadata.tables["author"].c
+    vector = search_vector(columns.name, columns.nick, columns.about)
+    Index("ix_author_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
+    migrations = Migrations(database, directory)
+    revision = await migrations.revision("First")
+    await migrations.upgrade()
+    assert await migrations.check() == []
+    assert revision
+    assert ("ix_author_search" in revision.read_text()) is not database.sqlite
+
+
 async def test_an_unknown_revision_is_a_sentence(database, directory):
     migrations = Migrations(database, directory)
     first = await migrations.revision("First")
@@ -356,6 +383,7 @@ import asyncio, logging, multiprocessing, os, sys
 from pathlib import Path
 from test_migrations import PROCESSES, schema
 from appkit.repository.database import Database
+from appkit.repository.filters import search_vector
 from appkit.repository.migrations import migrate_at_start
 
 class Lines(logging.Handler):

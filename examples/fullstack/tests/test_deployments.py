@@ -1,14 +1,22 @@
 """The desk as it stands, on one SQLite file, on PostgreSQL with three instances, and on Redis with two workers."""
 
 import re
+import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
 
 import demo
+import psycopg
 import pytest
 from deployments import deployment, worker
 from httpx2 import Client
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import dialect
+
+from repository.models import Post
+from repository.queries import FeedQuery
 
 pytestmark = pytest.mark.slow
 
@@ -27,6 +35,19 @@ def test_desk_runs_unchanged(name: str, instances: int, workers: int, tmp_path: 
             stack.enter_context(demo.serve(port, environment | {"FRONTEND_URL": demo.address_of(port)}))
         for port in ports:
             demo.walk(demo.address_of(port), account, built=False)
+
+
+def test_search_uses_its_index_on_postgresql(tmp_path: Path) -> None:
+    (condition,) = FeedQuery(q="bread").where()
+    query = select(Post.id).where(condition).compile(dialect=dialect(), compile_kwargs={"literal_binds": True})
+    with deployment("postgresql") as variables:
+        environment = demo.environment_for(tmp_path, demo.free_port()) | variables
+        demo.run_main("upgrade-database", environment)
+        subprocess.run([sys.executable, "-m", "appkit", "db", "check"], cwd=demo.BACKEND, env=environment, check=True)
+        with psycopg.connect(re.sub(r"^\w+\+\w+", "postgresql", variables["DATABASE_URL"])) as database:
+            database.execute("SET enable_seqscan = off")
+            plan = "\n".join(line for (line,) in database.execute(f"EXPLAIN {query}".replace("%%", "%").encode()))
+    assert "ix_post_search" in plan
 
 
 def test_exports_hold_up_no_answer(tmp_path: Path) -> None:

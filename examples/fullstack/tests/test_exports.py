@@ -1,6 +1,7 @@
 import asyncio
 import json
 from datetime import timedelta
+from uuid import UUID
 
 from appkit.repository.base import utcnow
 from sqlalchemy import select, update
@@ -9,6 +10,7 @@ from domain.book import Book
 from exceptions import ExportNotFoundException, ExportNotReadyException
 from repository.models import Export
 from service.exports import ExportService
+from tasks.exports import purge_exports, router
 
 
 async def test_export_is_made_in_the_background(write, auth_client, tasks, assert_error):
@@ -78,16 +80,26 @@ async def test_export_is_its_owners_alone(auth_client, other, assert_error):
     assert (await other.get("/api/exports")).json() == []
 
 
-async def test_export_is_gone_after_its_time(auth_client, tasks, db, assert_error):
-    old = (await auth_client.post("/api/exports")).json()
-    await tasks.run()
+async def test_export_is_gone_after_its_time(auth_client, db, assert_error):
+    export = (await auth_client.post("/api/exports")).json()
     await db.execute(update(Export).values(expires_at=utcnow() - timedelta(seconds=1)))
-    assert_error(await auth_client.get(f"/api/exports/{old['id']}"), ExportNotFoundException)
+    assert_error(await auth_client.get(f"/api/exports/{export['id']}"), ExportNotFoundException)
     assert (await auth_client.get("/api/exports")).json() == []
 
-    new = (await auth_client.post("/api/exports")).json()
+
+async def test_night_deletes_the_exports_whose_time_is_over(auth_client, tasks, db):
+    old, new = [(await auth_client.post("/api/exports")).json()["id"] for _ in range(2)]
     await tasks.run()
-    assert [str(kept) for kept in await db.scalars(select(Export.id))] == [new["id"]]
+    await db.execute(update(Export).where(Export.id == UUID(old)).values(expires_at=utcnow() - timedelta(seconds=1)))
+    await purge_exports.kiq()
+    await tasks.run()
+    assert [str(kept) for kept in await db.scalars(select(Export.id))] == [new]
+
+
+def test_exports_are_purged_each_night():
+    assert [(schedule.name, schedule.cron) for schedule in router.schedules] == [
+        ("exports:purge_exports", "40 3 * * *")
+    ]
 
 
 async def test_export_that_is_cancelled_is_not_made(write, auth_client, tasks, other, assert_error):

@@ -73,8 +73,8 @@ def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any
     Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
     """
     document: Any = func.coalesce(columns[0], _constant(""))
-    for column in columns[1:]:
-        document = document + _constant(" ") + func.coalesce(column, _constant(""))
+    for column in columns[1:]:  # Not `+`: this sets the brackets that PostgreSQL shows, which migrations compare.
+        document = document.op("||")(_constant(" ")).op("||")(func.coalesce(column, _constant("")))
     return func.to_tsvector(_constant(language), document)
 
 

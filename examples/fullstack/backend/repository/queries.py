@@ -5,9 +5,9 @@ from typing import Annotated, Any, ClassVar
 from appkit import CursorQuery, PageQuery, Where
 from sqlalchemy import ColumnElement, func
 
-from repository.models import Post
+from repository.models import SEARCHED, Post
 
-Words = Annotated[str | None, Where.search(Post.title, Post.subtitle, Post.content)]
+Words = Annotated[str | None, Where.search(*SEARCHED)]
 
 
 def _is_published(wanted: bool) -> ColumnElement[bool]:

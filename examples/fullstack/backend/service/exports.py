@@ -82,8 +82,11 @@ class ExportService(BaseService):
         return await self.db.scalar(changed) is not None
 
     async def finish(self, export_id: UUID, content: bytes) -> None:
-        """Keep the PDF, and drop everybody's whose time is over."""
+        """Keep the PDF."""
         if await self.report(export_id, "done", 100, "Ready"):
             kept = update(Export).where(Export.id == export_id).values(content=content, size=len(content))
             await self.db.execute(kept)
+
+    async def purge(self) -> None:
+        """Delete everybody's exports whose time is over."""
         await self.db.execute(delete(Export).where(Export.expires_at <= utcnow()))

@@ -38,3 +38,9 @@ async def make_export(event: ExportRequested, ctx: TaskContext, db: TaskSession)
         await report("failed" if last else "queued", 0, "It could not be made" if last else "Waiting for another try")
         raise
     await ExportService(db).finish(event.export_id, content)
+
+
+@router.cron("40 3 * * *")
+async def purge_exports(db: TaskSession) -> None:
+    """Each night, delete the exports whose time is over."""
+    await ExportService(db).purge()

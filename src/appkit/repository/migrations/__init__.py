@@ -4,6 +4,7 @@ Apart from the database, for only what migrates imports Alembic.
 """
 
 import logging
+import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -242,11 +243,21 @@ class Migrations:
         names = self.database.metadata.tables
         options = {**_OPTIONS, "include_name": lambda name, kind, _: others or kind != "table" or name in names}
         context = MigrationContext.configure(connection, opts=options)
-        return [_describe(difference) for difference in compare_metadata(context, self.database.metadata)]
+        with self._quietly():
+            return [_describe(difference) for difference in compare_metadata(context, self.database.metadata)]
 
     def _alembic(self, connection: Connection, function: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        with _sentences():
+        with _sentences(), self._quietly():
             return function(self._config(connection), *args, **options)
+
+    @contextmanager
+    def _quietly(self) -> Iterator[None]:
+        """Without Alembic's warning that SQLite can't show indexes on expressions, for those that it never makes."""
+        indexes = (index for table in self.database.metadata.tables.values() for index in table.indexes)
+        with warnings.catch_warnings():
+            for name in (index.name for index in indexes if getattr(index, "_ddl_if", None)):
+                warnings.filterwarnings("ignore", f"autogenerate skipping .* index '{name}'")
+            yield
 
     def _config(self, connection: Connection | None = None) -> Config:
         config = Config(cmd_opts=Namespace(quiet=True))

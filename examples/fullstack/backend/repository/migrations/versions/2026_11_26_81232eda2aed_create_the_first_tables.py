@@ -332,6 +332,9 @@ def upgrade() -> None:
     with op.batch_alter_table("post", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_post_author_id_id"), ["author_id", "id"], unique=False)
         batch_op.create_index(batch_op.f("ix_post_published_at_id"), ["published_at", "id"], unique=False)
+    if op.get_context().dialect.name == "postgresql":
+        vector = "to_tsvector('simple', coalesce(title, '') || ' ' || coalesce(subtitle, '') || ' ' || coalesce(content, ''))"
+        op.create_index("ix_post_search", "post", [sa.literal_column(vector)], postgresql_using="gin")
 
     op.create_table(
         "recovery_code",
@@ -405,6 +408,8 @@ def downgrade() -> None:
         batch_op.drop_index(batch_op.f("ix_recovery_code_user_id"))
 
     op.drop_table("recovery_code")
+    if op.get_context().dialect.name == "postgresql":
+        op.drop_index("ix_post_search", table_name="post")
     with op.batch_alter_table("post", schema=None) as batch_op:
         batch_op.drop_index(batch_op.f("ix_post_published_at_id"))
         batch_op.drop_index(batch_op.f("ix_post_author_id_id"))
