@@ -1,4 +1,4 @@
-"""The cookies are out of reach: of scripts, of other hosts, of plain HTTP, and of caches."""
+"""The cookies are out of reach: of scripts, of other hosts, of plain HTTP, and of caches; on both databases."""
 
 from http.cookies import Morsel, SimpleCookie
 
@@ -6,11 +6,6 @@ import pytest
 from httpx2 import Response
 
 from appkit.testing.plugin import PASSWORD
-
-
-@pytest.fixture
-def database_url(tmp_path):
-    return f"sqlite:///{tmp_path / 'test.db'}"
 
 
 @pytest.fixture

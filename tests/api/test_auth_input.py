@@ -1,4 +1,4 @@
-"""What comes in over HTTP is checked, and not repeated. All before a database is asked, so one will do."""
+"""What comes in over HTTP is checked, and not repeated, on both databases: one takes a NUL, the other breaks on it."""
 
 import json
 
@@ -9,11 +9,6 @@ from appkit.exceptions import UnprocessableException
 from appkit.testing.plugin import PASSWORD
 
 ADA = {"email": "Ada@example.com", "password": PASSWORD}
-
-
-@pytest.fixture
-def database_url(tmp_path):
-    return f"sqlite:///{tmp_path / 'test.db'}"
 
 
 @pytest.mark.parametrize("path", ["signup", "signin"])

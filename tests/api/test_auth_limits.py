@@ -1,4 +1,4 @@
-"""How often people may try. What is counted is kept in this process, so one kind of database will do."""
+"""How often people may try, on both databases."""
 
 import asyncio
 from collections import Counter
@@ -13,11 +13,6 @@ from appkit.service.security import PasswordPool
 from appkit.testing.plugin import PASSWORD
 
 OTHER = "203.0.113.9"
-
-
-@pytest.fixture
-def database_url(tmp_path):
-    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What a route may ask of the person who asks. Sessions are elsewhere tested on both databases; here one will do."""
+"""What a route may ask of the person who asks, on both databases."""
 
 from datetime import timedelta
 from typing import Annotated, Any
@@ -34,11 +34,6 @@ async def read() -> str:
 @router.get("/plain")
 async def read_person(user: Annotated[BaseUser, Depends(require())]) -> str:
     return user.email
-
-
-@pytest.fixture
-def database_url(tmp_path):
-    return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
 
 
 @pytest.fixture
