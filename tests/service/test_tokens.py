@@ -61,11 +61,11 @@ def forge(tokens, user, session):
     key = KeyRing([secret.encode() for secret in SECRETS]).current
     claims = jwt.decode(tokens.issue(user, session, {}).access, options={"verify_signature": False})
 
-    def forge(headers=None, *, signing_key=key.access, **changes):
+    def forge(headers=None, *, signing_key=key.access, digest="sha256", **changes):
         header = {"alg": "HS256", "typ": "at+jwt", "kid": key.id.hex(), **(headers or {})}
         payload = {name: value for name, value in {**claims, **changes}.items() if value is not None}
         signed = b".".join(b64(json.dumps(part).encode()) for part in (header, payload))
-        return b".".join((signed, b64(hmac.digest(signing_key, signed, "sha256")))).decode()
+        return b".".join((signed, b64(hmac.digest(signing_key, signed, digest)))).decode()
 
     return forge
 
@@ -110,7 +110,7 @@ def test_read_access_reads_nothing_longer_than_a_cookie_can_be(tokens, forge, us
 @pytest.mark.parametrize("algorithm", ["none", "NONE", ["HS256"], None, "HS384", "RS256", "EdDSA"])
 def test_read_access_refuses_another_algorithm(tokens, forge, algorithm):
     signed = forge({"alg": algorithm})
-    for token in (signed, signed.rpartition(".")[0] + "."):
+    for token in (signed, signed.rpartition(".")[0] + ".", forge({"alg": algorithm}, digest="sha384")):
         with pytest.raises(UnauthorizedException):
             tokens.read_access(token)
 
