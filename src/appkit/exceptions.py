@@ -346,6 +346,7 @@ class TooManyRequestsException(APIException):
     Args:
         detail: A sentence for the person who made the request.
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
+        news: What was done too often, where it is the first time that somebody was turned away for it: `RateLimited`.
     """
 
     status_code = 429
@@ -353,8 +354,9 @@ class TooManyRequestsException(APIException):
     detail = "Too many requests. Wait a moment and try again."
     retryable = True
 
-    def __init__(self, detail: str | None = None, *, retry_after: int = 1) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1, news: str | None = None) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+        self.news = news
 
 
 # 5xx

@@ -7,8 +7,11 @@ from contextlib import asynccontextmanager
 import pytest
 from httpx2 import ASGITransport, AsyncClient
 
+from appkit import hookimpl
 from appkit.core.settings import LimitsSettings
+from appkit.domain.events import GuessingSuspected, RateLimited, SigninFailed
 from appkit.exceptions import TooManyRequestsException
+from appkit.service import auth
 from appkit.service.security import PasswordPool
 from appkit.testing.plugin import PASSWORD
 
@@ -192,3 +195,53 @@ async def test_proofs_are_limited_for_each_person(auth_client, post, path, body)
     peers = [f"203.0.113.{number}" for number in range(11)]
     statuses = [(await post(path, body, cookies=cookies, peer=peer)).status_code for peer in peers]
     assert statuses == [403] * 10 + [429]
+
+
+async def test_refusal_is_told_once_however_often_it_is_repeated(kit, signin, post, user, auth_client, tasks, events):
+    """Else whoever is refused could fill the database with it."""
+
+    class Trail:
+        def __init__(self):
+            self.seen = []
+
+        @hookimpl
+        async def on_event(self, event):
+            self.seen.append(event)
+
+    kit.plugins.register(trail := Trail())
+    for _ in range(9):
+        await signin("wrong horse")
+    for _ in range(2):
+        assert await signin("wrong horse", peer=OTHER) == 401
+    cookies = dict(auth_client.cookies)
+    for _ in range(12):
+        await post("reauth", {"password": PASSWORD}, cookies=cookies, peer=OTHER)
+        cookies = dict(auth_client.cookies)
+    told = [event for event in events if isinstance(event, RateLimited)]
+    assert told == [
+        RateLimited(action="signin", ip="198.51.100.7", user_id=None),
+        RateLimited(action="proof", ip=OTHER, user_id=user.id),
+    ]
+    await tasks.run()
+    assert [event for event in trail.seen if isinstance(event, RateLimited)] == told
+
+
+async def test_refusal_stays_one_where_nobody_can_be_told(kit, signin, monkeypatch, caplog):
+    def broken(_):
+        raise RuntimeError
+
+    for _ in range(5):
+        await signin("wrong horse")
+    monkeypatch.setattr("appkit.api.limits.BaseService", broken)
+    assert await signin("wrong horse") == 429
+    assert "Nobody could be told that a limit refused signin." in caplog.text
+
+
+async def test_failures_all_over_the_app_are_an_alarm_and_turn_nobody_away(signin, events, monkeypatch):
+    monkeypatch.setattr(auth, "FAILURES_BY_ALL", "6/5 minutes")
+    for number in range(9):
+        assert await signin("wrong horse", email=f"user{number}@example.com", peer=f"203.0.113.{number}") == 401
+    assert await signin() == 200
+    assert len([event for event in events if isinstance(event, SigninFailed)]) == 9
+    alarms = [event for event in events if isinstance(event, GuessingSuspected)]
+    assert alarms == [GuessingSuspected(failures=6, seconds=300)]

@@ -1,5 +1,8 @@
 """Figures for Prometheus, on both databases, read as Prometheus reads them."""
 
+import asyncio
+from uuid import uuid4
+
 import pytest
 from fastapi import APIRouter
 from prometheus_client.parser import text_string_to_metric_families
@@ -7,9 +10,11 @@ from pydantic import SecretStr
 
 from appkit.contrib import metrics
 from appkit.contrib.metrics import MetricsSettings
+from appkit.domain.events import UserSignedUp
 from appkit.exceptions import NotFoundException, UnauthorizedException
 from appkit.kit import AppKit
 from appkit.testing.kits import rebuilt
+from appkit.testing.plugin import PASSWORD
 
 router = APIRouter(prefix="/probe")
 
@@ -97,3 +102,25 @@ async def test_figures_are_for_who_has_the_token(kit, client, assert_error):
 async def test_there_are_no_figures_in_production_without_a_token(kit, client, assert_error):
     kit.context.settings = kit.settings.model_copy(update={"environment": "production"})
     assert_error(await client.get("/api/metrics"), NotFoundException)
+
+
+async def test_what_happens_at_the_door_is_counted(kit, client, user, figure, tasks):
+    account = {"email": user.email, "password": PASSWORD}
+    for password in ("wrong horse", PASSWORD, "wrong horse"):
+        await client.post("/api/auth/signin", json=account | {"password": password})
+    await client.post("/api/auth/signup", json=account | {"email": "new@example.com"})
+    await client.post("/api/auth/signout")
+    await tasks.run()
+    names = ("UserCreated", "UserSignedUp", "UserSignedIn", "SigninFailed", "UserSignedOut")
+    assert [await figure("appkit_events_total", event=name) for name in names] == [2, 1, 2, 2, 1]
+    kit.settings.limits.__dict__["enabled"] = True
+    for _ in range(8):
+        await client.post("/api/auth/signin", json=account | {"password": "wrong horse"})
+    await tasks.run()
+    assert await figure("appkit_events_total", event="SigninFailed") == 7
+    assert await figure("appkit_events_total", event="RateLimited") == 1
+
+
+async def test_events_at_once_are_all_counted(kit, app, figure):
+    await asyncio.gather(*(metrics.on_event(kit, UserSignedUp(user_id=uuid4())) for _ in range(12)))
+    assert await figure("appkit_events_total", event="UserSignedUp") == 12

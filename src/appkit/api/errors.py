@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
+from appkit.api.limits import tell_of_refusal
 from appkit.api.problems import MEDIA_TYPE, ProblemDetails, describe, describe_status, phrase_of, problem, respond
 from appkit.api.validation import field_problems
 from appkit.exceptions import (
@@ -26,6 +27,7 @@ from appkit.exceptions import (
     ServerException,
     SessionRevokedException,
     TokenExpiredException,
+    TooManyRequestsException,
     UnauthorizedException,
     UnprocessableException,
 )
@@ -115,7 +117,16 @@ async def _ask_plugins(connection: HTTPConnection, exc: Exception) -> Response |
 async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -> Response | None:
     if exc.status_code >= ServerException.status_code:
         logger.warning(type(exc).__name__, exc_info=exc)
+    if isinstance(exc, TooManyRequestsException) and exc.news is not None:
+        await _tell_of_refusal(connection, exc.news)
     return await _answer(connection, problem(connection, exc))
+
+
+async def _tell_of_refusal(connection: HTTPConnection, action: str) -> None:
+    try:
+        await tell_of_refusal(connection, action)
+    except Exception:  # The answer is the same.
+        logger.exception("Nobody could be told that a limit refused %s.", action)
 
 
 async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException) -> Response | None:

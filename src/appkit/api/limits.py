@@ -8,7 +8,9 @@ from fastapi.requests import HTTPConnection
 
 from appkit.api.client import client_address
 from appkit.core.limits import parse_rule
+from appkit.domain.events import RateLimited
 from appkit.repository.context import AppContext
+from appkit.service.base import BaseService
 
 
 async def by_address(connection: HTTPConnection) -> str:
@@ -37,6 +39,19 @@ def limit(rule: str, *, key: Callable[..., Any] = by_address) -> Callable[..., A
         await context.limiter.hit(rule, _route(connection), who)
 
     return check
+
+
+async def tell_of_refusal(connection: HTTPConnection, action: str) -> None:
+    """Say that somebody was turned away, once what their request had begun is rolled back."""
+    context = getattr(connection.app.state, "appkit", None)
+    if not isinstance(context, AppContext):
+        return
+    principal = getattr(connection.state, "principal", None)
+    event = RateLimited(
+        action=action, ip=client_address(connection), user_id=None if principal is None else principal.user_id
+    )
+    async with context.database.session() as db:
+        BaseService(db).emit(event)
 
 
 def _route(connection: HTTPConnection) -> str:

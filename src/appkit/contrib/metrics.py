@@ -1,22 +1,28 @@
-"""Figures for Prometheus: requests, the connections to the database, and the tasks.
+"""Figures for Prometheus: requests, the connections to the database, the tasks, and what happened.
 
 Turn it on with `AppKit(plugins=[metrics])`, and install `fastapi-appkit[metrics]`.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from hmac import compare_digest
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import SecretStr
+from sqlalchemy import BigInteger, String, select, update
+from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.pool import QueuePool
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appkit import (
     AppContext,
+    AppKit,
+    BaseTableModel,
+    Event,
     ReadSession,
+    Repository,
     Settings,
     SettingsGroup,
     TaskFigures,
@@ -29,7 +35,7 @@ from appkit.exceptions import AppKitError, NotFoundException, UnauthorizedExcept
 
 try:
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
-    from prometheus_client.metrics_core import GaugeMetricFamily
+    from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ImportError as exc:
     raise AppKitError(
@@ -46,6 +52,14 @@ class MetricsSettings(SettingsGroup):
 
     token: SecretStr | None = None
     """What Prometheus sends as `Authorization: Bearer …`; unless set, there are no figures in production."""
+
+
+class EventCount(BaseTableModel):
+    """How often something happened. Any process may hear of it, and any may be asked, so it is kept for all."""
+
+    name: Mapped[str] = mapped_column(String(255), unique=True)
+    """The event's class, as in `UserSignedIn`."""
+    count: Mapped[int] = mapped_column(BigInteger)
 
 
 class MetricsMiddleware:
@@ -84,13 +98,14 @@ class MetricsMiddleware:
 
 
 class AppFigures(Collector):
-    """What is known at the moment of the database's connections and the tasks."""
+    """What is known at the moment of the database's connections, the tasks and the events."""
 
-    def __init__(self, app: AppContext, tasks: TaskFigures) -> None:
+    def __init__(self, app: AppContext, tasks: TaskFigures, events: Mapping[str, int]) -> None:
         self._app = app
         self._tasks = tasks
+        self._events = events
 
-    def collect(self) -> Iterator[GaugeMetricFamily]:
+    def collect(self) -> Iterator[Metric]:
         """The figures."""
         connections = GaugeMetricFamily("appkit_database_connections", "Connections.", labels=("state",))
         pools = [engine.pool for engine in self._app.database.engines if isinstance(engine.pool, QueuePool)]
@@ -107,6 +122,10 @@ class AppFigures(Collector):
         yield GaugeMetricFamily("appkit_tasks_dead", "Tasks that failed for good.", self._tasks.dead)
         rescued = "Tasks that a process left behind, and that have not been done since."
         yield GaugeMetricFamily("appkit_tasks_rescued", rescued, self._tasks.rescued)
+        events = CounterMetricFamily("appkit_events", "What happened, by the event's class.", labels=("event",))
+        for name, count in self._events.items():
+            events.add_metric([name], count)
+        yield events
 
 
 router = APIRouter(tags=["health"])
@@ -139,9 +158,11 @@ def check_token(request: Request) -> None:
 async def read_metrics(request: Request, db: ReadSession) -> Response:
     """The figures, as Prometheus reads them."""
     moment = CollectorRegistry()
-    moment.register(AppFigures(request.app.state.appkit, await TaskService(db).figures()))
-    figures = generate_latest(request.scope[_SCOPE]) + generate_latest(moment)
-    return Response(figures, media_type=CONTENT_TYPE_LATEST)
+    rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
+    figures = AppFigures(request.app.state.appkit, await TaskService(db).figures(), dict(rows.all()))
+    moment.register(figures)
+    text = generate_latest(request.scope[_SCOPE]) + generate_latest(moment)
+    return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @hookimpl
@@ -160,3 +181,12 @@ def register_middleware() -> list[Middleware]:
 def register_routers() -> list[APIRouter]:
     """`/metrics`."""
     return [router]
+
+
+@hookimpl
+async def on_event(kit: AppKit, event: Event) -> None:
+    """Count an event; one that is told of twice, as happens when a process dies over it, counts twice."""
+    name = type(event).__name__
+    async with kit.session() as db:
+        await Repository[EventCount](db).get_or_create({"name": name, "count": 0}, on=[EventCount.name])
+        await db.execute(update(EventCount).where(EventCount.name == name).values(count=EventCount.count + 1))

@@ -84,8 +84,14 @@ class Limiter:
         check = self._window.hit if verb == "hit" else self._window.test
         allowed: bool | None = await self._redis.ask(lambda: check(item, name), None)
         if allowed is False:
-            raise TooManyRequestsException(retry_after=await self._retry_after(item, name))
+            news = str(keys[0]) if await self._is_news(item, name) else None
+            raise TooManyRequestsException(retry_after=await self._retry_after(item, name), news=news)
         return allowed is not None
+
+    async def _is_news(self, item: RateLimitItem, name: str) -> bool:
+        """Whether this is the first refusal in a window: whoever is told must not hear of each one of a flood."""
+        once = type(item)(1, item.multiples)
+        return await self._redis.ask(lambda: self._window.hit(once, f"{name}:refused"), None) is True
 
     async def _retry_after(self, item: RateLimitItem, name: str) -> int:
         """Whole seconds until the oldest call leaves the window; one that is exactly as old as it is still counts."""

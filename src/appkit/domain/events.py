@@ -77,6 +77,26 @@ class SigninFailed(Event):
     ip: str | None
 
 
+class GuessingSuspected(Event):
+    """Sign-ins failed all over the app, more often than people mistype: somebody may be trying stolen passwords.
+
+    It is said once in the time that they are counted in, and nobody is turned away for it.
+    """
+
+    failures: int
+    seconds: int
+
+
+class RateLimited(Event):
+    """Someone did something too often and was turned away; said once in the time that they are counted in."""
+
+    action: str
+    """What, as the limit calls it: `signin`, or a route as in `POST /api/search`."""
+    ip: str
+    user_id: UUID | None
+    """Who, where they were signed in."""
+
+
 class SigninChallenged(Event):
     """Someone's password was right, and they have yet to prove themselves in another way."""
 

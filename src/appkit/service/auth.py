@@ -2,18 +2,28 @@
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import Final
 from uuid import UUID
 
 from sqlalchemy import bindparam, case, exists, select, update
 
+from appkit.core.limits import parse_rule
 from appkit.domain.emails import parse_email
-from appkit.domain.events import RefreshReplayed, SigninFailed, SignupRepeated, UserSignedOut, UserSignedUp
+from appkit.domain.events import (
+    GuessingSuspected,
+    RefreshReplayed,
+    SigninFailed,
+    SignupRepeated,
+    UserSignedOut,
+    UserSignedUp,
+)
 from appkit.exceptions import (
     EmailTakenException,
     InvalidCredentialsException,
     RefreshReplayedException,
     SessionRevokedException,
     SignupClosedException,
+    TooManyRequestsException,
     UnauthorizedException,
 )
 from appkit.repository.auth import AuthSession
@@ -25,6 +35,8 @@ from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, 
 from appkit.service.signins import PendingSignIn, SignIn, SigninKeeper
 from appkit.service.tokens import TokenPair
 from appkit.service.users import UserService
+
+FAILURES_BY_ALL: Final = "1000/5 minutes"
 
 
 class AuthService(SigninKeeper):
@@ -123,6 +135,7 @@ class AuthService(SigninKeeper):
         private = self.settings.auth.signup_mode == "private"
         if seen is None or hashed is None or not known or not seen.is_open or (private and not seen.email_verified):
             self.emit(SigninFailed(user_id=None if seen is None else seen.id, ip=device.ip))
+            await self._watch_failures()
             if not begun:
                 await self.db.commit()  # The exception would roll it back.
             raise InvalidCredentialsException
@@ -194,6 +207,15 @@ class AuthService(SigninKeeper):
         if found is None:
             raise SessionRevokedException
         return found
+
+    async def _watch_failures(self) -> None:
+        """Count a failed sign-in of anybody's, and say so when there are more than people make."""
+        try:
+            await self.limiter.hit(FAILURES_BY_ALL, "signin failures")
+        except TooManyRequestsException as exc:
+            if exc.news:
+                rule = parse_rule(FAILURES_BY_ALL)
+                self.emit(GuessingSuspected(failures=rule.amount, seconds=rule.get_expiry()))
 
     async def _look_up(self, email: str) -> BaseUser | None:
         try:
