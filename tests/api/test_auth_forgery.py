@@ -6,6 +6,7 @@ What is wrong with each token, and that this alone is why it is refused: tests/s
 import hmac
 import json
 from base64 import urlsafe_b64encode
+from typing import Any
 
 import jwt
 import pytest
@@ -24,7 +25,7 @@ from appkit.service.security import Security
 from appkit.service.tokens import Tokens
 
 OWN_KEY = b"a key of the attacker's, long enough"
-FORGED = {
+FORGED: dict[str, dict[str, Any]] = {
     "no algorithm": {"header": {"alg": "none"}, "signature": b""},
     "a list of algorithms": {"header": {"alg": ["HS256"]}},
     "null for an algorithm": {"header": {"alg": None}},
@@ -119,7 +120,7 @@ async def test_token_of_one_s_own_opens_nobody_else_s_session(forge, me, make_us
 
 
 async def test_tokens_of_the_previous_key_sign_nobody_out_until_it_is_removed(auth_client, kit, assert_error):
-    def use(*secrets):
+    def use(*secrets: str) -> None:
         auth = kit.settings.auth.model_copy(update={"secret_keys": tuple(map(SecretStr, secrets))})
         Security.of(kit.context).tokens = Tokens(kit.settings.model_copy(update={"auth": auth}))
 

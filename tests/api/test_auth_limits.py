@@ -3,11 +3,12 @@
 import asyncio
 from collections import Counter
 from contextlib import asynccontextmanager
+from typing import ClassVar
 
 import pytest
 from httpx2 import ASGITransport, AsyncClient
 
-from appkit import hookimpl
+from appkit import Event, hookimpl
 from appkit.core.settings import LimitsSettings
 from appkit.domain.events import GuessingSuspected, RateLimited, SigninFailed
 from appkit.exceptions import TooManyRequestsException
@@ -201,8 +202,7 @@ async def test_refusal_is_told_once_however_often_it_is_repeated(kit, signin, po
     """Else whoever is refused could fill the database with it."""
 
     class Trail:
-        def __init__(self):
-            self.seen = []
+        seen: ClassVar[list[Event]] = []
 
         @hookimpl
         async def on_event(self, event):
