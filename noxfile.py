@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import nox
+from nox.command import CommandFailed
 
 nox.needs_version = ">=2026.2"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -58,12 +59,15 @@ def has_npm(session: nox.Session) -> bool:
 
 
 def run_tests(session: nox.Session, *command: str) -> None:
-    """Run the tests, one process for each processor, and the slow ones alone; or those that are asked for."""
-    if session.posargs:
-        session.run(*command, *session.posargs)
-        return
-    session.run(*command, *PARALLEL, "-m", "not slow")
-    session.run(*command, "-m", "slow")
+    """Run the tests, one process for each processor, then the slow ones alone; or those that are asked for."""
+    chosen = session.posargs or ["-m", "not slow"]
+    try:
+        session.run(*command, *PARALLEL, *chosen)
+    except CommandFailed:
+        session.warn("What failed beside others has one more try, alone: a busy machine is no failure.")
+        session.run(*command, "--last-failed", *chosen)
+    if not session.posargs:
+        session.run(*command, "-m", "slow")
 
 
 @nox.session
