@@ -38,10 +38,10 @@ async def main():
         person = {"email": "ada@example.com", "password": "correct horse battery"}
         assert (await client.post("/api/auth/signup", json=person)).status_code == 201
         async with asyncio.timeout(30):
-            while not (entries := (await client.get("/api/audit")).json()):
+            while not any(entry.startswith("UserSignedUp(") for entry in (await client.get("/api/audit")).json()):
                 await asyncio.sleep(0.05)
         ready = await client.get("/api/health/ready")
-    print(json.dumps({"entries": entries, "ready": [ready.status_code, ready.json()["failed_plugins"]]}))
+    print(json.dumps({"ready": [ready.status_code, ready.json()["failed_plugins"]]}))
 
 asyncio.run(main())
 """
@@ -124,7 +124,6 @@ def run(environment: Path, tmp_path: Path) -> Callable[..., Any]:
 def test_strangers_plugin_is_live_beside_broken_ones_which_are_named(run) -> None:
     """Its route, its table and its hook; and the app works, whatever else is installed."""
     found, log = run("-c", USE)
-    assert any(entry.startswith("UserSignedUp(") for entry in found["entries"])
     assert found["ready"] == [200, sorted(BROKEN)]
     for name in BROKEN:
         assert f"Plugin '{name}'" in log
