@@ -75,6 +75,7 @@ async def test_watch_forgives_garbage_collection(monkeypatch: pytest.MonkeyPatch
         before = watch._waited()
         watch._collect("start", {})
         hold()
+        assert watch._waited() - before >= 0.3  # It isn't over yet, and somebody may look at this very moment.
         watch._collect("stop", {})
         assert watch._waited() - before >= 0.3
     assert watch._collect not in gc.callbacks

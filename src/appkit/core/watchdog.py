@@ -99,7 +99,8 @@ class _Watch:
         self._limit = limit
         self._report = report
         self._current: Blocked | None = None
-        self._collecting = self._collected = 0.0
+        self._collecting: float | None = None
+        self._collected = 0.0
         self._queued: dict[Path, float] = {}
         self._steps: list[FrameType | None] = []
         self.found: list[Blocked] = []
@@ -168,13 +169,16 @@ class _Watch:
 
     def _waited(self) -> float:
         """Seconds for which the thread could not run: others had the processor, or garbage was collected."""
-        return _delay(self._delays) + self._collected
+        began = self._collecting
+        collecting = 0.0 if began is None else monotonic() - began
+        return _delay(self._delays) + self._collected + collecting
 
     def _collect(self, phase: str, _: object) -> None:
         if phase == "start":
             self._collecting = monotonic()
-        else:
+        elif self._collecting is not None:
             self._collected += monotonic() - self._collecting
+            self._collecting = None
 
 
 def _delay(schedstat: Path) -> float:
