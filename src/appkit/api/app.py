@@ -26,6 +26,7 @@ from appkit.api.routes.users import users_router
 from appkit.api.sessions import check_sessions
 from appkit.exceptions import NotFoundException
 from appkit.repository.context import AppContext
+from appkit.service.security import Security
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -48,6 +49,7 @@ def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lif
     """Put appkit's parts into a FastAPI app that exists."""
     settings = context.settings
     app.state.appkit = context
+    Security.of(context)  # Now, for what it imports is no request's to wait for.
     install_error_handlers(app)
     for handlers in context.plugins.collect("register_exception_handlers"):
         _add_exception_handlers(app, handlers)

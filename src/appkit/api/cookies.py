@@ -7,7 +7,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from appkit.core.settings import Settings
-from appkit.service.tokens import TokenPair
+from appkit.service.principals import TokenPair
 
 DEVICE_AGE: Final = 365 * 86400
 """Seconds that a browser is known for after signing in."""

@@ -12,10 +12,10 @@ from appkit.api.dependencies import app_of
 from appkit.api.schemas import BearerSchema, ChallengeSchema, UserSchema
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
+from appkit.service.principals import TokenPair
 from appkit.service.security import Security
 from appkit.service.sessions import Device
 from appkit.service.signins import PendingSignIn, SignIn
-from appkit.service.tokens import TokenPair
 
 SigninAnswer = UserSchema | BearerSchema | ChallengeSchema
 """What a route that signs people in answers: who they are, a program's tokens, or what they have to do besides."""

@@ -30,10 +30,9 @@ from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.context import AppContext, app_context
 from appkit.repository.user import BaseUser
-from appkit.service.principals import Principal, SessionPrincipal
+from appkit.service.principals import Principal, SessionPrincipal, TokenPair
 from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, belongs, is_live
 from appkit.service.signins import PendingSignIn, SignIn, SigninKeeper
-from appkit.service.tokens import TokenPair
 from appkit.service.users import UserService
 
 FAILURES_BY_ALL: Final = "1000/5 minutes"

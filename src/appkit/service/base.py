@@ -1,17 +1,19 @@
 """BaseService: a session, the moves that every rule needs, and the events it emits."""
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.core.cache import Cache
-from appkit.core.limits import Limiter
 from appkit.core.settings import Settings
 from appkit.domain.events import Event, event_name
 from appkit.plugins.manager import PluginManager
 from appkit.repository.context import app_context
 from appkit.repository.outbox import TaskPolicy, add_task
 from appkit.repository.repository import Repository
+
+if TYPE_CHECKING:
+    from appkit.core.limits import Limiter
 
 ModelT = TypeVar("ModelT")
 
@@ -48,7 +50,7 @@ class BaseService:
         return app_context(self.db).cache
 
     @property
-    def limiter(self) -> Limiter:
+    def limiter(self) -> "Limiter":
         """The app's rate limits.
 
         Raises:

@@ -15,9 +15,8 @@ from appkit.exceptions import InvalidTokenException, WrongPasswordException
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
 from appkit.service.links import LinkService
-from appkit.service.principals import SessionPrincipal
+from appkit.service.principals import SessionPrincipal, TokenPair
 from appkit.service.sessions import FRESH, QUIET, SessionKeeper
-from appkit.service.tokens import TokenPair
 from appkit.service.users import UserService
 
 

@@ -1,6 +1,7 @@
-"""Principals: who a request comes from, as far as its credentials say, which is known without the database."""
+"""Principals: who a request comes from, as far as its credentials say; and what people hold who signed in."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -51,3 +52,20 @@ class SessionPrincipal(Principal):
     methods: list[str] = Field(alias="amr")
     authenticated_at: datetime = Field(alias="auth_time", strict=False)
     expires_at: datetime = Field(alias="exp", strict=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenPair:
+    """What a person who signed in holds.
+
+    Args:
+        access: Sent with every request.
+        refresh: Exchanged for the next pair, once.
+        expires_at: When the access token does.
+        max_age: Seconds that a browser keeps the pair; None means until it is closed.
+    """
+
+    access: str = field(repr=False)
+    refresh: str = field(repr=False)
+    expires_at: datetime
+    max_age: int | None

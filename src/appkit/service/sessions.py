@@ -14,9 +14,8 @@ from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
-from appkit.service.principals import SessionPrincipal
+from appkit.service.principals import SessionPrincipal, TokenPair
 from appkit.service.security import Security
-from appkit.service.tokens import TokenPair
 
 # The rows are read anew after an UPDATE, so SQLAlchemy needn't find out which of them it holds.
 QUIET: Final = {"synchronize_session": False}

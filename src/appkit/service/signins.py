@@ -14,8 +14,8 @@ from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
 from appkit.service.links import LinkService
+from appkit.service.principals import TokenPair
 from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, SessionKeeper
-from appkit.service.tokens import TokenPair
 
 CHALLENGE: Final = "signin_challenge"
 CHALLENGE_TTL: Final = 600  # Seconds: OWASP ASVS 6.5.5 has ten minutes for a code that was sent.

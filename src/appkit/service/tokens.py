@@ -9,7 +9,6 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from hmac import compare_digest, digest
 from secrets import token_bytes
@@ -24,7 +23,7 @@ from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedEx
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.principals import SessionPrincipal
+from appkit.service.principals import SessionPrincipal, TokenPair
 
 ALGORITHM = "HS256"
 TYPE = "at+jwt"
@@ -33,23 +32,6 @@ MAX_SIZE = 4096  # Browsers keep no larger cookie, and parsing costs time.
 
 _DEVICE = struct.Struct(">4s16s8s")  # The key's id, whose device, and a number of its own.
 _REFRESH = struct.Struct(">4s16sI")  # The key's id, the session's id, how often it was refreshed.
-
-
-@dataclass(frozen=True, kw_only=True)
-class TokenPair:
-    """What a person who signed in holds.
-
-    Args:
-        access: Sent with every request.
-        refresh: Exchanged for the next pair, once.
-        expires_at: When the access token does.
-        max_age: Seconds that a browser keeps the pair; None means until it is closed.
-    """
-
-    access: str = field(repr=False)
-    refresh: str = field(repr=False)
-    expires_at: datetime
-    max_age: int | None
 
 
 class Tokens:
