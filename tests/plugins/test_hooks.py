@@ -24,10 +24,11 @@ from appkit.core.environment import variables
 from appkit.core.mail import Mail
 from appkit.core.settings import Settings, SettingsGroup
 from appkit.domain.events import Event, UserSignedUp
-from appkit.exceptions import AppKitError, NotFoundException
+from appkit.exceptions import AppKitError, NotFoundException, ServiceUnavailableException
 from appkit.kit import AppKit
 from appkit.plugins.hookspecs import Check, HealthCheck, hookimpl
 from appkit.service.base import BaseService
+from appkit.tasks.outcomes import Retry
 from appkit.tasks.router import TaskRouter
 from appkit.testing.kits import settings_for_tests
 from appkit.testing.tasks import Tasks
@@ -334,7 +335,7 @@ async def test_hook_on_event_that_fails_is_tried_again_and_holds_up_no_other(
     make: Kit, caplog: pytest.LogCaptureFixture
 ):
     told: list[Event] = []
-    kit = make(on_event=lambda event: told.append(event))  # noqa: PLW0108 - called by name
+    kit = make(strict=False, on_event=lambda event: told.append(event))  # noqa: PLW0108 - called by name
     kit.plugins.register(SimpleNamespace(on_event=hookimpl(lambda: 1 / 0)), "broken")
     async with browser(kit):
         async with kit.session() as db:
@@ -343,6 +344,33 @@ async def test_hook_on_event_that_fails_is_tried_again_and_holds_up_no_other(
     assert sorted(row.state for row in rows) == ["done", "scheduled"]
     assert len(told) == 1
     assert "Plugin 'broken' failed in on_event()." in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [(ZeroDivisionError("a bug"), "dead"), (ServiceUnavailableException(), "scheduled"), (Retry(60), "scheduled")],
+)
+async def test_hook_on_event_with_a_bug_fails_loudly_where_plugins_are_strict(
+    make: Kit, caplog: pytest.LogCaptureFixture, failure: Exception, state: str
+):
+    told: list[Exception] = []
+
+    def fail() -> None:
+        raise failure
+
+    kit = make(on_event=fail, on_exception=lambda exception: told.append(exception))  # noqa: PLW0108 - called by name
+    async with browser(kit):
+        async with kit.session() as db:
+            BaseService(db).emit(ShelfBuilt(shelf_id=UUID(int=5)))
+        (row,) = await run_tasks(kit, check=False)
+    assert (row.state, row.attempts) == (state, 1)
+    assert "failed in on_event()" in caplog.text
+    if state == "dead":
+        assert (
+            row.last_error
+            == "PluginFailedError: Plugin 'SimpleNamespace' failed in on_event(): ZeroDivisionError: a bug"
+        )
+        assert [exception.__cause__ for exception in told] == [failure]
 
 
 async def test_hook_on_event_of_a_plugin_that_is_gone_is_nobodys(make: Kit, tmp_path: Path):

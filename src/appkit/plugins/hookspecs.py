@@ -380,7 +380,8 @@ async def render_exception(exception: Exception, request: Request) -> Response |
 async def on_event(kit: AppKit, event: Event) -> None:
     """Observe whatever happens: every event, of every class, once its transaction has committed.
 
-    A task tells each plugin, where tasks run: at least once, and again when it fails.
+    A task tells each plugin, where tasks run: at least once, and again when it fails. With `PLUGINS_STRICT` a bug in it
+    is tried once, and the task is dead; what may pass, such as a database that is away, is tried again all the same.
 
     Example:
         ```python
