@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit import BaseTableModel, EncryptedString
-from appkit.contrib import admin
+from appkit.contrib import admin, roles
 from appkit.exceptions import ForbiddenException
 from appkit.kit import AppKit
 from appkit.testing.kits import rebuilt
@@ -35,8 +35,13 @@ def found(pattern: str, text: str) -> str:
 
 
 @pytest.fixture
-def kit(settings):
-    with rebuilt(AppKit(plugins=[admin], discover=False), settings) as kit:
+def plugins():
+    return [admin]
+
+
+@pytest.fixture
+def kit(settings, plugins):
+    with rebuilt(AppKit(plugins=plugins, discover=False), settings) as kit:
         yield kit
 
 
@@ -64,6 +69,23 @@ async def test_pages_are_for_superusers(client, auth_client, assert_error):
     assert answer.status_code == 401
     assert "/api/auth/refresh" in answer.text
     assert (await client.post("/api/admin/admin-shelf/create")).headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("plugins", [[admin, roles]])
+async def test_role_with_the_permission_lets_people_in_and_no_other(admin_client, auth_client, user, db, assert_error):
+    await admin_client.put("/api/roles/clerk", json={"permissions": ["admin:leave", "posts:*"]})
+    assert (await admin_client.put(f"/api/users/{user.id}/roles/clerk")).status_code == 204
+    assert_error(await auth_client.get("/api/admin/"), ForbiddenException)
+    await admin_client.put("/api/roles/clerk", json={"permissions": ["admin:enter"]})
+    page = await auth_client.get("/api/admin/admin-shelf/create")
+    token = found(r'name="csrftoken" value="([^"]+)"', page.text)
+    form = {"csrftoken": token, "name": "History"}
+    assert (await auth_client.post("/api/admin/admin-shelf/create", data=form)).status_code == 303
+    assert await db.scalar(select(AdminShelf.name)) == "History"
+    assert (await admin_client.get("/api/admin/")).status_code == 200
+    assert_error(await auth_client.get("/api/roles"), ForbiddenException)
+    await admin_client.delete(f"/api/users/{user.id}/roles/clerk")
+    assert_error(await auth_client.post("/api/admin/admin-shelf/create", data=form), ForbiddenException)
 
 
 async def test_row_is_deleted_and_what_is_not_acceptable_leaves_nothing(admin_client, db):

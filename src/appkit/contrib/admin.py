@@ -1,4 +1,4 @@
-"""Pages to look at and change the rows of an app's tables, for superusers.
+"""Pages to look at and change the rows of an app's tables, for superusers, and for whom a role lets in.
 
 Turn it on with `AppKit(plugins=[admin])`, and install `fastapi-appkit[admin]`. The pages are starlette-admin's, under
 `/admin` beside the app's other routes.
@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import sha256
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from fastapi.responses import HTMLResponse
 from sqlalchemy import inspect
 from sqlalchemy.orm import Mapper
@@ -22,8 +22,8 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appkit import AppContext, BaseTableModel, BaseUser, CurrentSuperuser, Database, EncryptedString, hookimpl
-from appkit.exceptions import AppKitError, UnauthorizedException
+from appkit import AppContext, BaseTableModel, BaseUser, CurrentUser, Database, EncryptedString, hookimpl
+from appkit.exceptions import AppKitError, ForbiddenException, UnauthorizedException
 
 try:
     from jinja2 import Environment, PackageLoader
@@ -38,6 +38,9 @@ except ImportError as exc:
         "Install it: pip install 'fastapi-appkit[admin]'."
     ) from exc
 
+PERMISSION: Final = "admin:enter"
+"""What a role of the plugin `roles` must have among its permissions, for people who are no superusers."""
+
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEPT: Final = ("id", "created_at", "updated_at")
 _PERSON: Final = ("id", "email", "is_active", "is_superuser", "email_verified_at", "last_signin_at", "created_at")
@@ -48,7 +51,7 @@ _nonce: ContextVar[str] = ContextVar("appkit_admin_nonce", default="")
 _RENEW: Final = """<!doctype html><title>Admin</title><p id="said">One moment.</p><script nonce="{nonce}">
 fetch("{prefix}/auth/refresh", {{method: "POST"}}).then(answer => {{
   if (answer.ok) location.reload();
-  else document.getElementById("said").textContent = "Sign in as a superuser, and load this page again.";
+  else document.getElementById("said").textContent = "Sign in as somebody who may come here, and load this page again.";
 }});
 </script>"""
 
@@ -186,11 +189,32 @@ class _Forward(Response):
         await self._pages({**inner, "root_path": scope.get("root_path", "") + self._prefix}, receive, send)
 
 
+async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
+    """The person who asks, who may see the pages.
+
+    Raises:
+        ForbiddenException: When they are no superuser, and no role of theirs has the permission.
+    """
+    app: AppContext = request.app.state.appkit
+    if user.is_superuser or await _has_permission(app, user):
+        return user
+    raise ForbiddenException
+
+
+async def _has_permission(app: AppContext, user: BaseUser) -> bool:
+    if "appkit.contrib.roles" not in app.plugins.names():
+        return False
+    from appkit.contrib.roles.service import RoleService  # Whoever imports it has its tables.
+
+    async with app.database.read_session(primary=True) as db:
+        return await RoleService(db).allows(user, PERMISSION)
+
+
 router = APIRouter(include_in_schema=False)
 
 
 @router.api_route("/admin/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
-async def serve_admin(_: CurrentSuperuser, request: Request) -> Response:
+async def serve_admin(_: Annotated[BaseUser, Depends(get_admin)], request: Request) -> Response:
     """A page, or what its scripts ask for."""
     app: AppContext = request.app.state.appkit
     if AdminPages not in app.resources:
