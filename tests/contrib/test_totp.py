@@ -234,6 +234,14 @@ async def test_challenge_is_good_once(enabled, begin, verify, clock, assert_erro
     assert_error(await verify(challenge, code_for(secret)), InvalidTokenException)
 
 
+async def test_who_signs_out_instead_of_giving_a_code_is_asked_anew(enabled, begin, verify, client, assert_error):
+    secret, _ = enabled
+    given_up, other = [(await begin()).json()["challenge"] for _ in range(2)]
+    assert (await client.post("/api/auth/signout", json={"challenge": given_up})).status_code == 204
+    assert_error(await verify(given_up, code_for(secret)), InvalidTokenException)
+    assert (await verify(other, code_for(secret))).status_code == 200
+
+
 async def test_parallel_right_codes_begin_one_session(enabled, begin, verify, db):
     secret, _ = enabled
     challenge = (await begin()).json()["challenge"]
