@@ -7,7 +7,6 @@ from uuid import UUID
 
 from sqlalchemy import bindparam, case, exists, select, update
 
-from appkit.core.limits import parse_rule
 from appkit.domain.emails import parse_email
 from appkit.domain.events import (
     GuessingSuspected,
@@ -209,6 +208,8 @@ class AuthService(SigninKeeper):
 
     async def _watch_failures(self) -> None:
         """Count a failed sign-in of anybody's, and say so when there are more than people make."""
+        from appkit.core.limits import parse_rule  # With a library that who only reads tables needn't import.
+
         try:
             await self.limiter.hit(FAILURES_BY_ALL, "signin failures")
         except TooManyRequestsException as exc:
