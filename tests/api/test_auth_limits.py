@@ -116,9 +116,18 @@ async def test_device_is_known_to_its_own_account_only_and_by_our_word_only(sign
         assert (await post("signin", body, peer=OTHER, cookies={"appkit_dv": token})).status_code == 429
 
 
-async def test_failures_side_by_side_count(signin):
+async def test_failures_side_by_side_count(signin, monkeypatch):
+    """Before a password is looked at: else all twelve are, and whoever guesses learns what the answer doesn't say."""
+    looked_at, verify = [], PasswordPool.verify
+
+    async def verify_and_count(*args):
+        looked_at.append(args)
+        return await verify(*args)
+
+    monkeypatch.setattr(PasswordPool, "verify", verify_and_count)
     statuses = Counter(await asyncio.gather(*(signin("wrong horse") for _ in range(12))))
     assert statuses == {401: 5, 429: 7}
+    assert len(looked_at) == 5
 
 
 async def test_success_forgets_failures_of_this_account_from_here(signin):
