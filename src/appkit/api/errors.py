@@ -25,6 +25,7 @@ from appkit.exceptions import (
     CrossSiteRequestException,
     PayloadTooLargeException,
     ServerException,
+    ServiceUnavailableException,
     SessionRevokedException,
     TokenExpiredException,
     TooManyRequestsException,
@@ -116,7 +117,9 @@ async def _ask_plugins(connection: HTTPConnection, exc: Exception) -> Response |
 
 async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -> Response | None:
     if exc.status_code >= ServerException.status_code:
-        logger.warning(type(exc).__name__, exc_info=exc)
+        # Turned away because there is too much to do, nobody needs to be told where, which takes the loop its time.
+        busy = isinstance(exc, ServiceUnavailableException) and exc.__cause__ is None
+        logger.warning("%s: %s", type(exc).__name__, exc.detail, exc_info=None if busy else exc)
     if isinstance(exc, TooManyRequestsException) and exc.news is not None:
         await _tell_of_refusal(connection, exc.news)
     return await _answer(connection, problem(connection, exc))

@@ -1,0 +1,23 @@
+"""What an app does when it starts."""
+
+import gc
+
+import pytest
+
+
+@pytest.fixture
+def database_url(tmp_path):
+    return f"sqlite:///{tmp_path / 'test.db'}"
+
+
+@pytest.mark.parametrize(("environment", "aside"), [("production", True), ("development", False)])
+async def test_garbage_collector_leaves_what_was_imported_alone_in_production(kit, environment, aside):
+    """Elsewhere apps come and go in one process, and what is set aside is never collected."""
+    app = kit.app
+    kit.context.settings = kit.settings.model_copy(update={"environment": environment})
+    before = gc.get_freeze_count()
+    try:
+        async with app.router.lifespan_context(app):
+            assert (gc.get_freeze_count() > before) is aside
+    finally:
+        gc.unfreeze()
