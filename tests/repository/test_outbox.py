@@ -6,12 +6,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import event, select, text
+from sqlalchemy import event, select, text, update
 
 from appkit.core.context import request_id
 from appkit.core.settings import TasksSettings
 from appkit.domain.events import Event
-from appkit.exceptions import AppKitError
+from appkit.exceptions import AppKitError, ConstraintViolatedException
 from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
 from appkit.repository.outbox import OutboxTask, TaskPolicy, add_task, clock
@@ -189,34 +189,49 @@ async def test_released_tasks_are_as_if_never_claimed(database: Database, queue:
     assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)] * 2 + [("running", 1)]
 
 
-async def test_announcement_that_fails_is_taken_back(database: Database, queue: TaskQueue) -> None:
+async def test_task_is_announced_once_and_again_where_that_failed(database: Database, queue: TaskQueue) -> None:
     await add(database, 3)
-    (first, *_) = await queue.publish(NAMES, 2)
-    assert await queue.published() == {"default": 2}
-    assert await queue.publish(NAMES, 2, except_queues=["default"]) == []
+    (first, _) = await queue.publish(NAMES, 2)
+    assert len(await queue.publish(NAMES, 2)) == 1
+    assert await queue.publish(NAMES, 2) == []
 
-    await queue.unpublish([first[0]])
-    assert [row.state for row in await rows(database)] == ["pending", "published", "pending"]
-
-    await queue.unpublish()
-    assert {row.state for row in await rows(database)} == {"pending"}
+    await queue.unpublish([first.task_id])
+    assert [row.state for row in await rows(database)] == ["pending", "published", "published"]
+    assert await queue.publish(NAMES, 2) == [first]
 
 
-async def test_announced_task_is_claimed_by_its_id_and_once(database: Database, queue: TaskQueue) -> None:
-    await add(database, 2)
-    ((task_id, name, _),) = await queue.publish(NAMES, 1)
+async def test_announced_tasks_are_claimed_in_turn_with_the_others(database: Database, queue: TaskQueue) -> None:
+    await add(database, 3)
+    await queue.publish(NAMES, 2)
 
-    assert name == POLICY.name
-    assert len(await queue.claim(NAMES, task_ids=["unheard-of", task_id])) == 1
-    assert await queue.claim(NAMES, task_ids=[task_id]) == []
+    assert [task.payload["args"] for task in await queue.claim(NAMES, limit=10)] == [[0], [1], [2]]
+    assert {row.state for row in await rows(database)} == {"running"}
 
 
-async def test_announced_task_that_nobody_claims_is_pending_again(database: Database, hasty: TaskQueue) -> None:
+async def test_no_row_is_in_a_state_that_there_is_not(database: Database) -> None:
     await add(database)
-    await hasty.publish(NAMES, 10)
-    await hasty.tick([])
+    with pytest.raises(ConstraintViolatedException):
+        async with database.session() as session:
+            await session.execute(update(OutboxTask).values(state="lingering"))
 
-    assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)]
+
+async def test_look_says_what_there_is_to_do_and_when(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
+    assert await queue.look(NAMES) == (False, False, None)
+    await add(database)
+    assert (await queue.look(NAMES))[:2] == (True, False)
+    assert (await queue.look(["jobs:other"]))[:2] == (False, False)
+    (task,) = await queue.claim(NAMES)
+    lease = await queue.look(NAMES)
+    assert lease[:2] == (False, False)
+    assert lease.wait is not None
+    assert 0 < lease.wait <= 60
+    await queue.fail(task, "too bad", retry_in=3600)
+    retry = await queue.look(NAMES)
+    assert retry.wait is not None
+    assert 3500 < retry.wait <= 3600
+    await add(database)
+    await hasty.claim(NAMES)
+    assert (await queue.look(NAMES))[:2] == (False, True)
 
 
 async def test_clock_is_the_database_s(database: Database) -> None:
@@ -243,6 +258,7 @@ async def test_looking_for_work_reads_none_of_what_is_done(database: Database, q
     await queue.claim(NAMES, limit=10)
     await queue.tick([])
     await queue.clean()
+    await queue.look(NAMES)
 
     plans = []
     async with database.engine.connect() as connection:
@@ -250,7 +266,7 @@ async def test_looking_for_work_reads_none_of_what_is_done(database: Database, q
             explain = "EXPLAIN QUERY PLAN " if database.sqlite else "EXPLAIN "
             plan = await connection.exec_driver_sql(explain + statement, parameters)
             plans.append(" ".join(str(row) for row in plan))
-    indexes = ["pending", "scheduled", "leased", "expiring", "leased", "ended"]
+    indexes = ["waiting", "scheduled", "expiring", "leased", "ended"]
     assert "ix_appkit_outbox_ordered" in plans[0], plans[0]
     for found, index in zip(plans, indexes, strict=True):
         assert f"ix_appkit_outbox_{index}" in found

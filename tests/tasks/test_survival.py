@@ -147,6 +147,20 @@ async def test_producer_that_dies_has_written_all_or_nothing(app, crew, point, o
     )
 
 
+@pytest.mark.parametrize("point", ["after_mark_before_publish", "after_publish"])
+async def test_publisher_that_dies_leaves_no_task_behind(app, crew, declared, redis_broker, point):
+    times = CRASHES or 2
+    for number in range(times):
+        await enqueue_both(app, declared, range(4 * number, 4 * number + 4))
+        await crew.gone(crew.start(crash_at=point, work=False, broker_url=redis_broker))
+    assert {row.state for row in await app.rows()} == {"published"}
+    crew.start(broker_url=redis_broker)
+    assert_done(await app.settled(PATIENCE))
+
+    names = [f"{what} {number}" for what in ("exactly", "plain") for number in range(4 * times)]
+    assert Counter(await app.effects()) == dict.fromkeys(names, 1)
+
+
 async def test_three_workers_run_each_task_once(app, crew, declared):
     count = 6000 if CRASHES else 300
     async with app.session() as db:

@@ -19,6 +19,7 @@ from sqlalchemy import event
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.context import TaskContext, TaskSession
 from appkit.tasks.leases import Leases
+from appkit.tasks.publishing import PublishingBroker
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import TaskRouter, enqueue
 from tests.tasks.conftest import App
@@ -31,8 +32,11 @@ def die(*_: object) -> None:
 class Worker:
     """One process: an app, and what it does."""
 
-    def __init__(self, url: str, crash_at: str = "", names: list[str] | None = None, **tasks: Any) -> None:
+    def __init__(
+        self, url: str, crash_at: str = "", names: list[str] | None = None, *, work: bool = True, **tasks: Any
+    ) -> None:
         self.app = App(url, pool_size=3, **tasks)  # There may be many, and the server lets in a hundred.
+        self.works = work
         self.crash_at = crash_at
         self.declare(self.app.router, names or ["exactly", "plain", "poison", "sleeper", "spinner", "ordered"])
 
@@ -78,7 +82,7 @@ class Worker:
         self.arm()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with Relay(self.app.broker(), work=True):
+        async with Relay(self.app.broker(), work=self.works):
             await stop.wait()
         await self.app.database.dispose()
 
@@ -109,6 +113,16 @@ class Worker:
                 Leases.settle = die  # type: ignore[assignment, method-assign] # what the test is about
             case "mid_finish_batch":
                 self.die_before_the_commit_after("_finish")
+            case "after_mark_before_publish":
+                PublishingBroker._announce = die  # type: ignore[assignment, method-assign] # what the test is about
+            case "after_publish":
+                announce = PublishingBroker._announce
+
+                async def announce_and_die(*args: Any) -> None:
+                    await announce(*args)
+                    die()
+
+                PublishingBroker._announce = announce_and_die  # type: ignore[assignment, method-assign] # as above
             case "during_rescue":
                 self.die_before_the_commit_after("_rescue")
 

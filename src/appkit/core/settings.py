@@ -144,7 +144,7 @@ class TasksSettings(SettingsGroup):
     lease: PositiveSeconds = 60.0
     """Seconds after which the task of a process that died is given to another."""
     poll_interval: PositiveSeconds = 1.0
-    """Seconds between looks for work that nobody announced."""
+    """Seconds between looks for work that nobody announced; up to ten where PostgreSQL tells and there is none."""
     max_attempts: int = Field(default=5, ge=1)
     """Times a task is tried, crashes included, before it is dead."""
     retry_delay: float = Field(default=5.0, ge=0)

@@ -8,7 +8,21 @@ from enum import StrEnum
 from typing import Any, Final, Literal
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
-from sqlalchemy import JSON, BigInteger, Index, Integer, SmallInteger, String, Text, event, func, select, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Index,
+    Integer,
+    SmallInteger,
+    String,
+    Text,
+    event,
+    func,
+    insert,
+    select,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB, insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,7 +56,7 @@ class TaskState(StrEnum):
     PENDING = "pending"
     """It runs as soon as a worker is free."""
     PUBLISHED = "published"
-    """It was handed to an external broker."""
+    """It runs as soon as a worker is free, and an external broker was told."""
     RUNNING = "running"
     SCHEDULED = "scheduled"
     """It waits for its time: it was meant for later, or it failed and is tried again."""
@@ -63,6 +77,7 @@ class OutboxTask(Base):
     __tablename__ = "appkit_outbox"
     __allow_unmapped__ = True  # `created` is no column.
     __table_args__ = (
+        CheckConstraint(f"state IN {tuple(map(str, TaskState))}", name="state"),
         # One index for each question that is asked every second, over the few rows that it is about.
         *(
             Index(
@@ -72,9 +87,9 @@ class OutboxTask(Base):
                 sqlite_where=text(rows),
             )
             for name, columns, rows in (
-                ("pending", ("rank", "id"), "state = 'pending'"),
+                ("waiting", ("rank", "id"), "state = 'pending' OR state = 'published'"),
                 ("scheduled", ("run_at",), "state = 'scheduled'"),
-                ("leased", ("leased_until",), "state = 'running' OR state = 'published'"),
+                ("leased", ("leased_until",), "state = 'running'"),
                 ("expiring", ("expires_at",), f"expires_at IS NOT NULL AND {OPEN}"),
                 ("ordered", ("ordering_key", "id"), f"ordering_key IS NOT NULL AND {OPEN}"),
                 ("ended", ("keep_until",), "state IN ('done', 'dead', 'cancelled')"),
@@ -185,15 +200,15 @@ def add_task(
 ) -> OutboxTask:
     """Add a task to the session's transaction: it runs once that has committed, and never if it is rolled back.
 
-    With a unique key it is written at the next flush, unless there is such a task, whose id it has from then on.
+    It is written at the next flush; with a unique key, unless there is such a task, whose id it has from then on.
 
     Raises:
         AppKitError: When an argument can't be written as JSON, or a key is too long.
     """
     row = task_row(policy, args, kwargs or {}, labels)
     session.add(row)
-    if row.unique_key is not None and not event.contains(session.sync_session, "before_flush", _write_unique):
-        event.listen(session.sync_session, "before_flush", _write_unique)
+    if not event.contains(session.sync_session, "before_flush", _write):
+        event.listen(session.sync_session, "before_flush", _write)
     announce(session)
     return row
 
@@ -299,13 +314,25 @@ def _start(policy: TaskPolicy) -> tuple[Any, bool]:
     return policy.run_at, policy.run_at is not None and policy.run_at > utcnow()
 
 
-def _write_unique(session: Session, *_: Any) -> None:
-    """Write new rows that have a unique key in a way that lets an older one be."""
-    rows = [row for row in session.new if isinstance(row, OutboxTask) and row.unique_key is not None]
-    for row in rows:
+def _write(session: Session, *_: Any) -> None:
+    """Write new rows: together and without the unit of work, which takes longer; or so that an older one is let be."""
+    new = [row for row in session.new if isinstance(row, OutboxTask)]
+    for row in new:
         session.expunge(row)
-    for row in rows:
-        _insert(session, [row])
+    kinds: dict[str | None, list[OutboxTask]] = {}
+    for row in new:
+        kinds.setdefault(_kind(row), []).append(row)
+    for kind, alike in kinds.items():
+        if kind is None:
+            values = [_values(row) for row in alike]
+            session.connection().execute(_INSERT, values if len(values) > 1 else values[0])
+        else:
+            _insert(session, alike)
+
+
+def _kind(row: OutboxTask) -> str | None:
+    """None for a row that one statement for all can write."""
+    return None if row.unique_key is None and not isinstance(row.run_at, FunctionElement) else row.task_id
 
 
 def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
@@ -325,6 +352,9 @@ def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
             del open_rows[row.task_id]
             row.task_id, row.created = holders[row.unique_key], False
         # A holder that ended between the two statements has left its key to us.
+
+
+_INSERT: Final = insert(Base.metadata.tables[OutboxTask.__tablename__]).inline()
 
 
 def insert_missing(session: Session, table: type[Base], key: str, **values: Any) -> Any:

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from secrets import token_hex
+from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import (
@@ -19,7 +20,6 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
-    exists,
     func,
     literal,
     null,
@@ -33,8 +33,23 @@ from sqlalchemy.sql.dml import ReturningUpdate
 
 from appkit.core.settings import TasksSettings
 from appkit.repository.database import Database
-from appkit.repository.outbox import OPEN, TaskState, clock
-from appkit.repository.rows import ALIVE, BLOCKED, KEY, KNOWN, OVERDUE, UNLEASED, again, either, in_state, rows
+from appkit.repository.outbox import CHANNEL, OPEN, TaskState, clock
+from appkit.repository.rows import (
+    ALIVE,
+    BLOCKED,
+    DUE,
+    EXPIRED,
+    KEY,
+    KNOWN,
+    LOST,
+    MOMENTS,
+    UNLEASED,
+    WAITING,
+    again,
+    either,
+    in_state,
+    rows,
+)
 
 CLEANUP: Final = 1000
 """Rows that are deleted at once at the most, so that nobody waits long for them."""
@@ -56,6 +71,25 @@ class ClaimedTask(NamedTuple):
     def key(self) -> tuple[int, int]:
         """Which attempt at which task this is: what may change the row."""
         return self.id, self.attempts
+
+
+class Announced(NamedTuple):
+    """A task that workers are to be told of."""
+
+    task_id: str
+    task_name: str
+    queue: str
+
+
+class Look(NamedTuple):
+    """What there is to do."""
+
+    ready: bool
+    """Whether there is a task that may run."""
+    overdue: bool
+    """Whether there is anything for `tick` to do."""
+    wait: float | None
+    """Seconds until there is, as far as one can see."""
 
 
 class Finished(NamedTuple):
@@ -85,16 +119,17 @@ class TaskQueue:
     def __init__(self, database: Database, settings: TasksSettings, owner: str | None = None) -> None:
         self._database = database
         self._settings = settings
+        self._next_call = 0.0
         self.owner = owner or f"{socket.gethostname()[:32]}:{os.getpid()}:{token_hex(4)}"
 
-    async def claim(
-        self, names: Collection[str], *, limit: int = 1, task_ids: Collection[str] | None = None
-    ) -> list[ClaimedTask]:
-        """Take the first tasks that may run, or those with these ids; from now on it counts as an attempt."""
+    async def claim(self, names: Collection[str], *, limit: int = 1, task_id: str | None = None) -> list[ClaimedTask]:
+        """Take the first tasks that may run, announced or not, or this one; from now on it counts as an attempt."""
         async with self._database.session() as session:
-            if task_ids is None:
+            if task_id is None:
                 return await self._claim(session, names, limit)
-            return await self._take(session, self._claim_these, {"names": [*names], "task_ids": [*task_ids]})
+            this = select(rows.c.id).where(WAITING, KNOWN, rows.c.task_id == task_id)
+            found = await session.execute(self._claiming(this.with_for_update(skip_locked=True)), {"names": [*names]})
+            return [ClaimedTask(*row) for row in found]
 
     async def exchange(
         self, done: Sequence[Finished], names: Collection[str], *, limit: int
@@ -106,50 +141,38 @@ class TaskQueue:
         """
         async with self._database.session() as session:
             finished = await self._finish(session, done) if done else set()
-            return finished, await self._claim(session, names, limit) if limit > 0 else []
+            claimed = await self._claim(session, names, limit) if limit > 0 else []
+            if claimed and len(claimed) == limit:
+                await self._call(session)
+            return finished, claimed
 
-    async def publish(
-        self, names: Collection[str], limit: int, *, except_queues: Collection[str] = ()
-    ) -> list[tuple[str, str, str]]:
-        """Mark the first tasks that may run as announced; one that nobody claims within a lease is pending again.
-
-        Args:
-            names: The tasks that this process knows.
-            limit: How many at the most.
-            except_queues: Queues that have enough announced.
-
-        Returns:
-            Id, name and queue of each.
-        """
+    async def publish(self, names: Collection[str], limit: int) -> list[Announced]:
+        """Mark the first tasks that may run as announced, so that it is done once. They can be claimed as before."""
         statement = (
             update(rows)
-            .where(rows.c.id.in_(self._ready))
-            .values(state=TaskState.PUBLISHED, leased_until=clock(self._settings.lease))
+            .where(rows.c.id.in_(self._ready(in_state(TaskState.PENDING))))
+            .values(state=TaskState.PUBLISHED)
             .returning(rows.c.rank, rows.c.id, rows.c.task_id, rows.c.task_name, rows.c.queue)
         )
         async with self._database.session() as session:
-            parameters = {"names": [*names], "limit": limit, "except_queues": [*except_queues]}
-            published = sorted(await session.execute(statement, parameters), key=lambda row: (row.rank, row.id))
-        return [(row.task_id, row.task_name, row.queue) for row in published]
+            published = await session.execute(statement, {"names": [*names], "limit": limit})
+            return [Announced(*row[2:]) for row in sorted(published, key=lambda row: (row.rank, row.id))]
 
-    async def unpublish(self, task_ids: Collection[str] | None = None) -> None:
-        """Make announced tasks pending, all or these: they are announced again, which does no harm to those heard."""
-        announced = in_state(TaskState.PUBLISHED)
-        if task_ids is not None:
-            announced &= rows.c.task_id.in_(task_ids)
+    async def unpublish(self, task_ids: Collection[str]) -> None:
+        """Take back that these were announced, unless somebody has claimed them already."""
+        announced = in_state(TaskState.PUBLISHED) & rows.c.task_id.in_(task_ids)
         async with self._database.session() as session:
-            await session.execute(update(rows).where(announced).values(state=TaskState.PENDING, **UNLEASED))
+            await session.execute(update(rows).where(announced).values(state=TaskState.PENDING))
 
-    async def published(self) -> dict[str, int]:
-        """How many tasks are announced and not claimed yet, by queue."""
-        announced = select(rows.c.queue, func.count()).where(in_state(TaskState.PUBLISHED)).group_by(rows.c.queue)
+    async def look(self, names: Collection[str]) -> Look:
+        """What there is to do, by one query that takes no lock."""
+        moments = [select(func.min(moment)).where(which).scalar_subquery() for moment, which in MOMENTS]
+        ready = self._ready(WAITING, lock=False).exists()
         async with self._database.read_session(primary=True) as session:
-            return dict(list(await session.execute(announced)))
-
-    async def overdue(self) -> bool:
-        """Whether there is anything for `tick` to do, which takes no lock to find out."""
-        async with self._database.read_session(primary=True) as session:
-            return bool(await session.scalar(select(or_(*(exists().where(late) for late in OVERDUE.values())))))
+            found = await session.execute(select(clock(0), ready, *moments), {"names": [*names], "limit": 1})
+            now, is_ready, *times = found.one()
+        waits = [(time - now).total_seconds() for time in times if time is not None]
+        return Look(is_ready, any(wait <= 0 for wait in waits), min((wait for wait in waits if wait > 0), default=None))
 
     async def tick(self, running: Collection[int]) -> list[Rescued]:
         """Make those tasks pending whose time has come, and those that nobody has any more; expired ones are dead.
@@ -158,12 +181,9 @@ class TaskQueue:
             running: Ids of rows that this process is at work on, however late it is with their leases.
         """
         async with self._database.session() as session:
-            for kind in ("due", "overlooked"):
-                await session.execute(
-                    update(rows).where(OVERDUE[kind]).values(state=TaskState.PENDING, leased_until=null())
-                )
+            await session.execute(update(rows).where(DUE).values(state=TaskState.PENDING))
             error = {"last_error": "Nobody had time for it before it expired.", "error_code": "TASK_EXPIRED"}
-            await session.execute(update(rows).where(OVERDUE["expired"]).values(error | self._ended(TaskState.DEAD)))
+            await session.execute(update(rows).where(EXPIRED).values(error | self._ended(TaskState.DEAD)))
             rescued = await session.execute(self._rescue(rows.c.id.not_in(running)))
             return [Rescued(*row) for row in rescued]
 
@@ -263,35 +283,21 @@ class TaskQueue:
 
     # What is asked for each few tasks is put together once.
 
-    @cached_property
-    def _ready(self) -> Select[int]:
-        """The ids of the first tasks that may run and that no other process is about to take."""
-        ready = select(rows.c.id).where(in_state(TaskState.PENDING), KNOWN, ALIVE)
+    def _ready(self, state: ColumnElement[bool], *, lock: bool = True) -> Select[int]:
+        """The ids of the first tasks in this state that may run and that no other process is about to take."""
+        ready = select(rows.c.id).where(state, KNOWN, ALIVE)
         ready = ready.where(or_(rows.c.ordering_key.is_(None), ~BLOCKED))
         if self._settings.queues:
             ready = ready.where(rows.c.queue.in_(self._settings.queues))
-        ready = ready.where(rows.c.queue.not_in(bindparam("except_queues", expanding=True)))
         first = ready.order_by(rows.c.rank, rows.c.id).limit(bindparam("limit", type_=Integer))
+        if not lock:
+            return first
         # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
         return select(first.with_for_update(of=rows, skip_locked=True).cte("first").c.id)
 
     @cached_property
     def _claim_first(self) -> ReturningUpdate[Any]:
-        return self._claiming(self._ready)
-
-    @cached_property
-    def _claim_these(self) -> ReturningUpdate[Any]:
-        these = rows.c.task_id.in_(bindparam("task_ids", expanding=True))
-        announced = select(rows.c.id).where(
-            these, in_state(TaskState.PENDING) | in_state(TaskState.PUBLISHED), KNOWN, ALIVE
-        )
-        return self._claiming(announced.with_for_update(skip_locked=True))
-
-    @cached_property
-    def _finish_all(self) -> ReturningUpdate[Any]:
-        mine = update(rows).where(KEY.in_(bindparam("keys", expanding=True)), self._ours)
-        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
-        return mine.values(values).returning(rows.c.id, rows.c.attempts)
+        return self._claiming(self._ready(WAITING))
 
     def _claiming(self, ready: Select[int]) -> ReturningUpdate[Any]:
         until_start = rows.c.unique_scope == "until_start"
@@ -309,17 +315,26 @@ class TaskQueue:
             .returning(*(rows.c[field] for field in ClaimedTask._fields))
         )
 
-    async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
-        return await self._take(session, self._claim_first, {"names": [*names], "limit": limit, "except_queues": []})
+    @cached_property
+    def _finish_all(self) -> ReturningUpdate[Any]:
+        mine = update(rows).where(KEY.in_(bindparam("keys", expanding=True)), self._ours)
+        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
+        return mine.values(values).returning(rows.c.id, rows.c.attempts)
 
-    async def _take(
-        self, session: AsyncSession, statement: ReturningUpdate[Any], parameters: Mapping[str, Any]
-    ) -> list[ClaimedTask]:
-        claimed = [ClaimedTask(*row) for row in await session.execute(statement, parameters)]
+    async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
+        found = await session.execute(self._claim_first, {"names": [*names], "limit": limit})
+        claimed = [ClaimedTask(*row) for row in found]
         if not self._database.sqlite and any(task.ordering_key is not None for task in claimed):
             refused = await self._refuse(session, [task for task in claimed if task.ordering_key is not None])
             claimed = [task for task in claimed if task.id not in refused]
         return sorted(claimed, key=lambda task: (task.rank, task.id))
+
+    async def _call(self, session: AsyncSession) -> None:
+        """Tell others, now and then, that there may be more than this process has room for."""
+        if self._database.sqlite or self._settings.notify == "off" or monotonic() < self._next_call:
+            return
+        self._next_call = monotonic() + self._settings.poll_interval
+        await session.execute(select(func.pg_notify(CHANNEL, "")))
 
     async def _refuse(self, session: AsyncSession, ordered: Collection[ClaimedTask]) -> set[int]:
         """Give back tasks whose key another one has that began in this moment; returns their ids.
@@ -347,7 +362,7 @@ class TaskQueue:
         error = {"last_error": "The process that ran it died, or stopped answering.", "error_code": "TASK_LOST"}
         return (
             update(rows)
-            .where(OVERDUE["lost"], elsewhere)
+            .where(LOST, elsewhere)
             .values(self._unless_called_off(values) | error)
             .returning(rows.c.task_name, rows.c.task_id, rows.c.state)
         )

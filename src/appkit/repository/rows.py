@@ -39,19 +39,18 @@ KNOWN: Final = rows.c.task_name.in_(bindparam("names", expanding=True))
 ALIVE: Final = or_(rows.c.expires_at.is_(None), rows.c.expires_at > clock(0))
 """Whether it has not expired."""
 
-LATE: Final = rows.c.leased_until < clock(0)
-OVERDUE: Final = {
-    "due": in_state(TaskState.SCHEDULED) & (rows.c.run_at <= clock(0)),
-    "overlooked": in_state(TaskState.PUBLISHED) & LATE,
-    "expired": and_(
-        rows.c.expires_at.is_not(None),
-        text(OPEN),
-        rows.c.expires_at <= clock(0),
-        rows.c.state != TaskState.RUNNING,
-    ),
-    "lost": in_state(TaskState.RUNNING) & LATE,
-}
-"""What a look at the clock changes, by kind."""
+WAITING: Final = or_(in_state(TaskState.PENDING), in_state(TaskState.PUBLISHED))
+"""Whether it may run, be it announced or not, in the words of its index."""
+
+_expiring = and_(rows.c.expires_at.is_not(None), text(OPEN), rows.c.state != TaskState.RUNNING)
+MOMENTS: Final = (
+    (rows.c.run_at, in_state(TaskState.SCHEDULED)),
+    (rows.c.expires_at, _expiring),
+    (rows.c.leased_until, in_state(TaskState.RUNNING)),
+)
+"""Which columns say when something is to be done, and of which rows."""
+DUE, EXPIRED, LOST = (which & (moment <= clock(0)) for moment, which in MOMENTS)
+"""Rows of which it is to be done now."""
 
 other: Final = rows.alias("other")
 BLOCKED: Final = (

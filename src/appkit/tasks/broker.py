@@ -3,11 +3,8 @@
 import asyncio
 import inspect
 import logging
-import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
-from contextlib import suppress
 from functools import wraps
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage, TaskiqMessage
@@ -17,8 +14,9 @@ from appkit.exceptions import AppKitError
 from appkit.repository.base import Base, uuid7
 from appkit.repository.database import Database
 from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy, task_row
-from appkit.repository.queue import CLEANUP, TaskQueue
+from appkit.repository.queue import TaskQueue
 from appkit.tasks.arguments import Arguments, UnreadableRow
+from appkit.tasks.chores import Chores
 from appkit.tasks.lease import Lease, note_result
 from appkit.tasks.leases import Leases
 from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
@@ -26,6 +24,7 @@ from appkit.tasks.notifications import Listener
 from appkit.tasks.results import OutboxResults
 from appkit.tasks.router import Task, TaskRouter
 from appkit.tasks.schedule import Schedules
+from appkit.tasks.watch import Watch
 
 T = TypeVar("T")
 
@@ -55,14 +54,28 @@ class OutboxBroker(AsyncBroker):
         self.schedules = Schedules(self.database)
         self.concurrency = 1
         """Tasks to have at most; Taskiq's own receiver asks for one after the other."""
-        self.healthy = False
-        """Whether the last look for work went well."""
+        self._started = False
         self._owns_database = database is None
         self._arguments: dict[str, Arguments] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._woken = asyncio.Event()
+        self._watches: list[Watch[Any]] = []
         self._listener: Listener | None = None
-        self._next_tick = self._next_slot = self._next_clean = self._next_report = 0.0
+        self.chores = Chores(self)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last look for work went well."""
+        return self._started and all(watch.healthy for watch in self._watches)
+
+    @property
+    def listens(self) -> bool:
+        """Whether PostgreSQL tells of commits."""
+        return self._listener is not None and self._listener.connected
+
+    @property
+    def interval(self) -> float:
+        """Seconds between looks that nobody asked for."""
+        return min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
 
     def add_task(self, task: Task[..., Any]) -> None:
         """Make a router's task known.
@@ -85,15 +98,15 @@ class OutboxBroker(AsyncBroker):
     def wake(self) -> None:
         """Look for work now rather than in a second; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._woken.set)
+            self._loop.call_soon_threadsafe(self._wake_watches)
 
     async def startup(self) -> None:
         """Get ready to work in this process and event loop."""
         self._loop = asyncio.get_running_loop()
-        self._woken = asyncio.Event()
+        self._watches = []
         self.queue = TaskQueue(self.database, self.settings.tasks)
         self.leases = Leases(self)
-        self._next_tick = self._next_slot = self._next_clean = self._next_report = 0.0
+        self.chores = Chores(self)
         if self._owns_database:
             async with self.database.engine.begin() as connection:
                 for row in (OutboxTask, ScheduledTask):
@@ -101,11 +114,11 @@ class OutboxBroker(AsyncBroker):
         if self.database.context is not None:
             self.database.context.wake = self.wake
         await super().startup()
-        self.healthy = True
+        self._started = True
 
     async def shutdown(self) -> None:
         """Cancel the tasks that still run, and give their rows back."""
-        self.healthy = False
+        self._started = False
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
@@ -132,68 +145,27 @@ class OutboxBroker(AsyncBroker):
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
         """Claim rows and yield their messages, for ever."""
+        watch = self.watch(self.leases.take)
         try:
             while True:
-                for lease in await self._next(self._claim):
+                for lease in await watch.next():
                     if (message := await self.message(lease)) is not None:
                         yield message
         finally:
             self.leases.abandon()
 
-    async def _claim(self) -> list[Lease]:
-        return await self.leases.take()
-
-    async def _next(self, take: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Whatever there is to take, as soon as there is something. A database that fails is asked again, later."""
-        interval = min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
-        self._listen_for_commits()
-        failures = 0
-        while True:
-            self._woken.clear()
-            try:
-                await uninterrupted(self._tick(interval))
-                taken = await uninterrupted(take())
-            except Exception:
-                self.healthy = False
-                logger.exception("The outbox could not be read.")
-                failures += 1
-                await asyncio.sleep(min(30.0, interval * 2**failures))
-                continue
-            self.healthy, failures = True, 0
-            if taken:
-                return taken
-            with suppress(TimeoutError):
-                patience = interval * random.uniform(0.8, 1.2)  # noqa: S311 - so that not all ask at once
-                async with asyncio.timeout(min(patience, max(0, self._next_slot - monotonic()))):
-                    await self._woken.wait()
-
-    def _listen_for_commits(self) -> None:
+    def watch(self, take: Callable[[], Coroutine[Any, Any, T]]) -> Watch[T]:
+        """Have something taken whenever there is news of a commit, and now and then without."""
         if self.database.context is not None:
             self.database.context.works = True
         if self._listener is None and not self.database.sqlite and self.settings.tasks.notify != "off":
-            self._listener = Listener(self.database, self.wake)
+            self._listener = Listener(self.database, self._wake_watches)
+        self._watches.append(watch := Watch(self, take))
+        return watch
 
-    async def _tick(self, interval: float) -> None:
-        now = monotonic()
-        if now >= self._next_tick:
-            if await self.queue.overdue():
-                for task in await self.queue.tick(self.leases.ids):
-                    logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", *task)
-            self._next_tick = now + interval
-        if now >= self._next_slot:
-            self._next_slot = now + await self.schedules.run()
-        if now >= self._next_clean:
-            deleted = await self.queue.clean()
-            self._next_clean = now + (0 if deleted == CLEANUP else 60)
-        if now >= self._next_report:
-            for name, count in (await self.queue.unknown(self.get_all_tasks())).items():
-                logger.warning(
-                    "%d tasks wait for %r, which this process doesn't know. "
-                    "Was it renamed, or is its module not imported?",
-                    count,
-                    name,
-                )
-            self._next_report = now + 600
+    def _wake_watches(self) -> None:
+        for watch in self._watches:
+            watch.wake()
 
     async def message(self, lease: Lease) -> bytes | None:
         """The message for Taskiq; what can't be made into one is dead."""
@@ -227,16 +199,6 @@ class OutboxBroker(AsyncBroker):
         else:
             task.original_func = known.original_func
         super()._register_task(task_name, task)
-
-
-async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Let work end before a cancellation: a connection that is dropped in the middle of a query can't be used again."""
-    task = asyncio.create_task(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.gather(task, return_exceptions=True)
-        raise
 
 
 def _noting(function: Callable[..., Any]) -> Callable[..., Any]:

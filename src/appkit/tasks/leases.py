@@ -59,9 +59,9 @@ class Leases:
         except KeyError:
             raise LeaseLostError from None
 
-    async def claim(self, names: Collection[str], task_ids: Collection[str]) -> list[Lease]:
-        """Claim those of these tasks that nobody has, and keep them."""
-        return self._keep(await self._broker.queue.claim(names, limit=len(task_ids), task_ids=task_ids))
+    async def claim(self, task_name: str, task_id: str) -> list[Lease]:
+        """Claim this task, unless somebody has it."""
+        return self._keep(await self._broker.queue.claim([task_name], task_id=task_id))
 
     async def take(self) -> list[Lease]:
         """Claim as many tasks as there is room for."""

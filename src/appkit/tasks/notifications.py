@@ -33,6 +33,8 @@ class Listener:
         timeout = database.settings.pool_timeout
         self._engine = create_engine(database.url, timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         self._wake = wake
+        self.connected = False
+        """Whether PostgreSQL tells of commits at the moment."""
         self._listening = asyncio.create_task(self._listen_forever(), name="appkit-listener")
 
     async def stop(self) -> None:
@@ -49,6 +51,7 @@ class Listener:
                 await self._listen()
             except Exception as exc:  # noqa: BLE001 - whatever it was, the next connection may be better
                 logger.warning("PostgreSQL tells of no more commits, and is asked again in %g s: %r", pause, exc)
+            self.connected = False
             await asyncio.sleep(pause)
             lasted = asyncio.get_running_loop().time() - started
             pause = 1.0 if lasted > 2 * _LONGEST_PAUSE else min(_LONGEST_PAUSE, pause * 2)
@@ -60,7 +63,7 @@ class Listener:
                 await self._hear_asyncpg(driver)
             else:
                 await connection.exec_driver_sql(f"LISTEN {CHANNEL}")
-                self._wake()
+                self._connected()
                 async for _ in driver.notifies():
                     self._wake()
 
@@ -68,5 +71,9 @@ class Listener:
         closed = asyncio.Event()
         driver.add_termination_listener(lambda _: closed.set())
         await driver.add_listener(CHANNEL, lambda *_: self._wake())
-        self._wake()
+        self._connected()
         await closed.wait()
+
+    def _connected(self) -> None:
+        self.connected = True
+        self._wake()

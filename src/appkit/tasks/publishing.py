@@ -2,38 +2,45 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import aclosing, suppress
+from typing import Any, Final, Protocol, runtime_checkable
 
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage
 from taskiq.utils import maybe_awaitable
 
 from appkit.core.settings import Settings
 from appkit.repository.database import Database
-from appkit.tasks.broker import OutboxBroker, uninterrupted
-from appkit.tasks.lease import Lease
+from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.router import Task
 from appkit.tasks.transports import Connect
 
-BACKLOG = 1000
-"""Tasks of one queue that are announced at once; what is beyond waits in the outbox, where priorities hold.
+BACKLOG: Final = 1000
+"""Messages that the server keeps of one queue, at the most. It may drop the oldest, for they are only news."""
 
-Transports hold no more than that either, and drop the oldest: news that is sent again after a lease replaces what went
-unheard, so that workers who are slow don't drown in it."""
+AT_ONCE: Final = 100
+"""Rows that are announced at once. Where more wait, workers are awake already and find them."""
 
-AT_ONCE = 20
-"""Messages that are on their way to the server at once."""
+CONNECTIONS: Final = 20
+"""Messages that are on their way to the server at once, where it takes one by one."""
 
 logger = logging.getLogger(__name__)
 
-News = bytes | AckableMessage
+
+@runtime_checkable
+class Batches(Protocol):
+    """What a transport also has that can send many messages by one command."""
+
+    async def kick_all(self, messages: Sequence[BrokerMessage]) -> None:
+        """Send them."""
 
 
 class PublishingBroker(OutboxBroker):
-    """Announces committed rows through a Taskiq broker, and claims those that it hears of.
+    """Announces committed rows through a Taskiq broker, and claims rows when it hears of some.
 
-    A message is only news, and holds a task's id. When one gets lost, with the server or with the worker that had it,
-    the row is announced again after `TASKS_LEASE`; when one comes twice, its row is claimed already. So no broker has
-    to be trusted, and each of them redelivers, retries and gives up in the same way.
+    A message is only news, which wakes one worker. Awake, it claims rows as one of `db://` does, until none is left
+    that may run, and like that one it looks now and then by itself. So no broker has to be trusted: a message that is
+    lost costs a while, one that comes late or twice costs a query, and tasks are tried again alike with all of them.
 
     Args:
         settings: The app's settings.
@@ -47,11 +54,23 @@ class PublishingBroker(OutboxBroker):
         self._transports: dict[str, AsyncBroker] = {}
         self._connecting = asyncio.Lock()
         self._publisher: asyncio.Task[None] | None = None
-        self._heard: asyncio.Queue[News] = asyncio.Queue()
         self._listeners: dict[str, asyncio.Task[None]] = {}
-        self._behind = False
-        """Whether there may be more to announce as soon as there is room."""
+        self._announced = {"default"}
+        """Queues that there are, as far as this process knows."""
+        self._has_room = asyncio.Event()
+        self._cut_off: set[str] = set()
+        """Queues that can't be heard at the moment."""
         connect(settings, "default")  # What is wrong with the URL is said here, and not by a worker in the night.
+
+    def add_task(self, task: Task[..., Any]) -> None:
+        """Make a router's task known, and its queue."""
+        super().add_task(task)
+        self._announced.add(task.policy.queue)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the last look for work went well, and news of it is heard."""
+        return super().healthy and not self._cut_off
 
     async def startup(self) -> None:
         """Begin to announce."""
@@ -68,20 +87,22 @@ class PublishingBroker(OutboxBroker):
         for queue, transport in [*self._transports.items()]:
             await self._disconnect(queue, transport)
 
-    async def listen(self) -> AsyncGenerator[bytes, None]:
-        """Claim the rows that are announced and yield their messages, for ever."""
-        self._heard = asyncio.Queue(maxsize=self.concurrency)
-        self._listen_to(self.settings.tasks.queues or ["default"])
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        """Claim rows when some are announced, and now and then without, and yield their messages, for ever."""
+        self._has_room = asyncio.Event()
+        self._watch = self.watch(self.leases.take)
+        self._listen_to(self.settings.tasks.queues or self._announced)
         try:
             while True:
-                for lease in await self._claim_news():
+                self._has_room.set()
+                leases = await self._watch.next()
+                self._has_room.clear()
+                for lease in leases:
                     if (message := await self.message(lease)) is not None:
                         yield message
         finally:
             await self._stop_listening()
             self.leases.abandon()
-            with suppress(Exception):  # Nobody knows what this process heard last; without this, it waits for a lease.
-                await self.queue.unpublish()
 
     def _listen_to(self, queues: Iterable[str]) -> None:
         for queue in queues:
@@ -104,63 +125,56 @@ class PublishingBroker(OutboxBroker):
             transport = None
             try:
                 transport = await self._transport(queue)
+                self._cut_off.discard(queue)
                 async with aclosing(transport.listen()) as messages:
                     async for message in messages:
-                        await self._heard.put(message)
+                        await self._heed(message)
             except Exception:
+                self._cut_off.add(queue)
                 logger.exception("Queue %r can't be heard, and is connected anew.", queue)
             if transport is not None:
                 await self._disconnect(queue, transport)
             await asyncio.sleep(1)
 
-    async def _claim_news(self) -> list[Lease]:
-        """Claim as much of what was heard as there is room for. A database that fails is asked again, later."""
-        news = [await self._heard.get()]
-        room = max(1, self.concurrency - len(self.leases))
-        news += [self._heard.get_nowait() for _ in range(min(room - 1, self._heard.qsize()))]
-        ids = [*map(_task_id, news)]
-        for pause in (0.1, 1.0, 5.0):
-            try:
-                leases = await uninterrupted(self.leases.claim(self.get_all_tasks(), ids))
-                break
-            except Exception:
-                logger.exception("Tasks that were announced could not be claimed.")
-                await asyncio.sleep(pause)
-        else:
-            return []
-        for message in news:
-            if isinstance(message, AckableMessage):
-                with suppress(Exception):  # It comes again then, and its row is claimed.
-                    await maybe_awaitable(message.ack())
-        if self._behind:
-            self._woken.set()
-        return leases
+    async def _heed(self, message: bytes | AckableMessage) -> None:
+        """Look for work, and leave further news to others as long as there is room for no more."""
+        self._watch.wake()
+        if isinstance(message, AckableMessage):
+            await maybe_awaitable(message.ack())
+        await self._has_room.wait()
 
     async def _publish_forever(self) -> None:
+        watch = self.watch(self._publish)
         while True:
-            await self._next(self._publish)
+            await watch.next()
+            await watch.wait(self.interval)
 
     async def _publish(self) -> int:
-        """Announce what waits, as far as there is room."""
-        announced = await self.queue.published()
-        full = {queue for queue, count in announced.items() if count > 0.9 * BACKLOG}
-        self._behind = bool(full)
-        if self._listeners and not self.settings.tasks.queues:
-            self._listen_to(announced)
-        room = BACKLOG - max((count for queue, count in announced.items() if queue not in full), default=0)
-        tasks = await self.queue.publish(self.get_all_tasks(), room, except_queues=full)
+        """Announce what waits, some of it."""
+        tasks = await self.queue.publish(self.get_all_tasks(), AT_ONCE)
+        messages: dict[str, list[BrokerMessage]] = {}
+        for task_id, name, queue in tasks:
+            message = BrokerMessage(task_id=task_id, task_name=name, message=task_id.encode(), labels={})
+            messages.setdefault(queue, []).append(message)
         try:
-            for first in range(0, len(tasks), AT_ONCE):
-                await asyncio.gather(*(self._announce(*task) for task in tasks[first : first + AT_ONCE]))
+            for queue, news in messages.items():
+                await self._announce(queue, news)
         except Exception:
-            await self.queue.unpublish([task_id for task_id, _, _ in tasks])
+            await self.queue.unpublish([task.task_id for task in tasks])
             raise
+        self._announced |= messages.keys()
+        if self._listeners and not self.settings.tasks.queues:
+            self._listen_to(messages)
         return len(tasks)
 
-    async def _announce(self, task_id: str, name: str, queue: str) -> None:
+    async def _announce(self, queue: str, news: Sequence[BrokerMessage]) -> None:
         transport = await self._transport(queue)
         try:
-            await transport.kick(BrokerMessage(task_id=task_id, task_name=name, message=task_id.encode(), labels={}))
+            if isinstance(transport, Batches):
+                await transport.kick_all(news)
+            else:
+                for first in range(0, len(news), CONNECTIONS):
+                    await asyncio.gather(*map(transport.kick, news[first : first + CONNECTIONS]))
         except Exception:
             await self._disconnect(queue, transport)
             raise
@@ -188,7 +202,3 @@ class PublishingBroker(OutboxBroker):
 async def _close(transport: AsyncBroker) -> None:
     with suppress(Exception):  # It may have failed before.
         await transport.shutdown()
-
-
-def _task_id(message: News) -> str:
-    return (message.data if isinstance(message, AckableMessage) else message).decode(errors="replace")

@@ -98,7 +98,7 @@ class Tasks:
         await self._before()
         async with self._database.session() as db:
             handle = enqueue(db, task, *args, **kwargs)
-        (lease,) = await self._broker.leases.claim([task.name], [handle.task_id])
+        (lease,) = await self._broker.leases.claim(task.name, handle.task_id)
         await self._work(lease)
         if lease.error is not None:
             raise lease.error

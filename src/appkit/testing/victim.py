@@ -9,12 +9,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Column, Integer, MetaData, String, Table, insert
+from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.exceptions import ServiceUnavailableException
 from appkit.kit import AppKit
 from appkit.repository.base import uuid7
+from appkit.repository.outbox import OPEN, OutboxTask
 from appkit.tasks.context import TaskSession
 from appkit.tasks.router import enqueue
 
@@ -28,6 +29,8 @@ EFFECTS: Final = {
 
 PRODUCERS: Final = 3
 ROLLED_BACK: Final = 0.2
+ENOUGH: Final = 500
+"""Tasks that wait before no more are written, for on a slow machine they would never all be done."""
 OUTSIDE: Final = "outside.log"
 """What tasks did outside the database: a line for each time."""
 
@@ -70,7 +73,9 @@ async def _produce() -> None:
     while True:
         with suppress(ServiceUnavailableException):  # The database may be what is killed.
             async with kit.session() as db:
-                await _order(db)
+                waiting = select(func.count()).select_from(OutboxTask).where(text(OPEN))
+                if (await db.scalar(waiting) or 0) < ENOUGH:
+                    await _order(db)
                 if random.random() < ROLLED_BACK:  # noqa: S311 - as above
                     await db.rollback()
         await asyncio.sleep(0.1)

@@ -20,7 +20,7 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
             Queue(
                 name=address.topic,
                 type=QueueType.QUORUM,
-                # What is too much is dropped rather than kept as dead: its row is published again.
+                # What is too much is dropped rather than kept as dead: workers that hear nothing look themselves.
                 arguments={"x-max-length": BACKLOG, "x-dead-letter-routing-key": ""},
             )
         ],

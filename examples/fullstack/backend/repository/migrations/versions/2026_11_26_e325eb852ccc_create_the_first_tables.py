@@ -1,8 +1,8 @@
 """Create the first tables
 
-Revision: 81232eda2aed
+Revision: e325eb852ccc
 Follows: nothing
-Written: 2026-11-26 16:14:36.598354
+Written: 2026-11-26 17:56:08.618752
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
-revision: str = "81232eda2aed"
+revision: str = "e325eb852ccc"
 down_revision: str | Sequence[str] | None = None
 branch_labels: str | Sequence[str] | None = None
 depends_on: str | Sequence[str] | None = None
@@ -47,6 +47,10 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("keep_until", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('pending', 'published', 'running', 'scheduled', 'done', 'dead', 'cancelled')",
+            name=op.f("ck_appkit_outbox_state"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_appkit_outbox")),
         sa.UniqueConstraint("task_id", name=op.f("uq_appkit_outbox_task_id")),
         sa.UniqueConstraint("unique_key", name=op.f("uq_appkit_outbox_unique_key")),
@@ -76,8 +80,8 @@ def upgrade() -> None:
             "ix_appkit_outbox_leased",
             ["leased_until"],
             unique=False,
-            postgresql_where=sa.text("state = 'running' OR state = 'published'"),
-            sqlite_where=sa.text("state = 'running' OR state = 'published'"),
+            postgresql_where=sa.text("state = 'running'"),
+            sqlite_where=sa.text("state = 'running'"),
         )
         batch_op.create_index(
             "ix_appkit_outbox_ordered",
@@ -91,18 +95,18 @@ def upgrade() -> None:
             ),
         )
         batch_op.create_index(
-            "ix_appkit_outbox_pending",
-            ["rank", "id"],
-            unique=False,
-            postgresql_where=sa.text("state = 'pending'"),
-            sqlite_where=sa.text("state = 'pending'"),
-        )
-        batch_op.create_index(
             "ix_appkit_outbox_scheduled",
             ["run_at"],
             unique=False,
             postgresql_where=sa.text("state = 'scheduled'"),
             sqlite_where=sa.text("state = 'scheduled'"),
+        )
+        batch_op.create_index(
+            "ix_appkit_outbox_waiting",
+            ["rank", "id"],
+            unique=False,
+            postgresql_where=sa.text("state = 'pending' OR state = 'published'"),
+            sqlite_where=sa.text("state = 'pending' OR state = 'published'"),
         )
 
     op.create_table(
@@ -453,14 +457,14 @@ def downgrade() -> None:
     op.drop_table("appkit_schedule")
     with op.batch_alter_table("appkit_outbox", schema=None) as batch_op:
         batch_op.drop_index(
+            "ix_appkit_outbox_waiting",
+            postgresql_where=sa.text("state = 'pending' OR state = 'published'"),
+            sqlite_where=sa.text("state = 'pending' OR state = 'published'"),
+        )
+        batch_op.drop_index(
             "ix_appkit_outbox_scheduled",
             postgresql_where=sa.text("state = 'scheduled'"),
             sqlite_where=sa.text("state = 'scheduled'"),
-        )
-        batch_op.drop_index(
-            "ix_appkit_outbox_pending",
-            postgresql_where=sa.text("state = 'pending'"),
-            sqlite_where=sa.text("state = 'pending'"),
         )
         batch_op.drop_index(
             "ix_appkit_outbox_ordered",
@@ -473,8 +477,8 @@ def downgrade() -> None:
         )
         batch_op.drop_index(
             "ix_appkit_outbox_leased",
-            postgresql_where=sa.text("state = 'running' OR state = 'published'"),
-            sqlite_where=sa.text("state = 'running' OR state = 'published'"),
+            postgresql_where=sa.text("state = 'running'"),
+            sqlite_where=sa.text("state = 'running'"),
         )
         batch_op.drop_index(
             "ix_appkit_outbox_expiring",
