@@ -40,6 +40,7 @@ async def interleave(
     contenders: Mapping[str, Operation],
     *,
     rounds: int,
+    warmup: int = 10,
     before: Callable[[str], None] | None = None,
     after: Operation | None = None,
 ) -> Seconds:
@@ -49,13 +50,14 @@ async def interleave(
 
     Args:
         contenders: What to measure.
-        rounds: How often each has its turn, after a few that don't count.
+        rounds: How often each has its turn.
+        warmup: How often before, which doesn't count.
         before: What to do before each turn, beside the clock; it is told whose turn it is.
         after: What to do after each turn, beside the clock.
     """
     names = list(contenders)
     seconds: Seconds = {name: [] for name in names}
-    warmup = min(rounds, 10)
+    warmup = min(rounds, warmup)
     gc.collect()
     gc.freeze()  # What is there already is nobody's to look through.
     try:

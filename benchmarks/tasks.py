@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,13 +23,16 @@ import psycopg
 from measure import Seconds, interleave
 from psycopg import sql
 from redis.asyncio import Redis
-from sqlalchemy import Column, Integer, MetaData, String, Table, insert, make_url, text
+from sqlalchemy import Column, Integer, MetaData, String, Table, event, func, insert, make_url, select, text
+from taskiq_redis import RedisStreamBroker
 
 from appkit.core.settings import Settings
 from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
+from appkit.repository.outbox import OPEN, OutboxTask
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.broker import OutboxBroker, create_broker, register_tasks
+from appkit.tasks.context import TaskSession
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import Task, TaskRouter, enqueue, enqueue_many
 
@@ -90,7 +94,7 @@ def drains(options: argparse.Namespace) -> list[Row]:
             rows.append(Row("drain", "postgresql", name, figure.format(ours, theirs), ours / theirs, floor))
     lite, stock = rate["appkit db://", "sqlite"], rate["taskiq", "postgresql"]
     rows.append(Row("drain", "sqlite", "taskiq", figure.format(lite, stock), lite / stock, 0.5))
-    rows.append(Row("drain, redis://", "postgresql", "taskiq", figure.format(redis, stock), redis / stock, 0.0))
+    rows.append(Row("drain, redis://", "postgresql", "taskiq", figure.format(redis, stock), redis / stock, 0.6))
     return rows
 
 
@@ -108,14 +112,24 @@ class Bench:
     """What measurements in this process share."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.database = Database(Settings(_env_file=None, database={"url": url}).database)
         self.settings = Settings(_env_file=None, database={"url": url})
         self.router = TaskRouter()
         self.started: asyncio.Queue[float] = asyncio.Queue()
         self.nothing: Task[..., Any] = self.router.task(name="bench:nothing")(self._nothing)
+        self.together: Task[..., Any] = self.router.task(name="bench:together")(self._together)
+        self.apart: Task[..., Any] = self.router.task(name="bench:apart")(self._apart)
 
     async def _nothing(self, number: int) -> None:  # noqa: ARG002 - every job has an argument
         self.started.put_nowait(asyncio.get_running_loop().time())
+
+    async def _together(self, number: int, db: TaskSession) -> None:
+        await db.execute(insert(ORDERS).values(what=f"together {number}"))
+
+    async def _apart(self, number: int) -> None:
+        async with self.database.session() as db:
+            await db.execute(insert(ORDERS).values(what=f"apart {number}"))
 
     async def create(self) -> None:
         """Create the tables."""
@@ -124,17 +138,36 @@ class Bench:
             await connection.run_sync(lambda sync: Base.metadata.create_all(sync, tables))
             await connection.run_sync(ORDERS.metadata.create_all)
 
-    def broker(self) -> OutboxBroker:
-        """A broker that knows the task."""
-        broker = create_broker(self.settings, database=self.database)
+    async def clear(self) -> None:
+        """Delete all tasks."""
+        async with self.database.session() as db:
+            await db.execute(Base.metadata.tables["appkit_outbox"].delete())
+
+    async def fill(self, count: int, **columns: Any) -> None:
+        """Write tasks."""
+        row = {"task_name": "bench:nothing", "queue": "default", "rank": 0, "payload": {}, "attempts": 0}
+        row |= {"cancel_requested": False, "created_at": utcnow(), "state": "pending", **columns}
+        table = Base.metadata.tables["appkit_outbox"]
+        async with self.database.session() as db:
+            for start in range(0, count, 5000):
+                rows = [{**row, "task_id": uuid4().hex} for _ in range(min(5000, count - start))]
+                await db.execute(table.insert(), rows)
+            if not self.database.sqlite:
+                await db.execute(text("ANALYZE appkit_outbox"))
+
+    def broker(self, **tasks: Any) -> OutboxBroker:
+        """A broker that knows the tasks."""
+        settings = Settings(_env_file=None, database={"url": self.url}, tasks=tasks)
+        broker = create_broker(settings, database=self.database)
         register_tasks(broker, [self.router])
         return broker
 
 
-async def requests(bench: Bench, kind: str, rounds: int) -> list[Row]:
+async def requests(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
     """What a request pays for a task: a row in its transaction, beside what people do today, and beside nothing."""
-    redis = Redis.from_url(REDIS)
-    key = f"bench-{uuid4().hex}"
+    stock = RedisStreamBroker(REDIS, queue_name=f"bench-{uuid4().hex}", maxlen=1000)
+    nothing = stock.task(task_name="nothing")(bench._nothing)  # noqa: SLF001 - the same task, for Taskiq
+    await stock.startup()
 
     async def plain() -> None:
         async with bench.database.session() as db:
@@ -145,20 +178,22 @@ async def requests(bench: Bench, kind: str, rounds: int) -> list[Row]:
             await db.execute(insert(ORDERS).values(what="outbox"))
             enqueue(db, bench.nothing, 1)
 
-    async def then_redis() -> None:
+    async def then_kiq() -> None:
         await plain()
-        await redis.xadd(key, {"data": json.dumps({"task_id": uuid4().hex, "args": [1], "labels": {}})})
+        await nothing.kiq(1)
 
-    seconds = await interleave({"plain": plain, "outbox": outbox, "redis": then_redis}, rounds=rounds)
-    await redis.delete(key)
-    await redis.aclose()
+    contenders = {"plain": plain, "outbox": outbox, "kiq": then_kiq}
+    seconds = await interleave(contenders, rounds=options.requests)
+    async with Redis(connection_pool=stock.connection_pool) as redis:
+        await redis.delete(stock.queue_name)
+    await stock.shutdown()
     return [
-        compare("request with a task", kind, "commit, then XADD", seconds, "outbox", "redis", 0.8),
+        compare("request with a task", kind, "commit, then Taskiq's kiq()", seconds, "outbox", "kiq", 0.8),
         compare("request with a task", kind, "request without", seconds, "outbox", "plain", 0.5),
     ]
 
 
-async def many(bench: Bench, kind: str) -> list[Row]:
+async def many(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
     """A thousand tasks at once, beside a thousand transactions."""
 
     async def at_once() -> None:
@@ -175,40 +210,51 @@ async def many(bench: Bench, kind: str) -> list[Row]:
     return [compare("enqueue_many of 1,000", kind, "1,000 times enqueue", seconds, "many", "one", 10)]
 
 
-async def claims(bench: Bench, kind: str, scheduled: int) -> list[Row]:
-    """Taking a task, with many more that wait for their time in the way."""
-    queue = TaskQueue(bench.database, bench.settings.tasks)
+async def claims(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
+    """Taking a task, with many more that wait for their time in the way, and in another database with none."""
+    with new_database(kind) as url:
+        empty = Bench(url)
+        await empty.create()
+        await empty.fill(400)
+        await bench.clear()
+        await bench.fill(400)
+        await bench.fill(options.scheduled, state="scheduled", rank=-100, run_at=utcnow().replace(year=2099))
+        queues = {"few": TaskQueue(empty.database, empty.settings.tasks)}
+        queues["full"] = TaskQueue(bench.database, bench.settings.tasks)
+        contenders = {name: partial(queue.claim, ["bench:nothing"], limit=1) for name, queue in queues.items()}
+        seconds = await interleave(contenders, rounds=100)
+        await empty.database.dispose()
+    await bench.clear()
+    what = f"claim with {options.scheduled:,} scheduled"
+    return [compare(what, kind, "claim with none", seconds, "full", "few", 0.8)]
 
-    async def claim() -> None:
-        await queue.claim(["bench:nothing"], limit=1)
 
-    async def fill(count: int, **columns: Any) -> None:
-        now = utcnow()
-        row = {"task_name": "bench:nothing", "queue": "default", "rank": 0, "payload": {}, "attempts": 0}
-        row |= {"cancel_requested": False, "created_at": now, "state": "pending", **columns}
-        table = Base.metadata.tables["appkit_outbox"]
+async def sessions(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
+    """Tasks that write, in the transaction that closes their row, and in one of their own."""
+
+    async def work(task: Task[..., Any]) -> None:
         async with bench.database.session() as db:
-            for start in range(0, count, 5000):
-                rows = [{**row, "task_id": uuid4().hex} for _ in range(min(5000, count - start))]
-                await db.execute(insert(table), rows)
-            if not bench.database.sqlite:
-                await db.execute(text("ANALYZE appkit_outbox"))
+            await enqueue_many(db, task, [(number,) for number in range(options.jobs // 10)])
+        async with Relay(bench.broker(), work=True):
+            while await _open(bench):  # noqa: ASYNC110 - the database tells nobody
+                await asyncio.sleep(0.01)
+        await bench.clear()
 
-    async with bench.database.session() as db:
-        await db.execute(Base.metadata.tables["appkit_outbox"].delete())
-    await fill(400)
-    few = await interleave({"claim": claim}, rounds=100)
-    await fill(scheduled, state="scheduled", rank=-100, run_at=utcnow().replace(year=2099))
-    full = await interleave({"claim": claim}, rounds=100)
-    what = f"claim with {scheduled:,} scheduled"
-    return [compare(what, kind, "claim with none", {"few": few["claim"], "full": full["claim"]}, "full", "few", 0.8)]
+    contenders = {"together": partial(work, bench.together), "apart": partial(work, bench.apart)}
+    seconds = await interleave(contenders, rounds=options.rounds, warmup=1)
+    return [compare("tasks that write, by TaskSession", kind, "a session apart", seconds, "together", "apart", 0.9)]
 
 
-async def latency(bench: Bench, kind: str) -> list[Row]:
+async def _open(bench: Bench) -> int:
+    statement = select(func.count()).select_from(OutboxTask).where(text(OPEN))
+    async with bench.database.read_session() as db:
+        return await db.scalar(statement) or 0
+
+
+async def latency(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
     """From a commit to the start of its task, where a worker has nothing else to do."""
     loop, times = asyncio.get_running_loop(), []
-    async with bench.database.session() as db:
-        await db.execute(Base.metadata.tables["appkit_outbox"].delete())
+    await bench.clear()
     broker = bench.broker()
     async with Relay(broker, work=True):
         await asyncio.sleep(0.5)
@@ -223,21 +269,69 @@ async def latency(bench: Bench, kind: str) -> list[Row]:
     return [Row("commit to start", kind, "20 ms", f"{milliseconds:.1f} ms", 20 / milliseconds, 1.0)]
 
 
+async def idle(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
+    """What a worker asks when there is nothing to do, from twenty seconds on."""
+    asked: list[str] = []
+    await bench.clear()
+    for engine in bench.database.engines:
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    async with Relay(bench.broker(), work=True):
+        await asyncio.sleep(20)
+        asked.clear()
+        await asyncio.sleep(options.idle)
+        queries = [statement for statement in asked if not statement.startswith("BEGIN")]
+    rate, limit = len(queries) / options.idle, 2.0 if kind == "sqlite" else 0.2
+    return [Row("idle worker", kind, f"{limit:g}/s", f"{rate:.2f} queries/s", limit / max(rate, 1e-9), 1.0)]
+
+
+async def redelivery(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
+    """From the claim of a worker that is never heard of again to the start elsewhere, with no other work around."""
+    rows, lease = [], 6.0
+    for url in ("db://", f"{REDIS}?queue=bench-{uuid4().hex}"):
+        times = []
+        for _ in range(options.rounds):
+            broker = bench.broker(broker_url=url, lease=lease)
+            async with bench.database.session() as db:
+                enqueue(db, bench.nothing, 1)
+            await TaskQueue(bench.database, broker.settings.tasks).claim(["bench:nothing"])
+            claimed = asyncio.get_running_loop().time()
+            async with Relay(broker, work=True):
+                times.append(await bench.started.get() - claimed)
+            await bench.clear()
+        what = f"redelivery, {url.partition(':')[0]}://"
+        rows.append(
+            Row(what, kind, f"1.5 leases of {lease:g} s", f"{median(times):.1f} s", 1.5 * lease / median(times), 1)
+        )
+    return rows
+
+
 def compare(what: str, kind: str, against: str, seconds: Seconds, ours: str, theirs: str, floor: float) -> Row:
     """A row of two timings, by their first quarters, which other work on the machine disturbs least."""
     mine, other = (sorted(seconds[name])[len(seconds[name]) // 4] * 1000 for name in (ours, theirs))
     return Row(what, kind, against, f"{mine:.2f} ms beside {other:.2f} ms", other / mine, floor)
 
 
+PARTS = {
+    "requests": requests,
+    "many": many,
+    "claims": claims,
+    "sessions": sessions,
+    "latency": latency,
+    "idle": idle,
+    "redelivery": redelivery,
+}
+"""All that needs no process of its own."""
+
+
 async def in_process(kind: str, options: argparse.Namespace) -> list[Row]:
-    """All that needs no process of its own."""
+    """Those parts that are wanted, on one database."""
+    rows = []
     with new_database(kind) as url:
         bench = Bench(url)
         await bench.create()
-        rows = await requests(bench, kind, options.requests)
-        rows += await many(bench, kind)
-        rows += await claims(bench, kind, options.scheduled)
-        rows += await latency(bench, kind)
+        for name, part in PARTS.items():
+            if options.only in {None, name}:
+                rows += await part(bench, kind, options)
         await bench.database.dispose()
     return rows
 
@@ -260,11 +354,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--scheduled", type=int, default=200_000)
+    parser.add_argument("--idle", type=float, default=40, help="seconds to watch a worker that has nothing to do")
+    parser.add_argument("--only", choices=["drains", *PARTS])
     parser.add_argument("--arq-python", help="a Python with arq, which needs an older redis than taskiq-redis does")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    rows = drains(options)
+    rows = drains(options) if options.only in {None, "drains"} else []
     for kind in ("postgresql", "sqlite"):
         rows += asyncio.run(in_process(kind, options))
     print(table(rows))  # noqa: T201 - it is what this is for
