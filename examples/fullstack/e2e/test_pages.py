@@ -25,6 +25,7 @@ MEMBERS = [
     "/admin/users",
     "/admin/tasks",
     "/admin/audit",
+    "/admin/audit?kind=NoSuchThing",
     "/forbidden",
     "/no-such-page",
 ]

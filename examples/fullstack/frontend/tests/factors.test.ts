@@ -170,7 +170,7 @@ describe('the settings for two factors', () => {
 describe('the keys for programs', () => {
   const key = {
     ...{ id: 'k1', name: 'Backup', prefix: 'ak_1234', scopes: null, created_at: '2026-01-01T00:00:00Z' },
-    ...{ expires_at: '2026-04-01T00:00:00Z', last_used_at: null, valid: true },
+    ...{ expires_at: '2026-04-01T12:00:00Z', last_used_at: null, valid: true },
   }
 
   it('are shown once, and can be revoked', async () => {
@@ -194,12 +194,31 @@ describe('the keys for programs', () => {
     await main.get('form').trigger('submit')
     await flushPromises()
     expect(log.find(({ method }) => method === 'POST')?.body).toEqual({ name: 'Backup', days: 90 })
+    expect(main.text()).toContain('Good until 1 April 2026')
     await button(main, 'Copy').trigger('click')
     expect(writeText).toHaveBeenCalledWith('ak_1234_secret')
     expect(main.findAll('li')).toHaveLength(1)
     await button(main, 'Revoke').trigger('click')
     await flushPromises()
     expect(main.text()).not.toContain('ak_1234')
+    expect(main.text()).toContain('No keys yet')
+  })
+
+  it('may be good until they are revoked', async () => {
+    store.commit('auth/signedIn', ada)
+    const endless = { ...key, expires_at: null, last_used_at: '2026-01-02T12:00:00Z', valid: false }
+    const log = answerWith({
+      'GET /auth/api-keys': { data: [endless] },
+      'POST /auth/api-keys': { status: 201, data: { ...endless, key: 'ak_1234_secret' } },
+    })
+    const { main } = await open('/settings/keys')
+    await main.get('select').setValue('')
+    await main.get('form').trigger('submit')
+    await flushPromises()
+    expect(log.find(({ method }) => method === 'POST')?.body).toMatchObject({ days: null })
+    expect(main.get('li').text()).toContain('Good until revoked')
+    expect(main.get('li').text()).toContain('Used 2 January 2026')
+    expect(main.get('li').text()).toContain('Void')
   })
 })
 
@@ -245,30 +264,64 @@ describe('the administration of tasks', () => {
 
 describe('the audit trail', () => {
   const entry = {
-    id: 'a1',
-    created_at: '2026-01-01T00:00:00Z',
-    kind: 'SignedIn',
-    actor_id: null,
-    data: { ip: '::1' },
+    ...{ id: 'a1', created_at: '2026-01-01T00:00:00Z', kind: 'UserSignedIn', actor_id: null, subject: 'u1' },
+    data: { user_id: 'u1', session_id: '01a21901-a97a-764b-b605-1661b602991c', ip: '::1', by: null },
+  }
+  const locked = {
+    ...{ id: 'a2', created_at: '2026-01-02T00:00:00Z', kind: 'RoleGranted', actor_id: 'u1', subject: 'u2' },
+    data: { user_id: 'u2', by: 'u1', role: null, scopes: ['posts'], lasting: true },
+  }
+  const people = {
+    'GET /users/u1': { data: { ...ada, is_active: true } },
+    'GET /users/u2': problem(ErrorCode.NOT_FOUND),
   }
 
-  it('shows what happened, all of it or of one kind', async () => {
-    store.commit('auth/signedIn', { ...ada, is_superuser: true })
+  beforeEach(() => store.commit('auth/signedIn', { ...ada, is_superuser: true }))
+
+  it('says what happened, who did it and to whom', async () => {
+    answerWith({ ...people, 'GET /audit': { data: { items: [locked, entry], next_cursor: null } } })
+    const { main } = await open('/admin/audit')
+    await eventually(() => expect(main.findAll('tbody button')).toHaveLength(2))
+    await eventually(() => expect(main.get('tbody button').text()).toBe('ada@example.com'))
+    const rows = main.findAll('tbody tr')
+    const [first, second] = rows.map((row) => row.findAll('th, td').map((cell) => cell.text()))
+    expect(first?.slice(1)).toEqual([
+      'Role granted',
+      'ada@example.com',
+      'about …u2scopes ["posts"]lasting yes',
+    ])
+    expect(second?.slice(1)).toEqual(['Signed in', 'ada@example.com', 'session …b602991cip ::1'])
+  })
+
+  it('shows all of it, or what is of one kind, of one person or of late', async () => {
     const log = answerWith({
+      ...people,
       'GET /audit': ({ params }) => ({
         data: { items: params.cursor ? [] : [entry], next_cursor: params.cursor ? null : 'c' },
       }),
     })
-    const { main } = await open('/admin/audit?kind=SignedIn')
-    await eventually(() => expect(main.get('tbody').text()).toContain('{"ip":"::1"}'))
-    expect(log.find(({ url }) => url === '/audit')?.params.kind).toBe('SignedIn')
+    const asked = () => log.filter(({ url }) => url === '/audit').at(-1)?.params
+    const { main, router } = await open('/admin/audit?kind=RoleGranted')
+    await eventually(() => expect(main.find('tbody').exists()).toBe(true))
+    expect(asked()?.kind).toBe('RoleGranted')
     await button(main, 'Load more').trigger('click')
     await flushPromises()
-    expect(log.at(-1)?.params.cursor).toBe('c')
+    expect(asked()?.cursor).toBe('c')
+    await main.get('select').setValue('UserSignedIn')
+    await flushPromises()
+    await button(main, 'ada@example.com').trigger('click')
+    await flushPromises()
+    await button(main, '7 days').trigger('click')
+    await flushPromises()
+    expect(router.currentRoute.value.query).toEqual({ kind: 'UserSignedIn', person: 'u1', since: 'week' })
+    expect(asked()).toMatchObject({ kind: 'UserSignedIn', subject: 'u1' })
+    expect(new Date(String(asked()?.since)).getHours()).toBe(0)
+    await main.get('.filters button').trigger('click')
+    await flushPromises()
+    expect(asked()).toMatchObject({ kind: 'UserSignedIn', subject: undefined })
   })
 
   it('says that there is nothing', async () => {
-    store.commit('auth/signedIn', { ...ada, is_superuser: true })
     answerWith({ 'GET /audit': { data: { items: [], next_cursor: null } } })
     const { main } = await open('/admin/audit')
     await eventually(() => expect(main.text()).toContain('Nothing of this kind has happened.'))

@@ -3,7 +3,7 @@ import { apiClient } from './apiClient'
 import type { AuditEntry, Page } from './types'
 
 export async function fetchAuditEntries(
-  filters: { kind?: string; subject?: string; actor_id?: string },
+  filters: { kind?: string; subject?: string; since?: string },
   cursor: string | null,
   signal?: AbortSignal,
 ): Promise<Page<AuditEntry>> {

@@ -11,6 +11,10 @@ export async function fetchUsers(
   return (await apiClient.get<Page<Account>>('/users', { params, signal })).data
 }
 
+export async function fetchUser(id: string): Promise<Account> {
+  return (await apiClient.get<Account>(`/users/${id}`)).data
+}
+
 export async function disableUser(id: string): Promise<Account> {
   return (await apiClient.post<Account>(`/users/${id}/disable`)).data
 }

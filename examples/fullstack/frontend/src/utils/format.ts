@@ -29,6 +29,14 @@ export function formatTime(date: Date): string {
   return new Intl.DateTimeFormat(locale().tag, { hour: '2-digit', minute: '2-digit' }).format(date)
 }
 
+/** The beginning of the day so many days ago, where the reader is. */
+export function daysAgo(days: number): string {
+  const day = new Date()
+  day.setDate(day.getDate() - days)
+  day.setHours(0, 0, 0, 0)
+  return day.toISOString()
+}
+
 /** "2 hours ago", "yesterday", and after a week the date. */
 export function formatAge(iso: string, now = Date.now()): string {
   const seconds = (new Date(iso).getTime() - now) / 1000
