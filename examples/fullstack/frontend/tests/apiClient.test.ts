@@ -66,11 +66,31 @@ describe('an expired access token', () => {
 
   it('is refreshed under a lock that all tabs share', async () => {
     vi.setSystemTime(4_000_000)
-    const request = vi.fn((_name: string, work: () => Promise<void>) => work())
+    const request = vi.fn((_name: string, _options: object, work: (lock: object) => unknown) => work({}))
     vi.stubGlobal('navigator', { ...navigator, locks: { request } })
-    expiring()
+    const log = expiring()
     await apiClient.get('/posts/mine')
-    expect(request).toHaveBeenCalledWith('pilcrow.refresh', expect.any(Function))
+    expect(request).toHaveBeenCalledExactlyOnceWith(
+      'pilcrow.refresh',
+      { ifAvailable: true },
+      expect.any(Function),
+    )
+    expect(urls(log)).toEqual(['/posts/mine', '/auth/refresh', '/posts/mine'])
+  })
+
+  it('is not refreshed by a tab that waited for another one to do so', async () => {
+    vi.setSystemTime(4_500_000)
+    let released = false
+    const request = vi.fn(async (_name: string, _options: unknown, work?: (lock: null) => unknown) => {
+      if (work) return work(null)
+      released = true
+    })
+    vi.stubGlobal('navigator', { ...navigator, locks: { request } })
+    const log = fakeBackend({
+      'GET /posts/mine': () => (released ? { data: 'fine' } : problem(ErrorCode.TOKEN_EXPIRED)),
+    })
+    expect((await apiClient.get('/posts/mine')).data).toBe('fine')
+    expect(urls(log)).toEqual(['/posts/mine', '/posts/mine'])
   })
 
   it('is not refreshed for ever', async () => {

@@ -24,7 +24,7 @@ export const apiClient = axios.create({
 
 let tellSignedOut: () => void = () => undefined
 let askPassword: () => Promise<boolean> = () => Promise.resolve(false)
-let refreshing: Promise<void> | undefined
+let refreshing: Promise<boolean> | undefined
 let refreshedAt = 0
 
 /** Says what to do when the API no longer knows who we are; `main.ts` connects the store and the router. */
@@ -55,12 +55,16 @@ apiClient.interceptors.response.use(undefined, async (failure: unknown) => {
 })
 
 async function refreshAndRepeat(config: InternalAxiosRequestConfig): Promise<unknown> {
-  await refreshSince(config.sentAt ?? 0)
-  return apiClient.request({ ...config, final: true })
+  const final = await refreshSince(config.sentAt ?? 0)
+  return apiClient.request({ ...config, final })
 }
 
-/** Refreshes the session, unless this tab or another one did so after `sentAt`. */
-async function refreshSince(sentAt: number): Promise<void> {
+/**
+ * Refreshes the session, unless this tab or another one did so after `sentAt`.
+ *
+ * False when another tab was at it: whether it succeeded, the repeated request shows.
+ */
+function refreshSince(sentAt: number): Promise<boolean> {
   refreshing ??= withLock(async () => {
     if (isBetween(lastRefresh(), sentAt, Date.now())) return
     await apiClient.post('/auth/refresh', undefined, { final: true })
@@ -68,7 +72,7 @@ async function refreshSince(sentAt: number): Promise<void> {
   }).finally(() => {
     refreshing = undefined
   })
-  await refreshing
+  return refreshing
 }
 
 // The clock may have been set back since the last refresh, hence the upper end.
@@ -76,9 +80,17 @@ function isBetween(value: number, low: number, high: number): boolean {
   return low < value && value <= high
 }
 
-// Tabs share the cookies, so they share the lock: two refreshes with one token look like theft to the server.
-function withLock(work: () => Promise<void>): Promise<void> {
-  return navigator.locks ? navigator.locks.request(LOCK, work) : work()
+// Tabs share the cookies, so they share the lock: two refreshes with one token look like theft to the server. A tab
+// that had to wait does nothing: what the other one stored may take longer to arrive than the lock.
+async function withLock(work: () => Promise<void>): Promise<boolean> {
+  const { locks } = navigator
+  if (!locks) return work().then(() => true)
+  const held = await locks.request(LOCK, { ifAvailable: true }, async (lock) => {
+    if (lock) await work()
+    return lock !== null
+  })
+  if (!held) await locks.request(LOCK, () => undefined)
+  return held
 }
 
 function lastRefresh(): number {
