@@ -113,6 +113,7 @@ async def test_signin_with_a_challenge_begins_no_session(client, kit, codes, cre
 async def test_signin_with_a_challenge_ends_the_session_that_the_browser_held(auth_client, kit, codes, credentials):
     await auth_client.post("/api/auth/signin", json=credentials)
     assert await count_live(kit) == 0
+    assert set(auth_client.cookies) == {"appkit_dv"}
 
 
 async def test_signup_asks_as_signin_does(client, kit, codes):

@@ -28,7 +28,7 @@ def test_key_ring_signs_with_the_first_and_verifies_with_all():
 
 def test_key_ring_has_keys_of_their_own_for_each_purpose_and_shows_none():
     key = KeyRing(SECRETS).current
-    assert len({key.access, key.refresh, *SECRETS}) == 4
+    assert len({key.access, key.refresh, key.device, *SECRETS}) == 5
     assert key.access.hex() not in repr(key)
     assert repr(key.access) not in repr(key)
 

@@ -80,6 +80,7 @@ def test_issue_writes_what_read_access_reads(tokens, user, session):
     assert (principal.user_id, principal.session_id, principal.security_version) == (user.id, session.id, 1)
     assert (principal.methods, principal.claims["plan"]) == (["pwd"], "pro")
     assert principal.expires_at == pair.expires_at
+    assert utcnow() < pair.expires_at <= utcnow() + timedelta(minutes=5)
     assert pair.max_age in range(3590, 3601)
 
 
