@@ -11,9 +11,10 @@ from uuid import UUID, uuid4
 from appkit.core import context
 from appkit.domain.events import Event
 from appkit.repository.outbox import add_task
+from appkit.repository.queue import TaskQueue
 from appkit.service.base import BaseService
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.router import enqueue
+from appkit.tasks.router import enqueue, enqueue_many
 
 
 class Happened(Event):
@@ -306,3 +307,26 @@ async def test_unknown_tasks_wait_and_are_spoken_of(app, caplog):
 
     assert [row.state for row in await app.rows()] == ["pending"]
     assert "1 tasks wait for 'new:task'" in caplog.text
+
+
+async def test_what_ends_is_written_with_the_claim_of_what_comes_next(make_app, monkeypatch):
+    """Ten tasks at a time, and one transaction for each ten."""
+    app = await make_app(concurrency=10)
+    exchange = TaskQueue.exchange
+    transactions = []
+
+    async def counted(self, done, names, *, limit):
+        transactions.append((len(done), limit))
+        return await exchange(self, done, names, limit=limit)
+
+    monkeypatch.setattr(TaskQueue, "exchange", counted)
+
+    @app.router.task
+    async def work(number: int) -> None: ...
+
+    async with app.session() as db:
+        await enqueue_many(db, work, [(number,) for number in range(50)])
+    async with app.working():
+        await app.settled()
+
+    assert transactions.count((10, 10)) >= 4

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from taskiq.exceptions import NoResultError
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from appkit.tasks.broker import OutboxBroker
 
 T = TypeVar("T")
+
+STEPS: Final = 10
+"""Steps of the event loop, or more, from the end of a task to the claim of the next."""
 
 logger = logging.getLogger(__name__)
 
@@ -140,7 +143,7 @@ class Leases:
     async def _write_all(self) -> None:
         try:
             while self._done or self._wanted is not None:
-                await asyncio.sleep(0)  # Those that end at the same moment go along.
+                await self._gather()
                 done, self._done = self._done, []
                 wanted, self._wanted = self._wanted, None
                 try:
@@ -156,6 +159,13 @@ class Leases:
                         wanted.set_result(self._keep(claimed))
         finally:
             self._exchange = None
+
+    async def _gather(self) -> None:
+        """Let go along what ends at the same moment, and the claim for the room that this makes."""
+        for _ in range(STEPS):
+            await asyncio.sleep(0)
+            if self._wanted is not None:
+                return
 
     async def _write_each(self, done: Sequence[Lease], error: Exception) -> None:
         """Write one after the other, after all together failed: perhaps one of them can't be written."""
