@@ -32,7 +32,7 @@ from appkit.repository.database import Database
 from appkit.repository.outbox import OPEN, OutboxTask
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.broker import OutboxBroker, create_broker, register_tasks
-from appkit.tasks.context import TaskSession
+from appkit.tasks.context import TaskContext, TaskSession
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import Task, TaskRouter, enqueue, enqueue_many
 
@@ -127,8 +127,8 @@ class Bench:
     async def _together(self, number: int, db: TaskSession) -> None:
         await db.execute(insert(ORDERS).values(what=f"together {number}"))
 
-    async def _apart(self, number: int) -> None:
-        async with self.database.session() as db:
+    async def _apart(self, number: int, task: TaskContext) -> None:
+        async with task.session() as db:
             await db.execute(insert(ORDERS).values(what=f"apart {number}"))
 
     async def create(self) -> None:
@@ -166,7 +166,10 @@ class Bench:
 async def requests(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
     """What a request pays for a task: a row in its transaction, beside what people do today, and beside nothing."""
     stock = RedisStreamBroker(REDIS, queue_name=f"bench-{uuid4().hex}", maxlen=1000)
-    nothing = stock.task(task_name="nothing")(bench._nothing)  # noqa: SLF001 - the same task, for Taskiq
+
+    @stock.task
+    async def nothing(number: int) -> None: ...
+
     await stock.startup()
 
     async def plain() -> None:

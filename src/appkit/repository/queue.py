@@ -200,8 +200,10 @@ class TaskQueue:
 
     async def finish(self, task: ClaimedTask, session: AsyncSession | None = None, *, result: Any = None) -> bool:
         """Write that it is done, in this transaction or one of its own; False when somebody else has it by now."""
-        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
-        return await self._change(task, {"result": result, **values}, session)
+        if session is None:
+            async with self._database.session() as own:
+                return await self.finish(task, own, result=result)
+        return bool(await self._finish(session, [Finished(task, result)]))
 
     async def fail(
         self, task: ClaimedTask, error: str, *, retry_in: float | None, code: str | None = None, counts: bool = True
