@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from deployments import deployment, worker
 from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from repository.models import Post
 from repository.queries import FeedQuery
@@ -37,7 +37,8 @@ def test_desk_runs_unchanged(name: str, instances: int, workers: int, tmp_path: 
 
 def test_search_uses_its_index_on_postgresql(tmp_path: Path) -> None:
     (condition,) = FeedQuery(q="bread").where()
-    query = select(Post.id).where(condition).compile(dialect=dialect(), compile_kwargs={"literal_binds": True})
+    postgresql = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's.
+    query = select(Post.id).where(condition).compile(dialect=postgresql, compile_kwargs={"literal_binds": True})
     with deployment("postgresql") as variables:
         environment = demo.environment_for(tmp_path, demo.free_port()) | variables
         demo.run_main("upgrade-database", environment)
