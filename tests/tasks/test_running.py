@@ -311,13 +311,13 @@ async def test_unknown_tasks_wait_and_are_spoken_of(app, caplog):
 
 async def test_what_ends_is_written_with_the_claim_of_what_comes_next(make_app, monkeypatch):
     """Ten tasks at a time, and one transaction for each ten."""
-    app = await make_app(concurrency=10)
+    app = await make_app(concurrency=10, poll_interval=60, lease=600)
     exchange = TaskQueue.exchange
     transactions = []
 
-    async def counted(self, done, names, *, limit):
-        transactions.append((len(done), limit))
-        return await exchange(self, done, names, limit=limit)
+    async def counted(self, done, names, *, room):
+        transactions.append((len(done), room()))
+        return await exchange(self, done, names, room=room)
 
     monkeypatch.setattr(TaskQueue, "exchange", counted)
 

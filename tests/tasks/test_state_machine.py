@@ -91,7 +91,7 @@ class Machine(RuleBasedStateMachine):
             case "renew":
                 changed = bool(self.run(queue.renew([task])))
             case _:
-                changed = bool(self.run(queue.exchange([Finished(task, 1)], [], limit=0))[0])
+                changed = bool(self.run(queue.exchange([Finished(task, 1)], [], room=lambda: 0))[0])
         assert changed is mine
 
     @rule(data=st.data())

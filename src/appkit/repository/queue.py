@@ -5,7 +5,7 @@ Apart from `outbox`, because whoever writes a task needs none of this.
 
 import os
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from secrets import token_hex
 from time import monotonic
@@ -132,15 +132,22 @@ class TaskQueue:
             return [ClaimedTask(*row) for row in found]
 
     async def exchange(
-        self, done: Sequence[Finished], names: Collection[str], *, limit: int
+        self, done: Sequence[Finished], names: Collection[str], *, room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
         """Write what has been done and take what may run next, in one transaction.
+
+        Args:
+            done: What has been done.
+            names: The tasks that this process knows.
+            room: Called when it is this transaction's turn, for there may be more room by then: how many to take.
 
         Returns:
             The keys of those that were ours to finish, and the tasks that were taken.
         """
         async with self._database.session() as session:
+            await session.connection()
             finished = await self._finish(session, done) if done else set()
+            limit = room()
             claimed = await self._claim(session, names, limit) if limit > 0 else []
             if claimed and len(claimed) == limit:
                 await self._call(session)

@@ -183,11 +183,12 @@ class Leases:
 
     async def _write_once(self, done: Collection[Lease], *, claim: bool) -> list[ClaimedTask]:
         broker = self._broker
-        room = broker.concurrency - len(self._held) + len(done)
+
+        def room() -> int:
+            return max(1, broker.concurrency - len(self._held) + len(done)) if claim else 0
+
         finished, claimed = await broker.queue.exchange(
-            [Finished(lease.task, lease.result_json) for lease in done],
-            broker.get_all_tasks(),
-            limit=max(1, room) if claim else 0,
+            [Finished(lease.task, lease.result_json) for lease in done], broker.get_all_tasks(), room=room
         )
         for lease in done:
             if lease.task.key not in finished:
