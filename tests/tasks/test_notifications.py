@@ -66,6 +66,33 @@ async def test_commit_elsewhere_is_heard_of_at_once(pair):
         assert await seconds_to_start() < 5
 
 
+@pytest.mark.slow
+async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_postgres, make_app):
+    server = new_postgres()
+    server.run("initdb", "-D", str(server.folder / "data"), "-A", "trust", "-U", "postgres", "-N")
+    server.start()
+    make = type(await make_app())
+    worker, writer = (make(server.url, poll_interval=60, lease=600) for _ in range(2))
+    await writer.create_tables()
+    started = asyncio.Event()
+
+    @worker.router.task
+    async def work() -> None:
+        started.set()
+
+    async with worker.working():
+        await listener(writer)
+        server.kill()
+        server.start()
+        await writer.database.dispose()
+        await listener(writer)
+        async with writer.session() as db:
+            enqueue(db, work)
+        await asyncio.wait_for(started.wait(), 20)  # Nobody looks by itself for a minute.
+    await worker.database.dispose()
+    await writer.database.dispose()
+
+
 @pytest.mark.parametrize(
     ("notify", "works", "told"), [("auto", False, 1), ("auto", True, 0), ("on", True, 1), ("off", False, 0)]
 )

@@ -49,7 +49,7 @@ class Watch(Generic[T]):
                 self.healthy = False
                 logger.exception("The outbox could not be read.")
                 failures += 1
-                await asyncio.sleep(min(30.0, self._broker.interval * 2**failures))
+                await self.wait(min(30.0, self._broker.interval * 2**failures))
                 continue
             self.healthy, failures = True, 0
             if taken:
