@@ -58,6 +58,13 @@ def has_npm(session: nox.Session) -> bool:
     return False
 
 
+def need_chromium(session: nox.Session) -> None:
+    """Skip the session where there is no browser; where all checks must run, fail."""
+    if not CHROMIUM.exists():
+        reason = f"There is no browser at {CHROMIUM}: apt-get install chromium"
+        session.error(reason) if os.environ.get("CI") else session.skip(reason)
+
+
 def run_tests(session: nox.Session, *command: str) -> None:
     """Run the tests, one process for each processor, then the slow ones alone; or those that are asked for."""
     chosen = session.posargs or ["-m", "not slow"]
@@ -179,11 +186,17 @@ def image(session: nox.Session) -> None:
 
 
 @nox.session
+def screenshots(session: nox.Session) -> None:
+    """Take the documentation's pictures of the example, in both themes."""
+    need_chromium(session)
+    install_desk(session, "e2e")
+    session.run("python", "examples/fullstack/screenshots.py", "docs/images")
+
+
+@nox.session
 def e2e(session: nox.Session) -> None:
     """Use the example in a browser: Debian's Chromium, for none is downloaded."""
-    if not CHROMIUM.exists():
-        reason = f"There is no browser at {CHROMIUM}: apt-get install chromium"
-        session.error(reason) if os.environ.get("CI") else session.skip(reason)
+    need_chromium(session)
     install_desk(session, "test", "e2e")
     session.run("pytest", "tests/docs/test_passkeys_in_a_browser.py")
     session.chdir(DESK)
