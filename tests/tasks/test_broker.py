@@ -17,6 +17,7 @@ from appkit.exceptions import AppKitError
 from appkit.plugins.hookspecs import BrokerScheme, hookimpl
 from appkit.tasks.broker import OutboxBroker, create_broker
 from appkit.tasks.context import TaskSession, _task_context
+from appkit.tasks.relay import Relay
 from appkit.tasks.router import enqueue
 from appkit.tasks.transports.memory import MemoryBroker
 
@@ -100,9 +101,11 @@ async def test_hook_register_brokers_carries_tasks(make_app):
     async def work(db: TaskSession) -> None:
         await app.effect(db, "worked")
 
-    async with app.working():
+    async with Relay(app.broker(), work=False):  # A worker might find it before it is announced.
         async with app.session() as db:
             handle = enqueue(db, work)
+        await app.until(lambda rows: [row.state for row in rows] == ["published"] and bool(kicked))
+    async with app.working():
         await app.settled()
 
     assert kicked == [handle.task_id]
