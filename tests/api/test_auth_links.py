@@ -21,6 +21,7 @@ from appkit.plugins.hookspecs import hookimpl
 from appkit.repository.auth import AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.outbox import OutboxTask
+from appkit.tasks import accounts
 from appkit.testing.plugin import PASSWORD
 
 NEW = "a staple that no horse corrects"
@@ -96,6 +97,22 @@ async def test_forgot_costs_the_same_for_an_unknown_address(client, user, tasks,
     assert seen[0] == seen[1]
     assert seen[0][0] == 202
     assert seen[0][3] == 1
+
+
+async def test_link_is_made_at_a_random_moment(client, user, kit, mails_after, monkeypatch):
+    """Else whoever asks next waits for the mail of the one before, and knows that there was one."""
+    asked = []
+
+    class Dice:
+        def uniform(self, *bounds):
+            asked.append(bounds)
+            return 0
+
+    monkeypatch.setattr(accounts, "SystemRandom", Dice)
+    monkeypatch.setitem(kit.settings.__dict__, "environment", "development")
+    for email in (user.email, "nobody@example.com"):
+        await mails_after(await client.post("/api/auth/password/forgot", json={"email": email}))
+    assert asked == [(0, accounts.SPREAD)] * 2
 
 
 async def test_forgot_writes_to_the_address_as_it_is_kept(client, user, mails_after):

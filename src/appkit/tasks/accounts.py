@@ -3,7 +3,9 @@
 So the time of an answer doesn't say whether there is an account, and no token is ever a task's argument.
 """
 
-from typing import Any
+import asyncio
+from secrets import SystemRandom
+from typing import Any, Final
 from uuid import UUID
 
 from sqlalchemy import select
@@ -31,6 +33,9 @@ from appkit.tasks.context import TaskContext
 from appkit.tasks.router import TaskRouter
 
 account_tasks = TaskRouter()
+
+SPREAD: Final = 1.0
+"""Seconds within which a link is looked up and sent, at a random moment."""
 
 
 @account_tasks.on(UserSignedUp, name="appkit.accounts:welcome")
@@ -62,7 +67,13 @@ async def send_verification(event: EmailVerificationRequested, task: TaskContext
 
 @account_tasks.on(PasswordResetRequested, name="appkit.accounts:send_reset")
 async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
-    """Send a link to set a new password to whoever has this address, if anybody."""
+    """Send a link to set a new password to whoever has this address, if anybody.
+
+    It begins at a random moment: where tasks run in the process that answers, making a mail costs whoever asks next
+    some milliseconds, and at a moment known beforehand they would say that there is an account.
+    """
+    if task.settings.environment != "test":
+        await asyncio.sleep(SystemRandom().uniform(0, SPREAD))
     # The token is committed before it is sent, for a mail can't be taken back; a retry makes another.
     async with task.session() as db:
         user = await _lock_user(db, email_key=parse_email(event.email).key)
