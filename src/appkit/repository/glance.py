@@ -1,16 +1,17 @@
 """What a statement reads, as far as a glance tells."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Select, Table
 from sqlalchemy.orm import Mapper
-from sqlalchemy.sql.elements import BindParameter, ColumnClause
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ColumnClause
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import FromClause, SelectBase
 
-_FURTHER = (
+_further = attrgetter(
     "_with_options",
     "_setup_joins",
     "_from_obj",
@@ -20,6 +21,7 @@ _FURTHER = (
     "_distinct_on",
     "_independent_ctes",
 )
+_SELECTABLE = (FromClause, SelectBase)
 
 _alone: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
 
@@ -29,7 +31,7 @@ def reads_only(statement: Any, accept: Callable[[Table], bool]) -> bool:
 
     False where only a longer look could tell: at joins, subqueries, aliases and options.
     """
-    if not isinstance(statement, Select) or any(getattr(statement, name) for name in _FURTHER):
+    if not isinstance(statement, Select) or any(_further(statement)):
         return False
     parts = (*statement._raw_columns, *statement._where_criteria, *statement._order_by_clauses)  # noqa: SLF001
     return all(_reads_only(part, accept) for part in parts)
@@ -39,14 +41,18 @@ def _reads_only(part: Any, accept: Callable[[Table], bool]) -> bool:
     if isinstance(part, Table):
         return accept(part) and _comes_alone(part._annotations.get("parententity"))  # noqa: SLF001
     nodes = [part]
-    while nodes:  # As `visitors.iterate` does, in a third of its time.
+    while nodes:  # As `visitors.iterate` does, in a fraction of its time.
         node = nodes.pop()
+        if isinstance(node, BindParameter):
+            continue
         if isinstance(node, ColumnClause):
             if not (isinstance(node.table, Table) and accept(node.table)):
                 return False
-        elif not isinstance(node, BindParameter):
-            if isinstance(node, FromClause | SelectBase) and not isinstance(node, FunctionElement):
-                return False
+        elif isinstance(node, BinaryExpression):
+            nodes += (node.left, node.right)
+        elif isinstance(node, _SELECTABLE) and not isinstance(node, FunctionElement):
+            return False
+        else:
             nodes += node.get_children()
     return True
 
