@@ -17,9 +17,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from uuid import uuid4
 
+import hook
 import web
 from contenders import ALCHEMY, FASTCRUD, OURS, PLAIN, Book, Contest, Cursor, Leaf, Service
-from hook import soft_deletion
 from measure import Operation, Ratio, interleave, ratios, table, write_json
 from sqlalchemy import delete, make_url, select, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -153,14 +153,12 @@ async def upgrade(stage: Stage) -> list[Ratio]:
 async def soft_delete(stage: Stage) -> list[Ratio]:
     """A model without `SoftDelete`, in an app that has one with it. Comes last, for the model stays."""
     reading = stage.contest.get()[OURS]
-    with_hook, without = "with the hook", "without it"
-    with soft_deletion() as turn:
+    with hook.soft_deletion() as turn:
         found = await interleave(
-            {with_hook: reading, without: reading},
-            rounds=stage.sizes.rounds * 2,
-            before=lambda name: turn(name == with_hook),
+            dict.fromkeys((hook.OURS, hook.EMPTY, hook.NONE), reading), rounds=stage.sizes.rounds * 2, before=turn
         )
-    return ratios("get, soft deletion elsewhere", stage.kind, found, (with_hook, without, 1.02))
+    pairs = ((hook.OURS, hook.NONE, 1.02), (hook.EMPTY, hook.NONE, None))
+    return ratios("get, soft deletion elsewhere", stage.kind, found, *pairs)
 
 
 async def fill(database: Database, rows: int) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from sqlalchemy import event
 from sqlalchemy.orm import Session
@@ -10,17 +11,26 @@ from appkit import BaseTableModel
 from appkit.repository import mixins
 from appkit.repository.mixins import SoftDelete
 
+OURS, EMPTY, NONE = "with the hook", "with an empty hook", "without it"
+
 
 @contextmanager
-def soft_deletion() -> Iterator[Callable[[bool], None]]:
-    """Map a model with `SoftDelete`, which is what brings the hook; returns what turns the hook on and off."""
+def soft_deletion() -> Iterator[Callable[[str], None]]:
+    """Map a model with `SoftDelete`, which is what brings the hook; returns what exchanges it for an empty one or none.
+
+    What an empty one costs is SQLAlchemy's, which then prepares each statement twice.
+    """
     if "parcel" not in BaseTableModel.metadata.tables:
         type("Parcel", (SoftDelete, BaseTableModel), {})
-    hook = mixins._leave_out_deleted  # noqa: SLF001 - there is no other way to turn it off
+    hooks: dict[str, Callable[[Any], None]] = {
+        OURS: mixins._leave_out_deleted,  # noqa: SLF001 - there is no other way to turn it off
+        EMPTY: lambda _: None,
+    }
 
-    def turn(on: bool) -> None:  # noqa: FBT001 - it is what it is about
-        if event.contains(Session, "do_orm_execute", hook) is not on:
-            (event.listen if on else event.remove)(Session, "do_orm_execute", hook)
+    def turn(to: str) -> None:
+        for name, hook in hooks.items():
+            if event.contains(Session, "do_orm_execute", hook) is not (name == to):
+                (event.listen if name == to else event.remove)(Session, "do_orm_execute", hook)
 
     yield turn
-    turn(False)  # noqa: FBT003 - as above
+    turn(NONE)
