@@ -3,7 +3,7 @@
 import os
 from base64 import b64encode
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from argon2 import Parameters, PasswordHasher, profiles
@@ -12,9 +12,6 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.context import AppContext
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 
@@ -122,9 +119,9 @@ class Security:
         return security
 
     def __init__(self, settings: Settings) -> None:
-        from appkit.service.tokens import Tokens
+        from appkit.service.tokens import Tokens  # With libraries that who only reads tables needn't import.
 
-        self.tokens: Tokens = Tokens(settings)
+        self.tokens = Tokens(settings)
         self.passwords = PasswordPool(
             concurrency=settings.auth.hash_concurrency or min(os.cpu_count() or 1, 4),
             parameters=profiles.CHEAPEST if settings.environment == "test" else profiles.RFC_9106_LOW_MEMORY,
