@@ -14,7 +14,8 @@ from appkit.domain.events import Event
 from appkit.exceptions import AppKitError, ConstraintViolatedException
 from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
-from appkit.repository.outbox import OutboxTask, TaskPolicy, add_task, clock
+from appkit.repository.enqueueing import add_task
+from appkit.repository.outbox import OutboxTask, TaskPolicy, clock
 from appkit.repository.queue import TaskQueue
 
 POLICY = TaskPolicy(name="jobs:work")

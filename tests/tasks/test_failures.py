@@ -13,7 +13,8 @@ from taskiq import TaskiqDepends, TaskiqMiddleware
 
 from appkit.domain.events import Event
 from appkit.exceptions import AppKitError
-from appkit.repository.outbox import OutboxTask, add_task
+from appkit.repository.enqueueing import add_task
+from appkit.repository.outbox import OutboxTask
 from appkit.tasks.context import TaskSession
 from appkit.tasks.receiver import Receiver
 from appkit.tasks.relay import Relay

@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 
 from appkit.core import context
 from appkit.domain.events import Event
-from appkit.repository.outbox import add_task
+from appkit.repository.enqueueing import add_task
 from appkit.repository.queue import TaskQueue
 from appkit.service.base import BaseService
 from appkit.tasks.context import TaskContext, TaskSession

@@ -99,7 +99,7 @@ async def test_each_slot_runs_once_however_many_instances_there_are(make_app, mo
             app.router = apps[0].router
             await stack.enter_async_context(app.working())
             skewed = datetime.now(UTC) + (number - 1) * timedelta(seconds=2)
-            monkeypatch.setattr("appkit.repository.outbox.utcnow", lambda skewed=skewed: skewed)
+            monkeypatch.setattr("appkit.repository.enqueueing.utcnow", lambda skewed=skewed: skewed)
         await apps[0].until(lambda rows: len(rows) >= SECONDS, SECONDS + 30)
     rows = await apps[0].rows()
     async with apps[0].session() as db:

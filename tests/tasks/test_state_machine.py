@@ -11,7 +11,8 @@ from sqlalchemy import delete, select, update
 from appkit.core.settings import TasksSettings
 from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
-from appkit.repository.outbox import OutboxTask, TaskPolicy, add_task
+from appkit.repository.enqueueing import add_task
+from appkit.repository.outbox import OutboxTask, TaskPolicy
 from appkit.repository.queue import ClaimedTask, Finished, TaskQueue
 
 POLICY = TaskPolicy(name="jobs:any", max_attempts=2)

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from appkit.repository.outbox import TaskPolicy, add_task
+from appkit.repository.enqueueing import add_task
+from appkit.repository.outbox import TaskPolicy
 from appkit.tasks.broker import OutboxBroker
 from appkit.tasks.watch import IDLE, Watch
 

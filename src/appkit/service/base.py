@@ -9,7 +9,8 @@ from appkit.core.settings import Settings
 from appkit.domain.events import Event, event_name
 from appkit.plugins.manager import PluginManager
 from appkit.repository.context import app_context
-from appkit.repository.outbox import TaskPolicy, add_task
+from appkit.repository.enqueueing import add_task
+from appkit.repository.outbox import TaskPolicy
 from appkit.repository.repository import Repository
 
 if TYPE_CHECKING:

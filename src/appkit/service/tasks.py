@@ -11,7 +11,8 @@ from sqlalchemy import ColumnElement, case, delete, func, null, or_, select, tex
 
 from appkit.exceptions import ConflictException, NotFoundException
 from appkit.repository.context import app_context
-from appkit.repository.outbox import OPEN, OutboxTask, ScheduledTask, TaskState, announce, clock
+from appkit.repository.enqueueing import announce
+from appkit.repository.outbox import OPEN, OutboxTask, ScheduledTask, TaskState, clock
 from appkit.repository.pagination import KeysetPage, keyset_page
 from appkit.repository.queue import TaskQueue
 from appkit.service.base import BaseService

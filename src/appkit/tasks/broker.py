@@ -13,7 +13,8 @@ from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
 from appkit.repository.base import Base, uuid7
 from appkit.repository.database import Database
-from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy, task_row
+from appkit.repository.enqueueing import task_row
+from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.arguments import Arguments, UnreadableRow
 from appkit.tasks.chores import Chores

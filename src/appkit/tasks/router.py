@@ -16,7 +16,8 @@ from appkit.domain.events import Event
 from appkit.exceptions import AppKitError
 from appkit.repository.context import AppContext
 from appkit.repository.database import Database, on_commit
-from appkit.repository.outbox import Key, Scope, TaskPolicy, add_task, add_tasks
+from appkit.repository.enqueueing import add_task, add_tasks
+from appkit.repository.outbox import Key, Scope, TaskPolicy
 from appkit.tasks.handle import TaskHandle
 from appkit.tasks.schedule import Misfire, Schedule
 

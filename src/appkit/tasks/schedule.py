@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.exceptions import AppKitError
 from appkit.repository.database import Database
-from appkit.repository.outbox import ScheduledTask, TaskPolicy, add_task, clock, insert_missing
+from appkit.repository.enqueueing import add_task, insert_missing
+from appkit.repository.outbox import ScheduledTask, TaskPolicy, clock
 
 Misfire = Literal["skip", "once", "all"]
 """What to do about slots that nobody was there for."""
