@@ -39,7 +39,8 @@ def hashing(monkeypatch, everybody_is_here) -> list[tuple[int, int]]:
 
     def verify_and_note(self, *arguments):
         with at_once:
-            everybody_is_here.wait(60)
+            if not everybody_is_here.wait(30):
+                everybody_is_here.set()  # Not enough are turned away: the end says so.
             found.append((threading.get_ident(), 1000 - at_once._value))
             return verify(self, *arguments)
 
