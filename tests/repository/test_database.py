@@ -398,17 +398,40 @@ async def test_a_session_of_ones_own_has_no_hooks_and_no_app(database):
             app_context(db)
 
 
+@pytest.mark.parametrize("seconds", [0, 0.5], ids=["idle", "just used"])
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_connection_that_died_is_replaced(postgres_server, driver):
+async def test_a_connection_that_died_is_replaced(postgres_server, monkeypatch, driver, seconds):
+    monkeypatch.setattr("appkit.repository.connections._TRUST", seconds)
     database = Database(postgres_server.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False))
     async with database.session() as db:
         pid = await db.scalar(text("SELECT pg_backend_pid()"))
     killer = Database(database.url.render_as_string(hide_password=False))
     async with killer.session() as db:
-        await db.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        await db.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     await killer.dispose()
+    if seconds:
+        await asyncio.sleep(0.1)  # Word of it comes by the event loop.
     async with database.session() as db:
         assert await db.scalar(text("SELECT pg_backend_pid()")) != pid
+    await database.dispose()
+
+
+@pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
+async def test_only_a_connection_that_was_idle_is_asked_whether_it_lives(postgres_server, monkeypatch, driver):
+    database = Database(postgres_server.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False))
+    dialect, pings = database.engine.sync_engine.dialect, []
+
+    def do_ping(connection: Any) -> bool:
+        pings.append(connection)
+        return type(dialect).do_ping(dialect, connection)
+
+    monkeypatch.setattr(dialect, "do_ping", do_ping)
+    for _ in range(3):
+        await database.ping()
+    assert pings == []
+    monkeypatch.setattr("appkit.repository.connections._TRUST", 0)
+    await database.ping()
+    assert len(pings) == 1
     await database.dispose()
 
 

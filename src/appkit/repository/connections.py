@@ -1,18 +1,20 @@
-"""Connections: how they are made, and what is connected to while a replica can't be reached."""
+"""Connections: how they are made, when they are checked, and what is connected to while a replica can't be reached."""
 
 import asyncio
 import logging
 import math
+from selectors import EVENT_READ, DefaultSelector
 from time import monotonic
 from typing import Any
 
 from sqlalchemy import URL, event
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from appkit.exceptions import ServiceUnavailableException
 
 _PATIENCE = 10.0  # seconds
+_TRUST = 0.5  # seconds; as long as HikariCP's pool, whose aliveBypassWindowMs it is
 
 _logger = logging.getLogger(__name__)
 
@@ -30,6 +32,30 @@ def connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
         raise ServiceUnavailableException from exc.with_traceback(None)
     except asyncio.CancelledError as exc:
         raise exc.with_traceback(None) from None
+
+
+def check(engine: AsyncEngine) -> None:
+    """See that a connection is alive before it is used again, at the price of up to three round trips.
+
+    One that was used a moment ago is only looked at, which costs none.
+    """
+    dialect = engine.sync_engine.dialect
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def on_checkin(_: Any, record: Any) -> None:
+        record.info["used"] = monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def on_checkout(connection: Any, record: Any, _: Any) -> None:
+        if "used" not in record.info:
+            return  # It is new.
+        try:
+            if monotonic() - record.info["used"] > _TRUST or _has_news(connection.driver_connection):
+                dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as exc:
+            if dialect.is_disconnect(exc, connection, None):
+                raise InvalidatePoolError from exc
+            raise
 
 
 def fall_back(replica: AsyncEngine, primary: URL) -> None:
@@ -58,6 +84,15 @@ def fall_back(replica: AsyncEngine, primary: URL) -> None:
     def on_checkout(_: Any, record: Any, *__: Any) -> None:
         if record.info.get("primary_until", math.inf) < monotonic():
             raise DisconnectionError  # The pool connects anew.
+
+
+def _has_news(driver: Any) -> bool:
+    """Whether the server has said something unasked, its end most likely: asyncpg notices it, psycopg doesn't."""
+    if hasattr(driver, "is_closed"):
+        return bool(driver.is_closed())
+    with DefaultSelector() as selector:
+        selector.register(driver.fileno(), EVENT_READ)
+        return bool(selector.select(0))
 
 
 def _timeouts(kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -21,10 +21,11 @@ from appkit.core.settings import DatabaseSettings
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.base import Base
 from appkit.repository.context import AppContext
-from appkit.repository.engines import WriterPool, create_engine
+from appkit.repository.engines import create_engine
 from appkit.repository.errors import translate
 from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, needs_primary
 from appkit.repository.retry import repeat
+from appkit.repository.sqlite import WriterPool
 
 T = TypeVar("T")
 Hook = Callable[[], Awaitable[None] | None]
@@ -219,7 +220,7 @@ class Database:
             "pool_use_lifo": True,
         }
         if url.get_backend_name() != "sqlite":
-            pool |= {"pool_pre_ping": True, "pool_recycle": 1800, "statement_timeout": self.settings.statement_timeout}
+            pool |= {"pool_recycle": 1800, "statement_timeout": self.settings.statement_timeout}
             timeout = min(self.settings.pool_timeout, _REPLICA_TIMEOUT if primary else math.inf)
             return create_engine(url, timeout, primary=primary, **pool)
         if writer:

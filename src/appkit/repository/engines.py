@@ -1,21 +1,19 @@
-"""Engines: drivers, pools, and how SQLite is set up so that nobody waits in vain or loses a write."""
+"""Engines: one for each URL, with what we ask of its driver."""
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from sqlalchemy import URL, Connection, event
+from sqlalchemy import URL, event
 from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolResetState
 
 from appkit.exceptions import AppKitError
-from appkit.repository.connections import connect, fall_back
+from appkit.repository.connections import check, connect, fall_back
+from appkit.repository.sqlite import set_up
 
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
-_PATIENCE = 0.1  # seconds
 
 
 def create_engine(
@@ -59,41 +57,15 @@ def create_engine(
         ) from exc
 
     engine.dialect.do_terminate = partial(_terminate, engine.dialect.do_terminate)  # type: ignore[method-assign]
+    if sqlite:
+        set_up(engine, begin, foreign_keys=foreign_keys)
+        return engine
+    check(engine)
     if primary is None:
         event.listen(engine.sync_engine, "do_connect", connect)
     else:
         fall_back(engine, primary)
-    if sqlite:
-        _configure_sqlite(engine, begin, foreign_keys=foreign_keys)
     return engine
-
-
-class WriterPool(AsyncAdaptedQueuePool):
-    """SQLite's one writing connection. Who asks for it twice would wait for themselves, so they are told."""
-
-    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Else it says, with our lines, whenever it is disposed of.
-    _holder: asyncio.Task[Any] | None = None
-
-    def connect(self) -> PoolProxiedConnection:
-        """Wait for it.
-
-        Raises:
-            AppKitError: When the same asyncio task holds it.
-        """
-        task = asyncio.current_task()
-        # Not a context variable: child tasks inherit those, and may well wait for their parent to finish.
-        if task is not None and task is self._holder:
-            raise AppKitError(
-                "This task holds SQLite's writer already, in a session that is still open. Use that session, "
-                "or end it before you open another one; to read beside it, use a read session."
-            )
-        connection = super().connect()
-        self._holder = task
-        return connection
-
-    def _do_return_conn(self, record: Any) -> None:
-        self._holder = None
-        super()._do_return_conn(record)
 
 
 def _terminate(terminate: Callable[[Any], None], connection: Any) -> None:
@@ -113,48 +85,3 @@ def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
     if driver == "asyncpg":
         return {"server_settings": {"statement_timeout": milliseconds}}
     return {"options": f"-c statement_timeout={milliseconds}"}
-
-
-def _configure_sqlite(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
-    dialect = engine.sync_engine.dialect
-    rollback = dialect.do_rollback
-
-    def roll_back(connection: Any) -> None:
-        if connection.driver_connection.in_transaction:  # Else it would wake the driver's thread for nothing.
-            rollback(connection)
-
-    dialect.do_rollback = roll_back  # type: ignore[assignment] # There is no event for it.
-    script = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys={int(foreign_keys)};"
-
-    @event.listens_for(engine.sync_engine, "connect")
-    def on_connect(connection: Any, _: Any) -> None:
-        connection.run_async(lambda driver: driver.executescript(script))
-
-    @event.listens_for(engine.sync_engine, "invalidate")
-    def on_invalidate(connection: Any, *_: Any) -> None:
-        # A cancelled statement goes on in its thread, and SQLite keeps the locks of a connection closed meanwhile.
-        with suppress(Exception, asyncio.CancelledError):
-            connection.run_async(lambda driver: asyncio.shield(_abort(driver)))
-
-    @event.listens_for(engine.sync_engine, "reset")
-    def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
-        # A COMMIT that fails leaves the transaction open, and SQLAlchemy takes it for closed.
-        if state.asyncio_safe and connection.driver_connection.in_transaction:
-            connection.rollback()
-
-    @event.listens_for(engine.sync_engine, "begin")
-    def on_begin(connection: Connection) -> None:
-        query_only = bool(connection.get_execution_options().get("query_only"))
-        if connection.info.get("query_only", False) is not query_only:
-            connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
-            connection.info["query_only"] = query_only
-        if not query_only:  # As on PostgreSQL: what only reads has no transaction around it.
-            connection.exec_driver_sql(begin)
-
-
-async def _abort(driver: Any) -> None:
-    rollback = asyncio.ensure_future(driver.rollback())
-    done, _ = await asyncio.wait([rollback], timeout=_PATIENCE)
-    if not done:  # Not at once, for it would hit the rollback too where a cursor is still open.
-        await driver.interrupt()
-    await rollback
