@@ -119,7 +119,7 @@ async def pgqueuer(count: Count, database_url: str, _: str) -> None:
         count.one()
 
     await Queries(driver).enqueue(["nothing"] * count.jobs, [b"1"] * count.jobs, [0] * count.jobs)
-    await queue.run(mode=QueueExecutionMode.drain, batch_size=CONCURRENCY, max_concurrent_tasks=2 * CONCURRENCY)
+    await queue.run(mode=QueueExecutionMode.drain, batch_size=CONCURRENCY // 2, max_concurrent_tasks=CONCURRENCY)
 
 
 async def arq(count: Count, _: str, redis_url: str) -> None:

@@ -16,7 +16,8 @@ from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import OutboxTask, TaskPolicy, clock
-from appkit.repository.queue import TaskQueue
+from appkit.repository.queue import Finished, TaskQueue
+from appkit.repository.upkeep import Upkeep
 
 POLICY = TaskPolicy(name="jobs:work")
 NAMES = [POLICY.name]
@@ -38,6 +39,11 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def queue(database: Database) -> TaskQueue:
     return TaskQueue(database, TasksSettings(lease=60, max_attempts=2))
+
+
+@pytest.fixture
+def upkeep(database: Database) -> Upkeep:
+    return Upkeep(database, TasksSettings(lease=60, max_attempts=2))
 
 
 @pytest.fixture
@@ -104,22 +110,22 @@ async def test_oldest_are_claimed_first_and_only_once(database: Database, queue:
     assert {(row.state, row.attempts) for row in await rows(database)} == {("running", 1)}
 
 
-async def test_unknown_names_are_left_alone_and_counted(database: Database, queue: TaskQueue) -> None:
+async def test_unknown_names_are_left_alone_and_counted(database: Database, queue: TaskQueue, upkeep: Upkeep) -> None:
     await add(database, 2)
 
     assert await queue.claim(["jobs:other"], limit=10) == []
     assert await queue.claim([], limit=10) == []
-    assert await queue.unknown(["jobs:other"]) == {"jobs:work": 2}
-    assert await queue.unknown(NAMES) == {}
+    assert await upkeep.unknown(["jobs:other"]) == {"jobs:work": 2}
+    assert await upkeep.unknown(NAMES) == {}
 
 
-async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQueue) -> None:
+async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQueue, upkeep: Upkeep) -> None:
     await add(database, 2)
     soon, late = await queue.claim(NAMES, limit=2)
 
     assert await queue.fail(soon, "too bad", retry_in=0)
     assert await queue.fail(late, "too bad", retry_in=3600)
-    await queue.tick([])
+    await upkeep.tick([])
 
     assert [(row.state, row.last_error) for row in await rows(database)] == [
         ("pending", "too bad"),
@@ -131,14 +137,14 @@ async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQue
 
 
 async def test_expired_lease_is_taken_until_attempts_are_spent(
-    database: Database, queue: TaskQueue, hasty: TaskQueue
+    database: Database, hasty: TaskQueue, upkeep: Upkeep
 ) -> None:
     await add(database)
     states = []
     for _ in range(2):
         await hasty.claim(NAMES)
         await hasty.claim(NAMES)  # Some time passes.
-        states += [state for _, _, state in await queue.tick([])]
+        states += [state for _, _, state in await upkeep.tick([])]
 
     (row,) = await rows(database)
     assert states == ["pending", "dead"]
@@ -146,18 +152,22 @@ async def test_expired_lease_is_taken_until_attempts_are_spent(
     assert row.finished_at is not None
 
 
-async def test_what_this_process_works_at_is_not_taken_from_it(database: Database, hasty: TaskQueue) -> None:
+async def test_what_this_process_works_at_is_not_taken_from_it(
+    database: Database, hasty: TaskQueue, upkeep: Upkeep
+) -> None:
     await add(database)
     (task,) = await hasty.claim(NAMES)
 
-    assert await hasty.tick([task.id]) == []
-    assert len(await hasty.tick([])) == 1
+    assert await upkeep.tick([task.id]) == []
+    assert len(await upkeep.tick([])) == 1
 
 
-async def test_only_the_latest_claim_may_change_the_row(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
+async def test_only_the_latest_claim_may_change_the_row(
+    database: Database, queue: TaskQueue, hasty: TaskQueue, upkeep: Upkeep
+) -> None:
     await add(database)
     (stale,) = await hasty.claim(NAMES)
-    await queue.tick([])
+    await upkeep.tick([])
     (task,) = await queue.claim(NAMES)
 
     assert not await hasty.finish(stale)
@@ -216,23 +226,62 @@ async def test_no_row_is_in_a_state_that_there_is_not(database: Database) -> Non
             await session.execute(update(OutboxTask).values(state="lingering"))
 
 
-async def test_look_says_what_there_is_to_do_and_when(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
-    assert await queue.look(NAMES) == (False, False, None)
+async def test_look_says_what_there_is_to_do_and_when(
+    database: Database, queue: TaskQueue, hasty: TaskQueue, upkeep: Upkeep
+) -> None:
+    assert await upkeep.look(NAMES) == (False, False, None)
     await add(database)
-    assert (await queue.look(NAMES))[:2] == (True, False)
-    assert (await queue.look(["jobs:other"]))[:2] == (False, False)
+    assert (await upkeep.look(NAMES))[:2] == (True, False)
+    assert (await upkeep.look(["jobs:other"]))[:2] == (False, False)
     (task,) = await queue.claim(NAMES)
-    lease = await queue.look(NAMES)
+    lease = await upkeep.look(NAMES)
     assert lease[:2] == (False, False)
     assert lease.wait is not None
     assert 0 < lease.wait <= 60
     await queue.fail(task, "too bad", retry_in=3600)
-    retry = await queue.look(NAMES)
+    retry = await upkeep.look(NAMES)
     assert retry.wait is not None
     assert 3500 < retry.wait <= 3600
     await add(database)
     await hasty.claim(NAMES)
-    assert (await queue.look(NAMES))[:2] == (False, True)
+    assert (await upkeep.look(NAMES))[:2] == (False, True)
+
+
+async def test_exchange_closes_what_is_done_and_claims_the_next(
+    database: Database, queue: TaskQueue, hasty: TaskQueue
+) -> None:
+    await add(database, 4)
+    first, second = await queue.claim(NAMES, limit=2)
+    (foreign,) = await hasty.claim(NAMES)
+    asked: list[str] = []
+    event.listen(database.engine.sync_engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
+    done = [Finished(first, {"pages": 3}), Finished(second), Finished(foreign)]
+    finished, claimed = await queue.exchange(done, NAMES, room=lambda: 1)
+
+    assert finished == {first.key, second.key}
+    assert [row.state for row in await rows(database)] == ["done", "done", "running", "running"]
+    assert [row.result for row in await rows(database)] == [{"pages": 3}, None, None, None]
+    assert [task.id for task in claimed] == [foreign.id + 1]
+    changes = [statement for statement in asked if "UPDATE" in statement]
+    assert len(changes) == (2 if database.sqlite else 1)
+
+
+async def test_exchange_comes_to_ordered_tasks_in_their_turn(database: Database, queue: TaskQueue) -> None:
+    await add(database, 2)
+    await add(database, 3, TaskPolicy(name=POLICY.name, ordering_key="one after the other"))
+    await add(database, 20)
+    turns, claimed = [], await queue.claim(NAMES, limit=2)
+    while claimed:
+        turns.append([task.id for task in claimed])
+        _, claimed = await queue.exchange([Finished(task) for task in claimed], NAMES, room=lambda: 2)
+    ids = [row.id for row in await rows(database)]
+
+    assert sorted(each for turn in turns for each in turn) == ids
+    # Each begins in the turn after the one before it, or in the turn after that, however many others wait.
+    first, second, third = (next(number for number, turn in enumerate(turns) if each in turn) for each in ids[2:5])
+    assert first == 1
+    assert 1 <= second - first <= 2
+    assert 1 <= third - second <= 2
 
 
 async def test_clock_is_the_database_s(database: Database) -> None:
@@ -243,7 +292,9 @@ async def test_clock_is_the_database_s(database: Database) -> None:
     assert abs(now - then - timedelta(seconds=90.5)) < timedelta(milliseconds=5)
 
 
-async def test_looking_for_work_reads_none_of_what_is_done(database: Database, queue: TaskQueue) -> None:
+async def test_looking_for_work_reads_none_of_what_is_done(
+    database: Database, queue: TaskQueue, upkeep: Upkeep
+) -> None:
     """However much has piled up, each question that is asked every second has an index."""
     await add(database, 300, TaskPolicy(name=POLICY.name, ordering_key=str, expires_at=utcnow() + timedelta(days=1)))
     async with database.session() as session:
@@ -257,9 +308,9 @@ async def test_looking_for_work_reads_none_of_what_is_done(database: Database, q
         lambda _, __, statement, parameters, *___: asked.append((statement, parameters)),
     )
     await queue.claim(NAMES, limit=10)
-    await queue.tick([])
-    await queue.clean()
-    await queue.look(NAMES)
+    await upkeep.tick([])
+    await upkeep.clean()
+    await upkeep.look(NAMES)
 
     plans = []
     async with database.engine.connect() as connection:

@@ -9,7 +9,7 @@ import time
 from sqlalchemy import update
 
 from appkit.repository.outbox import OutboxTask
-from appkit.repository.queue import TaskQueue
+from appkit.repository.upkeep import Upkeep
 from appkit.tasks.context import TaskContext, TaskSession
 from appkit.tasks.relay import Relay
 from appkit.tasks.router import enqueue
@@ -106,7 +106,7 @@ async def test_long_task_is_not_run_twice(make_app):
             found: list[object] = []
             end = time.monotonic() + 3
             while time.monotonic() < end:
-                found += await TaskQueue(other.database, other.settings.tasks).tick([])
+                found += await Upkeep(other.database, other.settings.tasks).tick([])
                 await asyncio.sleep(0.1)
             await other.database.dispose()
             return found
@@ -153,7 +153,7 @@ async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
     for _ in range(2):
         assert len(await broker.queue.claim(broker.get_all_tasks())) == 1
         await asyncio.sleep(0.4)
-        await broker.queue.tick([])
+        await broker.upkeep.tick([])
     (row,) = await app.rows()
 
     assert (row.state, row.attempts) == ("dead", 2)

@@ -239,6 +239,6 @@ async def test_old_rows_are_deleted(make_app):
     broker = app.broker()
     async with app.working(broker):
         await app.settled()
-        assert await broker.queue.clean() == 1
+        assert await broker.upkeep.clean() == 1
 
     assert [row.state for row in await app.rows()] == ["dead"]

@@ -14,6 +14,7 @@ from appkit.repository.database import Database
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import OutboxTask, TaskPolicy
 from appkit.repository.queue import ClaimedTask, Finished, TaskQueue
+from appkit.repository.upkeep import Upkeep
 
 POLICY = TaskPolicy(name="jobs:any", max_attempts=2)
 ENDED = {"done", "dead", "cancelled"}
@@ -111,9 +112,9 @@ class Machine(RuleBasedStateMachine):
         self.run(self.execute(update(OutboxTask).where(OutboxTask.state == "running").values(leased_until=past)))
         self.run(self.execute(update(OutboxTask).where(OutboxTask.state == "scheduled").values(run_at=past)))
 
-    @rule(owner=owners)
-    def tick(self, owner: int) -> None:
-        self.run(self.queues[owner].tick([]))
+    @rule()
+    def tick(self) -> None:
+        self.run(Upkeep(self.database, TasksSettings(lease=60)).tick([]))
 
     @invariant()
     def holds(self) -> None:

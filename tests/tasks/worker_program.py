@@ -6,6 +6,7 @@ They are forked from here, so that none of them has to import everything first.
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from sqlalchemy import event
 
 from appkit.repository.queue import TaskQueue
+from appkit.repository.upkeep import Upkeep
 from appkit.tasks.context import TaskContext, TaskSession
 from appkit.tasks.leases import Leases
 from appkit.tasks.publishing import PublishingBroker
@@ -112,7 +114,14 @@ class Worker:
             case "after_task_before_finish":
                 Leases.settle = die  # type: ignore[assignment, method-assign] # what the test is about
             case "mid_finish_batch":
-                self.die_before_the_commit_after("_finish")
+                self.die_before_the_commit_after(TaskQueue, "_finish")
+                exchange_at_once = TaskQueue._exchange_at_once
+
+                def exchange_and_die(*args: Any) -> Any:
+                    asyncio.get_running_loop().call_later(random.uniform(0, 0.002), die)
+                    return exchange_at_once(*args)
+
+                TaskQueue._exchange_at_once = exchange_and_die  # type: ignore[method-assign, assignment] # as above
             case "after_mark_before_publish":
                 PublishingBroker._announce = die  # type: ignore[assignment, method-assign] # what the test is about
             case "after_publish":
@@ -124,16 +133,16 @@ class Worker:
 
                 PublishingBroker._announce = announce_and_die  # type: ignore[assignment, method-assign] # as above
             case "during_rescue":
-                self.die_before_the_commit_after("_rescue")
+                self.die_before_the_commit_after(Upkeep, "_rescue")
 
-    def die_before_the_commit_after(self, name: str) -> None:
-        original = getattr(TaskQueue, name)
+    def die_before_the_commit_after(self, what: type, name: str) -> None:
+        original = getattr(what, name)
 
         def arm(*args: Any) -> Any:
             event.listen(self.app.database.engine.sync_engine, "commit", die)
             return original(*args)
 
-        setattr(TaskQueue, name, arm)
+        setattr(what, name, arm)
 
 
 async def main(spec: dict[str, Any]) -> None:

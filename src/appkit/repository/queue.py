@@ -6,24 +6,25 @@ Apart from `outbox`, because whoever writes a task needs none of this.
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from secrets import token_hex
 from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from sqlalchemy import (
     ARRAY,
     ColumnElement,
-    Integer,
+    CompoundSelect,
+    CursorResult,
     Select,
     Text,
+    Update,
     bindparam,
     case,
-    delete,
     func,
     literal,
     null,
-    or_,
     select,
     text,
     update,
@@ -32,27 +33,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.sql.dml import ReturningUpdate
 
 from appkit.core.settings import TasksSettings
+from appkit.exceptions import ServiceUnavailableException
 from appkit.repository.database import Database
 from appkit.repository.outbox import CHANNEL, OPEN, TaskState, clock
 from appkit.repository.rows import (
-    ALIVE,
     BLOCKED,
-    DUE,
-    EXPIRED,
     KEY,
     KNOWN,
-    LOST,
-    MOMENTS,
-    UNLEASED,
     WAITING,
     again,
-    either,
+    ended,
     in_state,
+    ready,
     rows,
+    unless_called_off,
 )
-
-CLEANUP: Final = 1000
-"""Rows that are deleted at once at the most, so that nobody waits long for them."""
 
 
 class ClaimedTask(NamedTuple):
@@ -81,30 +76,11 @@ class Announced(NamedTuple):
     queue: str
 
 
-class Look(NamedTuple):
-    """What there is to do."""
-
-    ready: bool
-    """Whether there is a task that may run."""
-    overdue: bool
-    """Whether there is anything for `tick` to do."""
-    wait: float | None
-    """Seconds until there is, as far as one can see."""
-
-
 class Finished(NamedTuple):
     """A task that has been done, and what it returned, as JSON has it."""
 
     task: ClaimedTask
     result: Any = None
-
-
-class Rescued(NamedTuple):
-    """A task whose process died or stopped answering, and what has become of it."""
-
-    task_name: str
-    task_id: str
-    state: str
 
 
 class TaskQueue:
@@ -144,6 +120,8 @@ class TaskQueue:
         Returns:
             The keys of those that were ours to finish, and the tasks that were taken.
         """
+        if done and not self._database.sqlite:
+            return await self._exchange_at_once(done, names, room)
         async with self._database.session() as session:
             await session.connection()
             finished = await self._finish(session, done) if done else set()
@@ -157,7 +135,7 @@ class TaskQueue:
         """Mark the first tasks that may run as announced, so that it is done once. They can be claimed as before."""
         statement = (
             update(rows)
-            .where(rows.c.id.in_(self._ready(in_state(TaskState.PENDING))))
+            .where(rows.c.id.in_(ready(in_state(TaskState.PENDING), self._settings)))
             .values(state=TaskState.PUBLISHED)
             .returning(rows.c.rank, rows.c.id, rows.c.task_id, rows.c.task_name, rows.c.queue)
         )
@@ -170,29 +148,6 @@ class TaskQueue:
         announced = in_state(TaskState.PUBLISHED) & rows.c.task_id.in_(task_ids)
         async with self._database.session() as session:
             await session.execute(update(rows).where(announced).values(state=TaskState.PENDING))
-
-    async def look(self, names: Collection[str]) -> Look:
-        """What there is to do, by one query that takes no lock."""
-        moments = [select(func.min(moment)).where(which).scalar_subquery() for moment, which in MOMENTS]
-        ready = self._ready(WAITING, lock=False).exists()
-        async with self._database.read_session(primary=True) as session:
-            found = await session.execute(select(clock(0), ready, *moments), {"names": [*names], "limit": 1})
-            now, is_ready, *times = found.one()
-        waits = [(time - now).total_seconds() for time in times if time is not None]
-        return Look(is_ready, any(wait <= 0 for wait in waits), min((wait for wait in waits if wait > 0), default=None))
-
-    async def tick(self, running: Collection[int]) -> list[Rescued]:
-        """Make those tasks pending whose time has come, and those that nobody has any more; expired ones are dead.
-
-        Args:
-            running: Ids of rows that this process is at work on, however late it is with their leases.
-        """
-        async with self._database.session() as session:
-            await session.execute(update(rows).where(DUE).values(state=TaskState.PENDING))
-            error = {"last_error": "Nobody had time for it before it expired.", "error_code": "TASK_EXPIRED"}
-            await session.execute(update(rows).where(EXPIRED).values(error | self._ended(TaskState.DEAD)))
-            rescued = await session.execute(self._rescue(rows.c.id.not_in(running)))
-            return [Rescued(*row) for row in rescued]
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
         """Hold these tasks for another lease; returns the keys of those that are ours still, and who is called off."""
@@ -210,7 +165,8 @@ class TaskQueue:
         if session is None:
             async with self._database.session() as own:
                 return await self.finish(task, own, result=result)
-        return bool(await self._finish(session, [Finished(task, result)]))
+        row = {"row": task.id, "attempt": task.attempts, "returned": result}
+        return cast("CursorResult[Any]", await session.execute(self._finish_one, row)).rowcount == 1
 
     async def fail(
         self, task: ClaimedTask, error: str, *, retry_in: float | None, code: str | None = None, counts: bool = True
@@ -224,7 +180,11 @@ class TaskQueue:
             code: What programs know the error by.
             counts: Whether this has been an attempt.
         """
-        what = self._ended(TaskState.DEAD) if retry_in is None else self._unless_called_off(again(retry_in))
+        what = (
+            ended(TaskState.DEAD, self._settings)
+            if retry_in is None
+            else unless_called_off(again(retry_in), self._settings)
+        )
         outcome = {"last_error": error, "error_code": code, **what}
         if not counts:
             outcome["attempts"] = rows.c.attempts - 1
@@ -232,7 +192,7 @@ class TaskQueue:
 
     async def drop(self, task: ClaimedTask, reason: str, code: str) -> bool:
         """Write that it was called off while it ran. False when somebody else has it by now."""
-        values = {"last_error": reason, "error_code": code, **self._ended(TaskState.CANCELLED)}
+        values = {"last_error": reason, "error_code": code, **ended(TaskState.CANCELLED, self._settings)}
         return await self._change(task, values)
 
     async def cancel(self, task_id: str, session: AsyncSession | None = None) -> bool:
@@ -246,7 +206,7 @@ class TaskQueue:
                 return await self.cancel(task_id, own)
         this = rows.c.task_id == task_id
         waits = text(OPEN) & (rows.c.state != TaskState.RUNNING)
-        drop = update(rows).where(this, waits).values(self._ended(TaskState.CANCELLED))
+        drop = update(rows).where(this, waits).values(ended(TaskState.CANCELLED, self._settings))
         ask = update(rows).where(this, in_state(TaskState.RUNNING)).values(cancel_requested=True)
         for statement in (drop, ask):
             if (await session.execute(statement.returning(rows.c.id))).first() is not None:
@@ -259,32 +219,16 @@ class TaskQueue:
 
     async def release(self) -> None:
         """Give back whatever this process has, as if it had never been claimed."""
-        values = self._unless_called_off(again(0)) | {"attempts": rows.c.attempts - 1}
+        values = unless_called_off(again(0), self._settings) | {"attempts": rows.c.attempts - 1}
         async with self._database.session() as session:
             await session.execute(update(rows).where(self._ours).values(values))
 
     async def requeue(self, task_id: str, delay: float = 0) -> bool:
         """Make a running task pending again, or later; False when none with this id runs."""
         running = (rows.c.task_id == task_id) & in_state(TaskState.RUNNING)
-        statement = update(rows).where(running).values(self._unless_called_off(again(delay)))
+        statement = update(rows).where(running).values(unless_called_off(again(delay), self._settings))
         async with self._database.session() as session:
             return (await session.execute(statement.returning(rows.c.id))).first() is not None
-
-    async def clean(self) -> int:
-        """Delete tasks that have ended and been kept for long enough, some of them; returns how many."""
-        ended = in_state(TaskState.DONE) | in_state(TaskState.DEAD) | in_state(TaskState.CANCELLED)
-        old = select(rows.c.id).where(ended, rows.c.keep_until < clock(0)).limit(CLEANUP)
-        async with self._database.session() as session:
-            deleted = await session.execute(delete(rows).where(rows.c.id.in_(old)).returning(rows.c.id))
-            return len(deleted.all())
-
-    async def unknown(self, names: Collection[str]) -> dict[str, int]:
-        """How many tasks wait for a process that knows them, by name."""
-        waiting = select(rows.c.task_name, func.count()).where(
-            in_state(TaskState.PENDING), rows.c.task_name.not_in(names)
-        )
-        async with self._database.read_session(primary=True) as session:
-            return dict(list(await session.execute(waiting.group_by(rows.c.task_name))))
 
     @property
     def _ours(self) -> ColumnElement[bool]:
@@ -292,21 +236,13 @@ class TaskQueue:
 
     # What is asked for each few tasks is put together once.
 
-    def _ready(self, state: ColumnElement[bool], *, lock: bool = True) -> Select[int]:
-        """The ids of the first tasks in this state that may run and that no other process is about to take."""
-        ready = select(rows.c.id).where(state, KNOWN, ALIVE)
-        ready = ready.where(or_(rows.c.ordering_key.is_(None), ~BLOCKED))
-        if self._settings.queues:
-            ready = ready.where(rows.c.queue.in_(self._settings.queues))
-        first = ready.order_by(rows.c.rank, rows.c.id).limit(bindparam("limit", type_=Integer))
-        if not lock:
-            return first
-        # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
-        return select(first.with_for_update(of=rows, skip_locked=True).cte("first").c.id)
-
     @cached_property
     def _claim_first(self) -> ReturningUpdate[Any]:
-        return self._claiming(self._ready(WAITING))
+        return self._claiming(ready(WAITING, self._settings))
+
+    @cached_property
+    def _claim_free(self) -> ReturningUpdate[Any]:
+        return self._claim_first.where(rows.c.ordering_key.is_(None))
 
     def _claiming(self, ready: Select[int]) -> ReturningUpdate[Any]:
         until_start = rows.c.unique_scope == "until_start"
@@ -324,11 +260,29 @@ class TaskQueue:
             .returning(*(rows.c[field] for field in ClaimedTask._fields))
         )
 
+    def _both(self, done: Sequence[Finished]) -> CompoundSelect[Any]:
+        if all(each.result is None for each in done):
+            return self._both_without_results
+        return self._at_once(self._finishing(done))
+
+    @cached_property
+    def _both_without_results(self) -> CompoundSelect[Any]:
+        return self._at_once(self._finish_all)
+
+    def _at_once(self, finish: ReturningUpdate[Any]) -> CompoundSelect[Any]:
+        claimed, finished = self._claim_free.cte("claimed"), finish.cte("finished")
+        nothing = [null() for _ in ClaimedTask._fields[2:]]
+        return select(claimed).union_all(select(finished.c.id, finished.c.attempts, *nothing))
+
+    @cached_property
+    def _finish_one(self) -> Update:
+        mine = update(rows).where(rows.c.id == bindparam("row"), rows.c.attempts == bindparam("attempt"), self._ours)
+        return mine.values(result=bindparam("returned", type_=rows.c.result.type), **self._done)
+
     @cached_property
     def _finish_all(self) -> ReturningUpdate[Any]:
         mine = update(rows).where(KEY.in_(bindparam("keys", expanding=True)), self._ours)
-        values = {"last_error": null(), "error_code": null(), **self._ended(TaskState.DONE)}
-        return mine.values(values).returning(rows.c.id, rows.c.attempts)
+        return mine.values(self._done).returning(rows.c.id, rows.c.attempts)
 
     async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
         found = await session.execute(self._claim_first, {"names": [*names], "limit": limit})
@@ -362,43 +316,42 @@ class TaskQueue:
             await session.execute(back)
         return refused
 
-    def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
-        spent = rows.c.attempts >= func.coalesce(rows.c.max_attempts, self._settings.max_attempts)
-        # Whoever kills its process takes along those that run beside it. So that it doesn't do so each time, those who
-        # were there twice run apart from then on.
-        apart = {"state": TaskState.SCHEDULED, "run_at": clock((rows.c.id % 10) * (self._settings.lease / 10))}
-        values = either(spent, self._ended(TaskState.DEAD), either(rows.c.attempts > 1, apart | UNLEASED, again(0)))
-        error = {"last_error": "The process that ran it died, or stopped answering.", "error_code": "TASK_LOST"}
-        return (
-            update(rows)
-            .where(LOST, elsewhere)
-            .values(self._unless_called_off(values) | error)
-            .returning(rows.c.task_name, rows.c.task_id, rows.c.state)
-        )
+    @property
+    def _done(self) -> dict[str, Any]:
+        return {"last_error": null(), "error_code": null(), **ended(TaskState.DONE, self._settings)}
 
-    def _unless_called_off(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """These changes, or, of a task that somebody called off meanwhile, its end."""
-        return either(rows.c.cancel_requested, self._ended(TaskState.CANCELLED), values)
+    async def _exchange_at_once(
+        self, done: Sequence[Finished], names: Collection[str], room: Callable[[], int]
+    ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
+        """Exchange by one statement that commits itself: one round trip rather than four.
 
-    def _ended(self, state: TaskState) -> dict[str, Any]:
-        """What is written whenever a task ends."""
-        kept = self._settings.keep_done if state == TaskState.DONE else self._settings.keep_dead
-        return {
-            "state": state,
-            "finished_at": clock(0),
-            "keep_until": clock(kept),
-            "unique_key": case((rows.c.unique_scope == "retained", rows.c.unique_key), else_=null()),
-            **UNLEASED,
-        }
+        It can't be sure of an ordering key, so that tasks with one are claimed after it, where it left room for them.
+        """
+        async with self._database.session() as session:
+            await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
+            limit = max(0, room())
+            keys = [each.task.key for each in done]
+            found = await session.execute(self._both(done), {"keys": keys, "names": [*names], "limit": limit})
+            changed = [ClaimedTask(*row) for row in found]
+            claimed = sorted((task for task in changed if task.task_id), key=lambda task: (task.rank, task.id))
+            if claimed and len(claimed) == limit:
+                await self._call(session)
+        if len(claimed) < limit:
+            with suppress(ServiceUnavailableException):  # What has changed has, whatever comes of this.
+                claimed += await self.claim(names, limit=limit - len(claimed))
+        return {task.key for task in changed if not task.task_id}, claimed
 
     async def _finish(self, session: AsyncSession, done: Sequence[Finished]) -> set[tuple[int, int]]:
+        finished = await session.execute(self._finishing(done), {"keys": [each.task.key for each in done]})
+        return {(row.id, row.attempts) for row in finished}
+
+    def _finishing(self, done: Sequence[Finished]) -> ReturningUpdate[Any]:
         statement = self._finish_all
         if results := {each.task.id: each.result for each in done if each.result is not None}:
             kind = rows.c.result.type
             whens = [(rows.c.id == row, literal(result, kind)) for row, result in results.items()]
             statement = statement.values(result=case(*whens, else_=null()))
-        finished = await session.execute(statement, {"keys": [each.task.key for each in done]})
-        return {(row.id, row.attempts) for row in finished}
+        return statement
 
     async def _change(self, task: ClaimedTask, values: Mapping[str, Any], session: AsyncSession | None = None) -> bool:
         if session is None:

@@ -1,6 +1,6 @@
 """Rows of the outbox as workers speak of them: which ones a question is about, and what is written to them.
 
-Apart from `queue`, where the questions are asked.
+Apart from `queue` and `upkeep`, where the questions are asked.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,8 @@ from typing import Any, Final
 
 from sqlalchemy import (
     ColumnElement,
+    Integer,
+    Select,
     Table,
     and_,
     bindparam,
@@ -20,6 +22,7 @@ from sqlalchemy import (
     tuple_,
 )
 
+from appkit.core.settings import TasksSettings
 from appkit.repository.base import Base
 from appkit.repository.outbox import OPEN, OutboxTask, TaskState, clock
 
@@ -66,6 +69,40 @@ def again(delay: float) -> dict[str, Any]:
     """What is written of a task that is to run again."""
     state = TaskState.SCHEDULED if delay > 0 else TaskState.PENDING
     return {"state": state, "run_at": clock(delay), **UNLEASED}
+
+
+def ready(state: ColumnElement[bool], settings: TasksSettings, *, lock: bool = True) -> Select[int]:
+    """The ids of the first tasks in this state that may run and that no other process is about to take.
+
+    Args:
+        state: `WAITING`, or a part of it.
+        settings: Which queues it is about.
+        lock: Whether they are about to be changed.
+    """
+    found = select(rows.c.id).where(state, KNOWN, ALIVE).where(or_(rows.c.ordering_key.is_(None), ~BLOCKED))
+    if settings.queues:
+        found = found.where(rows.c.queue.in_(settings.queues))
+    first = found.order_by(rows.c.rank, rows.c.id).limit(bindparam("limit", type_=Integer))
+    if not lock:
+        return first
+    # A common table expression, for PostgreSQL may run a plain subquery several times, and lock more each time.
+    return select(first.with_for_update(of=rows, skip_locked=True).cte("first").c.id)
+
+
+def ended(state: TaskState, settings: TasksSettings) -> dict[str, Any]:
+    """What is written whenever a task ends."""
+    return {
+        "state": state,
+        "finished_at": clock(0),
+        "keep_until": clock(settings.keep_done if state == TaskState.DONE else settings.keep_dead),
+        "unique_key": case((rows.c.unique_scope == "retained", rows.c.unique_key), else_=null()),
+        **UNLEASED,
+    }
+
+
+def unless_called_off(values: Mapping[str, Any], settings: TasksSettings) -> dict[str, Any]:
+    """These changes, or, of a task that somebody called off meanwhile, its end."""
+    return either(rows.c.cancel_requested, ended(TaskState.CANCELLED, settings), values)
 
 
 def either(condition: ColumnElement[bool], these: Mapping[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from appkit.repository.database import Database
 from appkit.repository.enqueueing import task_row
 from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy
 from appkit.repository.queue import TaskQueue
+from appkit.repository.upkeep import Upkeep
 from appkit.tasks.arguments import Arguments, UnreadableRow
 from appkit.tasks.chores import Chores
 from appkit.tasks.lease import Lease, note_result
@@ -50,6 +51,7 @@ class OutboxBroker(AsyncBroker):
         self.settings = settings
         self.database = database or Database(settings.database)
         self.queue = TaskQueue(self.database, settings.tasks)
+        self.upkeep = Upkeep(self.database, settings.tasks)
         self.leases = Leases(self)
         self.with_result_backend(OutboxResults(self.database))
         self.schedules = Schedules(self.database)

@@ -4,7 +4,7 @@ import logging
 from time import monotonic
 from typing import TYPE_CHECKING
 
-from appkit.repository.queue import CLEANUP, Look
+from appkit.repository.upkeep import CLEANUP, Look
 
 if TYPE_CHECKING:
     from appkit.tasks.broker import OutboxBroker
@@ -31,15 +31,15 @@ class Chores:
     async def run(self) -> Look:
         """See to what there is, and say what there is to do then."""
         broker, now = self._broker, monotonic()
-        look = await broker.queue.look(broker.get_all_tasks())
+        look = await broker.upkeep.look(broker.get_all_tasks())
         if look.overdue:
-            for task in await broker.queue.tick(broker.leases.ids):
+            for task in await broker.upkeep.tick(broker.leases.ids):
                 logger.warning("Task %s %s is %s: whoever ran it died, or stopped answering.", *task)
         ready = look.ready or look.overdue or now >= self._next_slot
         if now >= self._next_slot:
             self._next_slot = now + await broker.schedules.run()
         if now >= self._next_clean:
-            deleted = await broker.queue.clean()
+            deleted = await broker.upkeep.clean()
             self._next_clean = now + (0 if deleted == CLEANUP else 60)
         if now >= self._next_report:
             await self._report()
@@ -49,7 +49,7 @@ class Chores:
         return look._replace(ready=ready, wait=until_slot if look.wait is None else min(look.wait, until_slot))
 
     async def _report(self) -> None:
-        for name, count in (await self._broker.queue.unknown(self._broker.get_all_tasks())).items():
+        for name, count in (await self._broker.upkeep.unknown(self._broker.get_all_tasks())).items():
             logger.warning(
                 "%d tasks wait for %r, which this process doesn't know. Was it renamed, or is its module not imported?",
                 count,

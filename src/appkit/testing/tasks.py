@@ -127,7 +127,7 @@ class Tasks:
             The tasks that ran, as they are now.
         """
         await self._before()
-        await self._broker.queue.tick([])
+        await self._broker.upkeep.tick([])
         ran: list[str] = []
         while leases := await self._broker.leases.take():
             for lease in leases:
