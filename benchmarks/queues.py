@@ -104,8 +104,8 @@ async def procrastinate(count: Count, database_url: str, _: str) -> None:
         await app.run_worker_async(concurrency=CONCURRENCY, wait=False, install_signal_handlers=False)
 
 
-async def pgqueuer(count: Count, database_url: str, _: str) -> None:
-    """On PostgreSQL, by asyncpg; it takes batches."""
+async def pgqueuer(count: Count, database_url: str, most: int) -> None:
+    """On PostgreSQL, by asyncpg; it takes batches of half of what it may have at most."""
     import asyncpg
     from pgqueuer import AsyncpgDriver, PgQueuer, Queries
     from pgqueuer.types import QueueExecutionMode
@@ -119,7 +119,7 @@ async def pgqueuer(count: Count, database_url: str, _: str) -> None:
         count.one()
 
     await Queries(driver).enqueue(["nothing"] * count.jobs, [b"1"] * count.jobs, [0] * count.jobs)
-    await queue.run(mode=QueueExecutionMode.drain, batch_size=CONCURRENCY // 2, max_concurrent_tasks=CONCURRENCY)
+    await queue.run(mode=QueueExecutionMode.drain, batch_size=most // 2, max_concurrent_tasks=most)
 
 
 async def arq(count: Count, _: str, redis_url: str) -> None:
@@ -151,7 +151,8 @@ RUNS: dict[str, Callable[[Count, str, str], Awaitable[None]]] = {
     "appkit redis://": lambda count, database, redis: appkit(count, database, f"{redis}?queue=bench-{uuid4().hex}"),
     "taskiq": taskiq,
     "procrastinate": procrastinate,
-    "pgqueuer": pgqueuer,
+    "pgqueuer": lambda count, database, _: pgqueuer(count, database, CONCURRENCY),
+    "pgqueuer with twenty": lambda count, database, _: pgqueuer(count, database, 2 * CONCURRENCY),
     "arq": arq,
 }
 

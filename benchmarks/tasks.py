@@ -77,7 +77,7 @@ def new_database(kind: str) -> Iterator[str]:
 def drains(options: argparse.Namespace) -> list[Row]:
     """How quickly a queue that is full is worked off, each in a process of its own, in another order each time."""
     turns = [("appkit db://", "sqlite")]
-    others = ("appkit db://", "appkit redis://", "taskiq", "procrastinate", "pgqueuer")
+    others = ("appkit db://", "appkit redis://", "taskiq", "procrastinate", "pgqueuer", "pgqueuer with twenty")
     turns += [(name, "postgresql") for name in others]
     turns += [("arq", "postgresql")] if options.arq_python else []
     rates: dict[tuple[str, str], list[float]] = {turn: [] for turn in turns}
@@ -87,7 +87,7 @@ def drains(options: argparse.Namespace) -> list[Row]:
     rate = {turn: median(found) for turn, found in rates.items()}
     ours, redis = rate["appkit db://", "postgresql"], rate["appkit redis://", "postgresql"]
     figure = "{:,.0f}/s beside {:,.0f}/s"
-    floors = {"procrastinate": 5.0, "pgqueuer": 0.6, "taskiq": 0.5, "arq": 0.0}
+    floors = {"procrastinate": 5.0, "pgqueuer": 0.6, "pgqueuer with twenty": 0.6, "taskiq": 0.5, "arq": 0.0}
     rows = []
     for name, floor in floors.items():
         if theirs := rate.get((name, "postgresql")):
