@@ -110,7 +110,7 @@ class TaskQueue:
     async def exchange(
         self, done: Sequence[Finished], names: Collection[str], *, room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
-        """Write what has been done and take what may run next, in one transaction.
+        """Write what has been done and take what may run next, at once.
 
         Args:
             done: What has been done.
@@ -244,11 +244,11 @@ class TaskQueue:
     def _claim_free(self) -> ReturningUpdate[Any]:
         return self._claim_first.where(rows.c.ordering_key.is_(None))
 
-    def _claiming(self, ready: Select[int]) -> ReturningUpdate[Any]:
+    def _claiming(self, ids: Select[int]) -> ReturningUpdate[Any]:
         until_start = rows.c.unique_scope == "until_start"
         return (
             update(rows)
-            .where(rows.c.id.in_(ready))
+            .where(rows.c.id.in_(ids))
             .values(
                 state=TaskState.RUNNING,
                 attempts=rows.c.attempts + 1,
