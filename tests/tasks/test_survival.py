@@ -204,7 +204,9 @@ async def test_frozen_worker_is_too_late(app, crew, declared):
     async with app.session() as db:
         enqueue(db, declared["sleeper"], LEASE / 2)
     frozen = crew.start()
-    await app.until(lambda rows: rows[0].state == "running")
+    # Frozen while it writes, it would keep SQLite's lock.
+    while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database tells nobody
+        await asyncio.sleep(0.02)
     crew.kill(frozen, how=signal.SIGSTOP)
     crew.start()
     rows = await app.until(lambda rows: rows[0].state == "done", PATIENCE)
