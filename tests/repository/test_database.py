@@ -2,9 +2,12 @@
 
 import asyncio
 import gc
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -396,6 +399,22 @@ async def test_a_session_of_ones_own_has_no_hooks_and_no_app(database):
     async with database.session() as db:
         with pytest.raises(AppKitError, match="belongs to no app"):
             app_context(db)
+
+
+async def test_who_holds_up_the_loop_after_a_session_does_not_lock_sqlite_for_the_next(sqlite):
+    async def wait_for_a_turn() -> None:
+        async with sqlite.session() as db:
+            await db.execute(text("SELECT 1"))
+
+    async with sqlite.session() as db:
+        await db.execute(text("SELECT 1"))
+        waiting = asyncio.create_task(wait_for_a_turn())
+        await asyncio.sleep(0.05)
+    time.sleep(0.1)  # noqa: ASYNC251 - what the test is about
+    with closing(sqlite3.connect(sqlite.url.database, timeout=0)) as other_process:
+        other_process.execute("BEGIN IMMEDIATE")
+        other_process.rollback()
+    await waiting
 
 
 @pytest.mark.parametrize("seconds", [0, 0.5], ids=["idle", "just used"])

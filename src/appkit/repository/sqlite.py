@@ -14,6 +14,7 @@ from appkit.exceptions import AppKitError
 from appkit.repository.connections import connect
 
 _PATIENCE = 0.1  # seconds
+_STEPS = 5  # of the event loop, from the return of a connection until the code after its session has gone on
 
 
 class WriterPool(AsyncAdaptedQueuePool):
@@ -78,6 +79,7 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
             connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
             connection.info["query_only"] = query_only
         if not query_only:  # As on PostgreSQL: what only reads has no transaction around it.
+            connection.connection.dbapi_connection.run_async(_let_go_on)  # type: ignore[union-attr] # it is adapted
             connection.exec_driver_sql(begin)
 
 
@@ -123,6 +125,12 @@ class _Connection(AsyncAdapt_aiosqlite_connection):
 def _connect(*about: Any) -> _Connection:
     made = connect(*about)
     return _Connection(made.dbapi, made.driver_connection)
+
+
+async def _let_go_on(_: Any) -> None:
+    """Let whoever had the connection before go on first: should they hold up the event loop, nobody has the lock."""
+    for _step in range(_STEPS):
+        await asyncio.sleep(0)
 
 
 async def _abort(driver: Any) -> None:
