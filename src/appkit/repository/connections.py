@@ -34,10 +34,14 @@ def connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
         raise exc.with_traceback(None) from None
 
 
-def check(engine: AsyncEngine) -> None:
+def check(engine: AsyncEngine, *, always: bool) -> None:
     """See that a connection is alive before it is used again, at the price of up to three round trips.
 
     One that was used a moment ago is only looked at, which costs none.
+
+    Args:
+        engine: Of PostgreSQL.
+        always: Ask it even then, for there is another server to go to.
     """
     dialect = engine.sync_engine.dialect
 
@@ -50,7 +54,8 @@ def check(engine: AsyncEngine) -> None:
         if "used" not in record.info:
             return  # It is new.
         try:
-            if monotonic() - record.info["used"] > _TRUST or _has_news(connection.driver_connection):
+            idle = monotonic() - record.info["used"]
+            if always or idle > _TRUST or _has_news(connection.driver_connection):
                 dialect.do_ping(connection)
         except dialect.loaded_dbapi.Error as exc:
             if dialect.is_disconnect(exc, connection, None):

@@ -60,7 +60,7 @@ def create_engine(
     if sqlite:
         set_up(engine, begin, foreign_keys=foreign_keys)
         return engine
-    check(engine)
+    check(engine, always=primary is not None)
     if primary is None:
         event.listen(engine.sync_engine, "do_connect", connect)
     else:
