@@ -11,7 +11,7 @@ from sqlalchemy import event, select, text, update
 from appkit.core.context import request_id
 from appkit.core.settings import TasksSettings
 from appkit.domain.events import Event
-from appkit.exceptions import AppKitError, ConstraintViolatedException
+from appkit.exceptions import AppKitError, ConstraintViolatedException, ServiceUnavailableException
 from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
 from appkit.repository.enqueueing import add_task
@@ -282,6 +282,22 @@ async def test_exchange_comes_to_ordered_tasks_in_their_turn(database: Database,
     assert first == 1
     assert 1 <= second - first <= 2
     assert 1 <= third - second <= 2
+
+
+async def test_exchange_returns_what_it_claimed_when_others_can_not_be_told(
+    database: Database, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if database.sqlite:
+        pytest.skip("On SQLite nobody is told.")
+
+    async def fail(_: Any) -> None:
+        raise ServiceUnavailableException
+
+    monkeypatch.setattr(queue, "_call", fail)
+    await add(database, 3)
+    done = [Finished(task) for task in await queue.claim(NAMES)]
+    finished, claimed = await queue.exchange(done, NAMES, room=lambda: 1)
+    assert len(finished) == len(claimed) == 1
 
 
 async def test_clock_is_the_database_s(database: Database) -> None:

@@ -334,11 +334,12 @@ class TaskQueue:
             found = await session.execute(self._both(done), {"keys": keys, "names": [*names], "limit": limit})
             changed = [ClaimedTask(*row) for row in found]
             claimed = sorted((task for task in changed if task.task_id), key=lambda task: (task.rank, task.id))
-            if claimed and len(claimed) == limit:
-                await self._call(session)
-        if len(claimed) < limit:
-            with suppress(ServiceUnavailableException):  # What has changed has, whatever comes of this.
+        with suppress(ServiceUnavailableException):  # What has changed has, whatever comes of this.
+            if len(claimed) < limit:
                 claimed += await self.claim(names, limit=limit - len(claimed))
+            elif claimed:
+                async with self._database.session() as session:
+                    await self._call(session)
         return {task.key for task in changed if not task.task_id}, claimed
 
     async def _finish(self, session: AsyncSession, done: Sequence[Finished]) -> set[tuple[int, int]]:

@@ -69,7 +69,7 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
     @event.listens_for(engine.sync_engine, "reset")
     def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
         # A COMMIT that fails leaves the transaction open, and SQLAlchemy takes it for closed.
-        if state.asyncio_safe and connection.driver_connection.in_transaction:
+        if state.asyncio_safe:
             connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
@@ -118,7 +118,7 @@ class _Connection(AsyncAdapt_aiosqlite_connection):
     _cursor_cls = _Cursor
 
     def rollback(self) -> None:
-        if self.driver_connection.in_transaction:
+        if self.driver_connection.in_transaction:  # Else it would wake the driver's thread for nothing.
             super().rollback()
 
 
