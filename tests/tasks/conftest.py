@@ -77,8 +77,8 @@ class App:
 
     async def create_tables(self) -> None:
         async with self.database.engine.begin() as connection:
-            for table in ("appkit_outbox", "appkit_schedule"):
-                await connection.run_sync(Base.metadata.tables[table].create)
+            tables = [Base.metadata.tables[name] for name in ("appkit_outbox", "appkit_schedule")]
+            await connection.run_sync(Base.metadata.create_all, tables=tables)
             await connection.run_sync(EFFECTS.create)
 
     async def rows(self) -> list[OutboxTask]:
