@@ -176,5 +176,11 @@ async def _clean_nats(prefix: str) -> None:
 
 
 @pytest.fixture
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are renewed ten times a second, however long they are."""
+    monkeypatch.setattr("appkit.tasks.heartbeat.MOST", 0.1)
+
+
+@pytest.fixture
 async def app(make_app: Callable[..., Any]) -> App:
     return await make_app()  # type: ignore[no-any-return]
