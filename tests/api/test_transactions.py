@@ -21,7 +21,6 @@ from appkit.repository.base import BaseTableModel, uuid7
 from appkit.repository.database import Database, on_commit
 from appkit.testing.kits import settings_for_tests
 
-
 pytestmark = pytest.mark.both_databases  # When and how transactions end is what these tests are about.
 
 
