@@ -1,5 +1,6 @@
 """How this suite runs: one event loop, which databases a test meets, and which tests may be repeated."""
 
+import gc
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,6 +42,10 @@ def _meets_postgresql(item: pytest.Item) -> bool:
 def _meets_both_databases(item: pytest.Item) -> bool:
     package = item.path.relative_to(HERE).parts[0]
     return package in WRITE_STATEMENTS or item.get_closest_marker("both_databases") is not None
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # Else each full collection goes through all that was imported and collected.
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

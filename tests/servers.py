@@ -26,12 +26,13 @@ REDIS_URL = os.environ.get("APPKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database without rows: a SQLite file of the test's own, or the test process's PostgreSQL database.
+    """A database with the tables of every app and no rows: a SQLite file, or the test process's PostgreSQL database.
 
-    The PostgreSQL one already has the tables of every app. A test that alters them, or that needs a database without
-    tables, uses `own_database_url`. Which tests run on both is decided in `tests/conftest.py`.
+    A test that alters these tables, or that needs a database without them, uses `own_database_url`. Which tests run on
+    both databases is decided in `tests/conftest.py`.
     """
     if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("sqlite_file"), tmp_path / "test.db")
         yield _sqlite_url(tmp_path)
         return
     database: PostgresDatabase = request.getfixturevalue("postgres_database")
@@ -48,6 +49,14 @@ def own_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
     database = PostgresDatabase(request.getfixturevalue("postgres_server"))
     yield database.url
     database.drop()
+
+
+@pytest.fixture(scope="session")
+def sqlite_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite database with the tables of every app, to be copied."""
+    file = tmp_path_factory.mktemp("sqlite") / "empty.db"
+    _create_tables(f"sqlite:///{file}")
+    return file
 
 
 @pytest.fixture(scope="session")
@@ -77,9 +86,7 @@ class PostgresDatabase:
 
     def create_tables(self) -> None:
         """Create the tables of every app, and record the schema."""
-        engine = create_engine(self._url("postgresql+psycopg"))
-        Base.metadata.create_all(engine, tables=tables_of_every_app())
-        engine.dispose()
+        _create_tables(self._url("postgresql+psycopg"))
         self._schema = self._read_schema()
 
     def empty(self) -> None:
@@ -131,6 +138,12 @@ UNION ALL SELECT 'constraint', conname, pg_get_constraintdef(pg_constraint.oid)
 UNION ALL SELECT 'type', typname, '' FROM pg_type JOIN schemas ON schemas.oid = typnamespace WHERE typtype IN ('e', 'd')
 UNION ALL SELECT 'function', proname, '' FROM pg_proc JOIN schemas ON schemas.oid = pronamespace
 """
+
+
+def _create_tables(url: str | URL) -> None:
+    engine = create_engine(url)
+    Base.metadata.create_all(engine, tables=tables_of_every_app())
+    engine.dispose()
 
 
 def _sqlite_url(folder: Path) -> str:

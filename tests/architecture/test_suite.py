@@ -9,6 +9,7 @@ import psycopg
 import pytest
 from sqlalchemy import URL, make_url
 
+from tests import conftest
 from tests.servers import PostgresDatabase
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +21,13 @@ def test_claims_a_task_beside_another_worker():
     assert "PYTEST_XDIST_WORKER" not in os.environ
 """
 
-PASSES_AT_THE_THIRD_TIME = """
+CONFTEST = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.conftest import pytest_collection_modifyitems, pytest_terminal_summary
+"""
+
+SUITE = """
 import pytest
 
 times = iter(range(9))
@@ -31,6 +38,10 @@ def test_clock():
 
 def test_other():
     assert next(times) == 9
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_skipped(number):
+    pytest.skip("No server.")
 """
 
 MEETS_DATABASES = """
@@ -47,6 +58,11 @@ def test_both(database_url): ...
 """
 
 
+@pytest.fixture(autouse=True)
+def _one_async_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:asyncio -p no:randomly")
+
+
 def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester) -> None:
     nox = pytest.importorskip("nox")
     spec = importlib.util.spec_from_file_location("noxfile", ROOT / "noxfile.py")
@@ -54,7 +70,7 @@ def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester)
     assert spec.loader is not None
     noxfile = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(noxfile)
-    noxfile.PARALLEL = ("-n", "2")
+    noxfile.PARALLEL = ("-n", "1")
     pytester.makepyfile(ONLY_PASSES_ALONE)
     commands = []
 
@@ -71,51 +87,33 @@ def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester)
     assert len(commands) == 1
 
 
-@pytest.fixture
-def suite(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A suite with this one's conftest, in a folder of its own."""
-    pytester.makeini(f"[pytest]\npythonpath = {ROOT}\nmarkers =\n  clock\n  slow\n  both_databases\n  flaky\n")
-    pytester.makeconftest(
-        "import tests.conftest as ours\n"
-        "from pathlib import Path\n"
-        "from tests.conftest import pytest_collection_modifyitems, pytest_terminal_summary\n"
-        "ours.HERE = Path(__file__).parent\n"
-    )
-    return pytester
-
-
-def test_test_marked_clock_is_repeated_and_named(suite: pytest.Pytester) -> None:
-    suite.makepyfile(PASSES_AT_THE_THIRD_TIME)
-    result = suite.runpytest_subprocess("-p", "no:randomly")
-    result.assert_outcomes(passed=1, failed=1)
+def test_repeated_and_skipped_tests_are_in_the_summary(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nmarkers = clock")
+    pytester.makeconftest(CONFTEST)
+    pytester.makepyfile(SUITE)
+    result = pytester.runpytest_subprocess()
+    result.assert_outcomes(passed=1, failed=1, skipped=2)
+    result.stdout.fnmatch_lines(["*skipped tests*", "*.py: 2: Skipped: No server."])
     result.stdout.fnmatch_lines(["*repeated tests*", "*::test_clock: 2 of 2 times"])
     result.stdout.no_fnmatch_line("*::test_other: * times")
 
 
-def test_test_marked_clock_gives_its_reason(suite: pytest.Pytester) -> None:
-    suite.makepyfile("import pytest\n\n@pytest.mark.clock\ndef test_clock(): ...\n")
-    result = suite.runpytest_subprocess()
-    result.stderr.fnmatch_lines(["*test_clock must give the reason*"])
-    assert result.ret == pytest.ExitCode.USAGE_ERROR
+def test_test_marked_clock_gives_its_reason(pytester: pytest.Pytester) -> None:
+    items = pytester.getitems("import pytest\n\n@pytest.mark.clock\ndef test_clock(): ...\n")
+    with pytest.raises(pytest.UsageError, match="test_clock must give the reason"):
+        conftest.pytest_collection_modifyitems(items)
 
 
-def test_skipped_tests_are_listed_with_their_reason(suite: pytest.Pytester) -> None:
-    suite.makepyfile(
-        "import pytest\n\n@pytest.mark.parametrize('n', [1, 2])\ndef test_it(n): pytest.skip('No server.')\n"
-    )
-    result = suite.runpytest_subprocess()
-    result.stdout.fnmatch_lines(["*skipped tests*", "*.py: 2: Skipped: No server."])
-
-
-@pytest.mark.parametrize(
-    ("package", "slow"),
-    [("api", ["test_one[postgresql]"]), ("repository", [])],
-)
-def test_databases_of_a_test_follow_from_its_package(suite: pytest.Pytester, package: str, slow: list[str]) -> None:
-    suite.mkdir(package)
-    (suite.path / package / "test_databases.py").write_text(MEETS_DATABASES)
-    result = suite.runpytest_subprocess("--collect-only", "-q", "-m", "slow")
-    assert [line.split("::")[1] for line in result.outlines if "::" in line] == slow
+@pytest.mark.parametrize(("package", "slow"), [("api", ["test_one[postgresql]"]), ("repository", [])])
+def test_databases_of_a_test_follow_from_its_package(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, package: str, slow: list[str]
+) -> None:
+    file = pytester.mkpydir(package) / "test_databases.py"
+    file.write_text(MEETS_DATABASES)
+    items, _ = pytester.inline_genitems(file)
+    monkeypatch.setattr(conftest, "HERE", pytester.path)
+    conftest.pytest_collection_modifyitems(items)
+    assert [item.name for item in items if item.get_closest_marker("slow")] == slow
 
 
 @pytest.fixture
