@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent
 DESK = ROOT / "examples" / "fullstack"
 PLUGIN = ROOT / "examples" / "plugin"
 CHROMIUM = Path("/usr/bin/chromium")
-PARALLEL = ("-n", "auto", "--dist", "worksteal")
+PARALLEL = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")  # One more than processors: tests wait, too.
 
 os.environ.pop(
     "PYTHONDONTWRITEBYTECODE", None
@@ -72,7 +72,7 @@ def need_chromium(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *command: str) -> None:
-    """Run pytest with one process for each processor; what is asked for after `--` comes last, and so it wins."""
+    """Run pytest in several processes; what is given after `--` comes last, and so it wins."""
     session.run(*command, *PARALLEL, *session.posargs)
 
 

@@ -58,12 +58,14 @@ def test_both(database_url): ...
 """
 
 
-@pytest.fixture(autouse=True)
-def _one_async_plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def suite(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
+    """A folder for a suite of its own, run with the plugins that this one is run with."""
     monkeypatch.setenv("PYTEST_ADDOPTS", "-p no:asyncio -p no:randomly")
+    return pytester
 
 
-def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester) -> None:
+def test_failure_beside_other_tests_fails_the_session(suite: pytest.Pytester) -> None:
     nox = pytest.importorskip("nox")
     spec = importlib.util.spec_from_file_location("noxfile", ROOT / "noxfile.py")
     assert spec is not None
@@ -71,7 +73,7 @@ def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester)
     noxfile = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(noxfile)
     noxfile.PARALLEL = ("-n", "1")
-    pytester.makepyfile(ONLY_PASSES_ALONE)
+    suite.makepyfile(ONLY_PASSES_ALONE)
     commands = []
 
     class Session:
@@ -79,7 +81,7 @@ def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester)
 
         def run(self, *command: str) -> None:
             commands.append(command)
-            if pytester.run(sys.executable, "-m", *command).ret:
+            if suite.run(sys.executable, "-m", *command).ret:
                 raise nox.command.CommandFailed
 
     with pytest.raises(nox.command.CommandFailed):
@@ -87,31 +89,31 @@ def test_failure_beside_other_tests_fails_the_session(pytester: pytest.Pytester)
     assert len(commands) == 1
 
 
-def test_repeated_and_skipped_tests_are_in_the_summary(pytester: pytest.Pytester) -> None:
-    pytester.makeini("[pytest]\nmarkers = clock")
-    pytester.makeconftest(CONFTEST)
-    pytester.makepyfile(SUITE)
-    result = pytester.runpytest_subprocess()
+def test_repeated_and_skipped_tests_are_in_the_summary(suite: pytest.Pytester) -> None:
+    suite.makeini("[pytest]\nmarkers = clock")
+    suite.makeconftest(CONFTEST)
+    suite.makepyfile(SUITE)
+    result = suite.runpytest_subprocess()
     result.assert_outcomes(passed=1, failed=1, skipped=2)
     result.stdout.fnmatch_lines(["*skipped tests*", "*.py: 2: Skipped: No server."])
     result.stdout.fnmatch_lines(["*repeated tests*", "*::test_clock: 2 of 2 times"])
     result.stdout.no_fnmatch_line("*::test_other: * times")
 
 
-def test_test_marked_clock_gives_its_reason(pytester: pytest.Pytester) -> None:
-    items = pytester.getitems("import pytest\n\n@pytest.mark.clock\ndef test_clock(): ...\n")
+def test_test_marked_clock_gives_its_reason(suite: pytest.Pytester) -> None:
+    items = suite.getitems("import pytest\n\n@pytest.mark.clock\ndef test_clock(): ...\n")
     with pytest.raises(pytest.UsageError, match="test_clock must give the reason"):
         conftest.pytest_collection_modifyitems(items)
 
 
 @pytest.mark.parametrize(("package", "slow"), [("api", ["test_one[postgresql]"]), ("repository", [])])
 def test_databases_of_a_test_follow_from_its_package(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, package: str, slow: list[str]
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, package: str, slow: list[str]
 ) -> None:
-    file = pytester.mkpydir(package) / "test_databases.py"
+    file = suite.mkpydir(package) / "test_databases.py"
     file.write_text(MEETS_DATABASES)
-    items, _ = pytester.inline_genitems(file)
-    monkeypatch.setattr(conftest, "HERE", pytester.path)
+    items, _ = suite.inline_genitems(file)
+    monkeypatch.setattr(conftest, "HERE", suite.path)
     conftest.pytest_collection_modifyitems(items)
     assert [item.name for item in items if item.get_closest_marker("slow")] == slow
 
