@@ -14,10 +14,15 @@ import pytest
 from sqlalchemy import func, select, update
 
 from appkit.contrib import oauth
-from appkit.contrib.oauth.providers import ProviderFailedException, Providers
-from appkit.contrib.oauth.service import AccountTakenException, InvalidStateException, OAuthLinked, OAuthUnlinked
-from appkit.contrib.oauth.settings import OAuthSettings
-from appkit.contrib.oauth.tables import OAuthAccount, OAuthFlow
+from appkit.contrib.oauth.providers import OAuthSettings, ProviderFailedException, Providers
+from appkit.contrib.oauth.service import (
+    AccountTakenException,
+    InvalidStateException,
+    OAuthAccount,
+    OAuthFlow,
+    OAuthLinked,
+    OAuthUnlinked,
+)
 from appkit.core.settings import FrontendSettings
 from appkit.domain.events import AccountClaimed, UserCreated, UserSignedIn, UserSignedUp
 from appkit.exceptions import (

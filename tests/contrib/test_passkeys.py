@@ -19,14 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import func, select, update
 
 from appkit.contrib import passkeys
-from appkit.contrib.passkeys.party import PasskeysSettings
 from appkit.contrib.passkeys.service import (
     InvalidPasskeyException,
+    Passkey,
     PasskeyAdded,
+    PasskeyChallenge,
     PasskeyRefusedException,
     PasskeyRemoved,
+    PasskeysSettings,
 )
-from appkit.contrib.passkeys.tables import Passkey, PasskeyChallenge
 from appkit.core.settings import FrontendSettings
 from appkit.domain.events import UserSignedIn
 from appkit.exceptions import (

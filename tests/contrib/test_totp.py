@@ -19,8 +19,13 @@ from appkit.contrib.totp.events import (
     TotpDisabled,
     TotpEnabled,
 )
-from appkit.contrib.totp.service import InvalidFactorException, TotpEnabledException, WrongCodeException
-from appkit.contrib.totp.tables import RecoveryCode, Totp
+from appkit.contrib.totp.service import (
+    InvalidFactorException,
+    RecoveryCode,
+    Totp,
+    TotpEnabledException,
+    WrongCodeException,
+)
 from appkit.core.settings import LimitsSettings
 from appkit.domain.events import UserSignedIn
 from appkit.exceptions import (

@@ -6,9 +6,8 @@ Turn it on with `AppKit(plugins=[oauth])`, and install `fastapi-appkit[oauth]`. 
 from fastapi import APIRouter
 
 from appkit import AppKitError, Settings, SettingsGroup, hookimpl
-from appkit.contrib.oauth.providers import Providers
+from appkit.contrib.oauth.providers import OAuthSettings, Providers
 from appkit.contrib.oauth.routes import router
-from appkit.contrib.oauth.settings import OAuthSettings
 
 
 @hookimpl

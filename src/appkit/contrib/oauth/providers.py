@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from appkit import AppContext
-from appkit.contrib.oauth.settings import OAuthSettings, ProviderSettings
+from pydantic import Field, SecretStr, field_validator
+
+from appkit import AppContext, SettingsGroup
 from appkit.exceptions import AppKitError, BadRequestException, NotFoundException
 
 try:
@@ -27,6 +29,35 @@ _FAILURES: Final = (OAuthError, HTTPError, JoseError, ValueError, KeyError, Type
 
 # By keys that only the provider has: what nobody signed proves nothing, nor what we could have signed ourselves.
 _ALGORITHMS: Final = [f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)] + ["Ed25519"]
+
+
+class ProviderSettings(SettingsGroup):
+    """An app of ours, as a provider knows it."""
+
+    client_id: str
+    client_secret: SecretStr
+    issuer: str = ""
+    """The provider's URL, under which it says all else (OpenID Connect Discovery). Google's and GitHub's are known;
+    of a GitHub Enterprise Server it is the address."""
+    scope: str = "openid email"
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_encrypted(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if issuer and parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1"}:
+            raise ValueError("An issuer starts with https://, unless it is this machine's own")
+        return issuer
+
+
+class OAuthSettings(SettingsGroup):
+    """Signing in with accounts elsewhere."""
+
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+    """JSON of the providers, by the names that they have in our URLs:
+    `{"google": {"client_id": "…", "client_secret": "…"}}`."""
+    signin_page: str = "/signin"
+    """Where people land who were not signed in, with `#error=` or `#challenge=` behind it."""
 
 
 class ProviderFailedException(BadRequestException):

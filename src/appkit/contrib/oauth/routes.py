@@ -8,10 +8,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from appkit import AppContext, BaseUser, CurrentUser, DbSession, Schema, complete_signin, errors, limit, require
-from appkit.contrib.oauth.providers import OpenIDProvider, ProviderFailedException, Providers
-from appkit.contrib.oauth.service import InvalidStateException, OAuthService, new_browser
-from appkit.contrib.oauth.settings import OAuthSettings
-from appkit.contrib.oauth.tables import OAuthFlow
+from appkit.contrib.oauth.providers import OAuthSettings, OpenIDProvider, ProviderFailedException, Providers
+from appkit.contrib.oauth.service import InvalidStateException, OAuthFlow, OAuthService, new_browser
 from appkit.exceptions import (
     APIException,
     EmailNotVerifiedException,

@@ -7,11 +7,11 @@ from secrets import token_urlsafe
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, select
+from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import AuthService, BaseService, BaseUser, Event, UserService
+from appkit import AuthService, BaseService, BaseTableModel, BaseUser, Event, UserService
 from appkit.contrib.oauth.providers import Authorization, Identity
-from appkit.contrib.oauth.tables import OAuthAccount, OAuthFlow
 from appkit.exceptions import (
     BadRequestException,
     ConflictException,
@@ -21,6 +21,42 @@ from appkit.exceptions import (
 
 TTL: Final = timedelta(minutes=10)
 """How long somebody may be away."""
+
+
+class OAuthAccount(BaseTableModel):
+    """An account elsewhere that somebody signs in with.
+
+    It is known by what never changes, the provider's own number for it, and never by an address, which
+    somebody else may have next year (OWASP ASVS 6.8.1).
+    """
+
+    __tablename__ = "oauth_account"
+    __table_args__ = (UniqueConstraint("provider", "subject"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    provider: Mapped[str] = mapped_column(String(50))
+    subject: Mapped[str] = mapped_column(String(255))  # OpenID Connect Core, 2: at most 255 characters.
+    email: Mapped[str | None] = mapped_column(String(320))
+    """The address there, when it was linked; to show which account it is."""
+
+
+class OAuthFlow(BaseTableModel):
+    """Somebody who went to a provider and has yet to come back. The row goes when they do."""
+
+    __tablename__ = "oauth_flow"
+
+    state_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    browser_hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of what the cookie holds: nobody else's browser may come back instead."""
+    provider: Mapped[str] = mapped_column(String(50))
+    nonce: Mapped[str | None] = mapped_column(String(64))
+    code_verifier: Mapped[str] = mapped_column(String(128))
+    next: Mapped[str] = mapped_column(String(500))
+    """Where they want to go then, on our own pages."""
+    remember: Mapped[bool]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    """Who links an account; None where somebody signs in."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class InvalidStateException(BadRequestException):

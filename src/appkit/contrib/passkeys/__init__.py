@@ -6,8 +6,8 @@ Turn it on with `AppKit(plugins=[passkeys])`, and install `fastapi-appkit[passke
 from fastapi import APIRouter
 
 from appkit import AppKitError, Settings, SettingsGroup, hookimpl
-from appkit.contrib.passkeys.party import PasskeysSettings
 from appkit.contrib.passkeys.routes import router
+from appkit.contrib.passkeys.service import PasskeysSettings
 
 
 @hookimpl

@@ -2,12 +2,14 @@
 
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from appkit import (
+    AppContext,
     BaseUser,
     CurrentUser,
     DbSession,
@@ -19,8 +21,13 @@ from appkit import (
     limit,
     require,
 )
-from appkit.contrib.passkeys.party import RelyingParty, get_party
-from appkit.contrib.passkeys.service import InvalidPasskeyException, PasskeyRefusedException, PasskeyService
+from appkit.contrib.passkeys.service import (
+    InvalidPasskeyException,
+    PasskeyRefusedException,
+    PasskeyService,
+    PasskeysSettings,
+    RelyingParty,
+)
 from appkit.exceptions import (
     EmailNotVerifiedException,
     InvalidCredentialsException,
@@ -64,6 +71,17 @@ class PasskeySchema(Schema):
     name: str
     created_at: datetime
     last_used_at: datetime | None
+
+
+def get_party(request: Request) -> RelyingParty:
+    """The app that a request came to, by its settings: what the request says counts in development only."""
+    app: AppContext = request.app.state.appkit
+    settings = app.settings
+    pages = [urlsplit(url) for url in (settings.frontend.url or str(request.base_url), *settings.cors.origins)]
+    return RelyingParty(
+        settings.group(PasskeysSettings).rp_id or pages[0].hostname or "",
+        [f"{page.scheme}://{page.netloc}" for page in pages],
+    )
 
 
 def get_service(db: DbSession, party: Annotated[RelyingParty, Depends(get_party)]) -> PasskeyService:

@@ -1,16 +1,16 @@
 """PasskeyService: adding passkeys, and finding out whose one was used (W3C WebAuthn)."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ForeignKey, LargeBinary, String, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseUser, Event
-from appkit.contrib.passkeys.party import RelyingParty
-from appkit.contrib.passkeys.tables import Passkey, PasskeyChallenge
+from appkit import BaseService, BaseTableModel, BaseUser, Event, SettingsGroup
 from appkit.exceptions import AppKitError, BadRequestException, NotFoundException, UnauthorizedException
 
 try:
@@ -42,6 +42,38 @@ TTL: Final = timedelta(minutes=5)
 _REFUSED: Final = (WebAuthnException, ValueError, TypeError, AttributeError, RecursionError)
 
 
+class PasskeysSettings(SettingsGroup):
+    """Signing in with passkeys."""
+
+    rp_id: str | None = None
+    """The host that passkeys are for, or a domain that it is in; unset, the host of `FRONTEND_URL`. Changing it makes
+    all passkeys worthless."""
+
+
+class Passkey(BaseTableModel):
+    """A passkey of somebody's, on a device, in a password manager or on a security key."""
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    credential_id: Mapped[bytes] = mapped_column(LargeBinary(1023), unique=True)  # WebAuthn, 4: at most 1023 bytes.
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    sign_count: Mapped[int]
+    """How often it signed, as it says itself; one that is synchronised always says 0."""
+    name: Mapped[str] = mapped_column(String(100))
+    """What its owner calls it."""
+    transports: Mapped[list[str]] = mapped_column(default=list)
+    """How the browser reaches it, which helps it to ask for the right one."""
+    last_used_at: Mapped[datetime | None]
+
+
+class PasskeyChallenge(BaseTableModel):
+    """What an authenticator is asked to sign, once. The row goes when it has."""
+
+    challenge: Mapped[bytes] = mapped_column(LargeBinary(64), unique=True)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    """Who adds a passkey; None where somebody signs in, for who it is shows only then."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class InvalidPasskeyException(UnauthorizedException):
     """The passkey is unknown, what it signed is not what it was asked to, or nobody proved to it who they are."""
 
@@ -68,6 +100,15 @@ class PasskeyRemoved(Event):
 
     user_id: UUID
     passkey_id: UUID
+
+
+@dataclass(frozen=True)
+class RelyingParty:
+    """An app, as browsers and authenticators know it."""
+
+    id: str
+    origins: list[str]
+    """The pages that may use its passkeys."""
 
 
 class PasskeyService(BaseService):

@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, ForeignKey, String, and_, delete, func, select, update
+from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseUser, SettingsGroup
+from appkit import BaseService, BaseTableModel, BaseUser, EncryptedString, SettingsGroup
 from appkit.contrib.totp import codes
 from appkit.contrib.totp.events import (
     RecoveryCodesRenewed,
@@ -18,7 +20,6 @@ from appkit.contrib.totp.events import (
     TotpDisabled,
     TotpEnabled,
 )
-from appkit.contrib.totp.tables import RecoveryCode, Totp
 from appkit.exceptions import ConflictException, ForbiddenException, UnauthorizedException
 
 RECOVERY_CODES: Final = 10
@@ -53,6 +54,25 @@ class TotpSettings(SettingsGroup):
     """What apps show beside the code; unset, `APP_NAME`."""
     tolerance: int = Field(default=0, ge=0, le=10)
     """How many codes before the one that is shown are good too, 30 seconds each."""
+
+
+class Totp(BaseTableModel):
+    """Somebody's authenticator app."""
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), unique=True)
+    secret: Mapped[str] = mapped_column(EncryptedString)
+    confirmed_at: Mapped[datetime | None]
+    """When they showed that the app works; until then it is never asked for."""
+    last_step: Mapped[int] = mapped_column(default=0)
+    """The 30 seconds of the latest code that was accepted: no code of then or before is good again."""
+
+
+class RecoveryCode(BaseTableModel):
+    """A code that is good once, in place of one from the app. Its row goes when it is used."""
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    code_hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256 in hexadecimal; the code itself is shown once and never kept."""
 
 
 @dataclass(frozen=True)
