@@ -25,7 +25,7 @@ class BuiltInChecks:
     @hookimpl
     def register_checks(self) -> list[Check]:
         """All of them."""
-        from appkit.cli.checks import models, routes, settings
+        from appkit.cli.check import models, routes, settings
 
         return [*routes.CHECKS, *models.CHECKS, *settings.CHECKS]
 

@@ -2,22 +2,26 @@
 
 import ast
 import inspect
+import os
 import sys
+import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api.sessions import late_commits
-from appkit.cli.checks.source import is_own, place, plain
 from appkit.exceptions import APIException
 from appkit.plugins.hookspecs import Check
 
 if TYPE_CHECKING:
     from appkit.kit import AppKit
 
+_OTHERS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parents[2]))
 _OWN_CODES = range(1, 50)
 _OWN_SERVER_CODES = range(50101, 60000)
 
@@ -26,14 +30,14 @@ def find_threaded_routes(kit: "AppKit") -> Iterator[str]:
     """Routes of the app's own that are no coroutines."""
     for name, endpoint in _routes(kit):
         if not inspect.iscoroutinefunction(endpoint):
-            yield f"{name} ({place(endpoint)})"
+            yield f"{name} ({_place(endpoint)})"
 
 
 def find_database_access(kit: "AppKit") -> Iterator[str]:
     """Routes of the app's own that use their session themselves, or build statements."""
     for name, endpoint in _routes(kit):
         if (line := _database_line(endpoint)) is not None:
-            yield f"{name} ({place(endpoint, line)})"
+            yield f"{name} ({_place(endpoint, line)})"
 
 
 def find_late_commits(kit: "AppKit") -> Iterator[str]:
@@ -46,15 +50,15 @@ def find_foreign_codes(kit: "AppKit") -> Iterator[str]:
     _ = kit.app  # All that it raises is imported by then.
     for code, cls in APIException.registry().items():
         own = code in _OWN_SERVER_CODES if cls.status_code >= 500 else code % 100 in _OWN_CODES  # noqa: PLR2004
-        if not own and is_own(getattr(sys.modules.get(cls.__module__), "__file__", None)):
+        if not own and _is_own(getattr(sys.modules.get(cls.__module__), "__file__", None)):
             yield f"{cls.__module__}.{cls.__qualname__} has {code}"
 
 
 def _routes(kit: "AppKit") -> Iterator[tuple[str, Callable[..., Any]]]:
     for route in iter_route_contexts(kit.app.routes):
         if isinstance(route.original_route, APIRoute):
-            endpoint = plain(route.original_route.endpoint)
-            if inspect.isfunction(endpoint) and is_own(endpoint.__code__.co_filename):
+            endpoint = _plain(route.original_route.endpoint)
+            if inspect.isfunction(endpoint) and _is_own(endpoint.__code__.co_filename):
                 yield f"{', '.join(sorted(route.methods or ()))} {route.path}", endpoint
 
 
@@ -78,6 +82,25 @@ def _asks(call: ast.Call, sessions: set[str], endpoint: Callable[..., Any]) -> b
             module = getattr(endpoint.__globals__.get(name), "__module__", None) or ""
             return module.partition(".")[0] == "sqlalchemy"
     return False
+
+
+def _plain(function: Any) -> Callable[..., Any]:
+    """The function itself, without partials and decorators around it."""
+    while isinstance(function, partial):
+        function = function.func
+    unwrapped: Callable[..., Any] = inspect.unwrap(function)
+    return unwrapped
+
+
+def _is_own(file: str | None) -> bool:
+    """Whether a file is the app's, rather than Python's, appkit's or an installed package's."""
+    return file is not None and not file.startswith(_OTHERS)
+
+
+def _place(function: Callable[..., Any], line: int | None = None) -> str:
+    """As in `api/posts.py:12`, from the working directory."""
+    code = function.__code__
+    return f"{os.path.relpath(code.co_filename)}:{line or code.co_firstlineno}"
 
 
 CHECKS = [
