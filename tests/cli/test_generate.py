@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from appkit.cli.entity import Entity
-from appkit.cli.generate import BrokerKind, DatabaseKind, Frontend, context_for
-from appkit.cli.scaffold import render, write
+from appkit.cli.generate import BrokerKind, DatabaseKind, Frontend, context_for, render, write
 from appkit.exceptions import AppKitError
 
 HOSTILE = {"DATABASE_URL": "nonsense", "APPKIT_KIT": "nowhere:kit", "ENVIRONMENT": "production"}

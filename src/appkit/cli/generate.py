@@ -1,7 +1,12 @@
 """`appkit new` and `appkit add`: the files of an app, and of an entity in it."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +15,8 @@ import typer
 
 from appkit.__about__ import __version__
 from appkit.exceptions import AppKitError
+
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 class Frontend(StrEnum):
@@ -54,8 +61,6 @@ def new(
     plugin: Annotated[bool, typer.Option("--plugin", help="Make a plugin, a package of its own, instead.")] = False,
 ) -> None:
     """Make a new app: five layers, their contracts, a migration, tests, and what deploys it."""
-    from appkit.cli.scaffold import render, run_appkit, write, write_migration
-
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
         raise AppKitError(f"{name!r} can't name an app. Use lower case, digits and hyphens, as in `my-shop`.")
     root = Path(name)
@@ -122,7 +127,6 @@ def entity(
 ) -> None:
     """Add a table, its rules, its routes, its tests and its migration."""
     from appkit.cli.entity import Entity
-    from appkit.cli.scaffold import render, tidy, write, write_migration
 
     root = _root()
     parsed = Entity.parse(name, fields)
@@ -140,3 +144,80 @@ def _root() -> Path:
         if project.is_file() and "kit" in tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("appkit", {}):
             return folder
     raise AppKitError("This is no app made by `appkit new`: no pyproject.toml here or above has [tool.appkit] kit.")
+
+
+def render(template: str, context: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The files that a template makes, with their paths.
+
+    Args:
+        template: A folder of `cli/templates`. Its files' names are templates too, and end in `.jinja`.
+        context: What they speak of.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    root = TEMPLATES / template
+    jinja = Environment(
+        loader=FileSystemLoader(root),
+        autoescape=False,  # noqa: S701 - these are programs, not pages
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    for name in sorted(jinja.list_templates()):
+        path = jinja.from_string(name.removesuffix(".jinja")).render(context)
+        # Git and build tools would heed a file of this name among the templates.
+        yield Path(".gitignore" if path == "gitignore" else path), jinja.get_template(name).render(context)
+
+
+def write(root: Path, files: Mapping[Path, str]) -> list[Path]:
+    """Write files below a folder; return those that are new.
+
+    Raises:
+        AppKitError: When one of them is there already, with other contents; nothing has been written then.
+    """
+    there = [path for path, text in files.items() if (root / path).exists() and _read(root / path) != text]
+    if there:
+        shown = "\n\n".join(f"--- {path}\n{files[path]}" for path in there)
+        raise AppKitError(
+            f"{shown}\nNothing was written, for {', '.join(map(str, there))} "
+            f"{'is' if len(there) == 1 else 'are'} there already. Above is what would have been written."
+        )
+    new = [path for path in files if not (root / path).exists()]
+    for path in new:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(files[path], encoding="utf-8")
+    return [root / path for path in new]
+
+
+def tidy(root: Path, paths: list[Path]) -> None:
+    """Put lines and imports as ruff wants them, where it is installed."""
+    if ruff := shutil.which(
+        "ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    ):
+        python = [str(path) for path in paths if path.suffix == ".py"]
+        for command in (["check", "--quiet", "--select", "I", "--fix"], ["format", "--quiet"]):
+            subprocess.run([ruff, *command, *python], cwd=root, check=False)
+
+
+def write_migration(root: Path, message: str) -> str:
+    """Write the migration that the models need; return where it is."""
+    return run_appkit(root, "db", "revision", "-m", message)
+
+
+def run_appkit(root: Path, *arguments: str) -> str:
+    """Run a command for the app in a folder, in a process that imports it; return what it said.
+
+    Raises:
+        AppKitError: When that failed.
+    """
+    environment = {**os.environ, "ENVIRONMENT": "development", "DATABASE_URL": "", "APPKIT_KIT": ""}
+    command = [sys.executable, "-m", "appkit", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise AppKitError(f"The files are there, but `appkit {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
