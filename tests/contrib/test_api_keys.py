@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from appkit import BaseUser, CurrentUser, require
 from appkit.contrib import api_keys
 from appkit.contrib.api_keys.service import (
-    MOST,
+    MAX_KEYS,
     ApiKey,
     ApiKeyCreated,
     ApiKeyRevoked,
@@ -198,7 +198,7 @@ async def test_what_is_not_acceptable_makes_no_key(auth_client, db, body, assert
 
 
 async def test_keys_of_one_person_are_counted(auth_client, user, db, assert_error):
-    for number in range(MOST):
+    for number in range(MAX_KEYS):
         await ApiKeyService(db).create(user, str(number))
     assert_error(await auth_client.post("/api/auth/api-keys", json={"name": "CI"}), TooManyApiKeysException)
 

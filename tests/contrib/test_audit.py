@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit import BaseTableModel, CurrentUser, DbSession, EncryptedString, Repository, SoftDelete
 from appkit.contrib import audit
-from appkit.contrib.audit import Audited, AuditEntry, forget_audit_entries
+from appkit.contrib.audit import Audited, AuditEntry, delete_old_audit_entries
 from appkit.domain.events import UserEnabled
 from appkit.exceptions import ForbiddenException, UnauthorizedException, UnprocessableException
 from appkit.kit import AppKit
@@ -132,8 +132,8 @@ async def test_trail_is_for_superusers(client, auth_client, admin_client, assert
 async def test_old_entries_are_deleted(kit, user, tasks, db):
     await tasks.run()
     await db.execute(update(AuditEntry).values(created_at=datetime.now(UTC) - timedelta(days=364)))
-    await tasks.perform(forget_audit_entries)
+    await tasks.perform(delete_old_audit_entries)
     assert await entries(db, "UserCreated")
     await db.execute(update(AuditEntry).values(created_at=datetime.now(UTC) - timedelta(days=366)))
-    await tasks.perform(forget_audit_entries)
+    await tasks.perform(delete_old_audit_entries)
     assert not await entries(db, "UserCreated")

@@ -154,12 +154,17 @@ def test_command_looks_after_roles(kit):
         return result.output.strip() if result.exit_code == 0 else str(result.exception)
 
     anyio.run(prepare)
-    assert run("define", "editor", "posts:*", "files:read") == "editor may do files:read, posts:* now."
-    assert run("define", "editor", "po*").startswith("Write a role as in editor")
-    assert run("grant", "ada@example.com", "editor") == "ada@example.com is editor now."
-    assert run("grant", "eve@example.com", "editor") == "Nobody has the address eve@example.com."
+    assert (
+        run("define", "editor", "posts:*", "files:read") == "Role editor now has the permissions files:read, posts:*."
+    )
+    assert run("define", "editor", "po*").startswith("Invalid name. Write a role as editor")
+    assert run("grant", "ada@example.com", "editor") == "ada@example.com now has the role editor."
+    assert (
+        run("grant", "eve@example.com", "editor")
+        == "There is no user eve@example.com. List users with `appkit users list`."
+    )
     assert anyio.run(may_publish)
     assert run("list") == "editor: files:read, posts:*"
-    assert run("withdraw", "ada@example.com", "editor") == "ada@example.com is editor no more."
+    assert run("withdraw", "ada@example.com", "editor") == "ada@example.com no longer has the role editor."
     assert not anyio.run(may_publish)
-    assert run("remove", "editor") == "There is no role editor any more."
+    assert run("remove", "editor") == "Role editor is deleted."
