@@ -134,7 +134,7 @@ def where(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
 
 def test_check_finds_nothing_in_a_good_app(check, appkit: Appkit) -> None:
     assert check(GOOD) == {}
-    assert appkit("check", "greenhouse.py")[:2] == (0, "Nothing is wrong, as far as we can see.\n")
+    assert appkit("check", "greenhouse.py")[:2] == (0, "No problems found.\n")
 
 
 def test_check_names_each_fault_where_it_is(check) -> None:
@@ -233,4 +233,4 @@ def test_check_that_fails_is_a_finding(check) -> None:
     source = GOOD + bad("allotment", 40980).replace(
         'return ["bed 3"]', "from appkit import AppKitError; raise AppKitError('No spade.')"
     )
-    assert where(check(source, module="allotment"))["GARDEN1"] == ["could not be looked for: No spade."]
+    assert where(check(source, module="allotment"))["GARDEN1"] == ["could not be checked: No spade."]

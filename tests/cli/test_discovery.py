@@ -54,7 +54,7 @@ def test_kit_is_found_in_the_only_file_that_makes_one(folder: Path) -> None:
     ("files", "target", "sentence"),
     [
         ({}, None, "There is no AppKit in this folder."),
-        ({"a.py": KIT, "b.py": KIT}, None, "More than one file here makes a kit: a.py, b.py."),
+        ({"a.py": KIT, "b.py": KIT}, None, "More than one file in this folder creates an AppKit: a.py, b.py."),
         ({}, "shop.py", "There is no file shop.py."),
         ({}, "shop", "There is no module 'shop' here."),
         ({"shop.py": ""}, "shop", "shop has no AppKit."),

@@ -81,7 +81,7 @@ def test_new_plugin_is_a_package_with_an_entry_point(tmp_path):
 
 
 def test_new_app_needs_a_name_and_a_folder_of_its_own(tmp_path):
-    assert "can't name an app" in run(tmp_path, "appkit", "new", "Shop!").stderr
+    assert "is not a valid name" in run(tmp_path, "appkit", "new", "Shop!").stderr
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "mine.txt").touch()
     assert "not empty" in run(tmp_path, "appkit", "new", "shop").stderr
@@ -89,12 +89,14 @@ def test_new_app_needs_a_name_and_a_folder_of_its_own(tmp_path):
 
 
 def test_entity_is_added_only_where_an_app_is(tmp_path):
-    assert "no app made by" in run(tmp_path, "appkit", "add", "entity", "Post", "title:str").stderr
+    assert "inside an app made by `appkit new`" in run(tmp_path, "appkit", "add", "entity", "Post", "title:str").stderr
 
 
 def test_nothing_is_written_when_a_file_is_there_already(tmp_path):
     (tmp_path / "b.py").write_text("mine")
-    with pytest.raises(AppKitError, match="Nothing was written, for b.py is there already") as refused:
+    with pytest.raises(
+        AppKitError, match="Nothing was written, because .* already exist with other contents: b.py"
+    ) as refused:
         write(tmp_path, {Path("a.py"): "one", Path("b.py"): "would have been this"})
     assert "would have been this" in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["b.py"]
@@ -108,17 +110,17 @@ def test_what_is_there_word_for_word_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "fields", "problem"),
     [
-        ("post", ["title:str"], "can't name a class"),
-        ("None", ["title:str"], "can't name a class"),
-        ("Post", ["Title:str"], "can't be a field"),
-        ("Post", ["class:str"], "can't be a field"),
-        ("Post", ["id:int"], "can't be a field"),
-        ("Post", ["title"], "has no type"),
-        ("Post", ["title:varchar"], "has no type"),
-        ("Post", ["title:str", "author:user?"], "has no type"),
-        ("Post", ["author:user"], "needs a field of its own"),
-        ("Post", ["title:str", "title:text"], "is there once"),
-        ("Post", ["title:str", "author:user", "editor:user"], "at most one"),
+        ("post", ["title:str"], "is not a valid class name"),
+        ("None", ["title:str"], "is not a valid class name"),
+        ("Post", ["Title:str"], "is not a valid field name"),
+        ("Post", ["class:str"], "is not a valid field name"),
+        ("Post", ["id:int"], "is not a valid field name"),
+        ("Post", ["title"], "has an unknown type"),
+        ("Post", ["title:varchar"], "has an unknown type"),
+        ("Post", ["title:str", "author:user?"], "has an unknown type"),
+        ("Post", ["author:user"], "needs at least one field"),
+        ("Post", ["title:str", "title:text"], "Give each field once"),
+        ("Post", ["title:str", "author:user", "editor:user"], "at most one field of type user"),
     ],
 )
 def test_entity_is_refused_in_a_sentence(name, fields, problem):

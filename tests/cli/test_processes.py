@@ -158,7 +158,7 @@ def test_users_are_created_and_promoted(library: Path) -> None:
         (["users", "create", "babbage@example.com"], "ada\n"),
         (["users", "promote", "ada@example.com"], ""),
     )
-    assert created[:2] == (0, "ada@example.com can sign in now.\n")
+    assert created[:2] == (0, "ada@example.com can now sign in.\n")
     assert taken[0] == short[0] == 1
     assert taken[2].endswith("An account with this e-mail address exists already.\n")
     assert short[2].endswith("Use at least 8 characters.\n")
@@ -185,10 +185,13 @@ def test_users_are_listed_locked_out_and_let_in_again(library: Path) -> None:
     )
     (ada,) = json.loads(listed[1])
     assert (ada["email"], ada["active"], ada["superuser"]) == ("ada@example.com", True, True)
-    assert disabled[:2] == (0, "ada@example.com can't sign in any more.\n")
+    assert disabled[:2] == (0, "ada@example.com can no longer sign in.\n")
     assert [user["active"] for user in json.loads(shown[1])] == [False]
     assert [result[0] for result in (enabled, reset, revoked, demoted)] == [0] * 4
-    assert (missing[0], missing[2]) == (1, "Nobody has this e-mail address.\n")
+    assert (missing[0], missing[2]) == (
+        1,
+        "There is no user with this e-mail address. List users with `appkit users list`.\n",
+    )
     assert among_others[1].count("@example.com") == 2
 
 

@@ -1,4 +1,4 @@
-"""Checks of the routes and the errors they answer with."""
+"""Checks of `appkit check` on routes and error codes."""
 
 import ast
 import inspect
@@ -8,6 +8,7 @@ import sysconfig
 import textwrap
 from collections.abc import Callable, Iterator
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -27,29 +28,33 @@ _OWN_SERVER_CODES = range(50101, 60000)
 
 
 def find_threaded_routes(kit: "AppKit") -> Iterator[str]:
-    """Routes of the app's own that are no coroutines."""
+    """Find the app's routes that are not `async def`."""
     for name, endpoint in _routes(kit):
         if not inspect.iscoroutinefunction(endpoint):
             yield f"{name} ({_place(endpoint)})"
 
 
 def find_database_access(kit: "AppKit") -> Iterator[str]:
-    """Routes of the app's own that use their session themselves, or build statements."""
+    """Find the app's routes that query the database themselves."""
     for name, endpoint in _routes(kit):
         if (line := _database_line(endpoint)) is not None:
             yield f"{name} ({_place(endpoint, line)})"
 
 
 def find_late_commits(kit: "AppKit") -> Iterator[str]:
-    """Routes that commit after the response."""
+    """Find routes that commit after the response."""
     return late_commits(kit.app)
 
 
 def find_foreign_codes(kit: "AppKit") -> Iterator[str]:
-    """Errors of the app's own with codes that are set aside for others."""
-    _ = kit.app  # All that it raises is imported by then.
+    """Find the app's errors whose codes are reserved for appkit and plugins."""
+    _ = kit.app  # Building the app imports its errors.
     for code, cls in APIException.registry().items():
-        own = code in _OWN_SERVER_CODES if cls.status_code >= 500 else code % 100 in _OWN_CODES  # noqa: PLR2004
+        own = (
+            code in _OWN_SERVER_CODES
+            if cls.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+            else code % 100 in _OWN_CODES
+        )
         if not own and _is_own(getattr(sys.modules.get(cls.__module__), "__file__", None)):
             yield f"{cls.__module__}.{cls.__qualname__} has {code}"
 
@@ -63,18 +68,22 @@ def _routes(kit: "AppKit") -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def _database_line(endpoint: Callable[..., Any]) -> int | None:
-    """The first line in which a route speaks to the database, rather than hand its session on."""
+    """The first line in which a route uses its session or builds a statement; passing the session on is fine."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(endpoint)))
-    except (OSError, SyntaxError):  # It was made by a program.
+    except (OSError, SyntaxError):  # Generated code has no source.
         return None
     hints = get_type_hints(endpoint)
     sessions = {name for name, hint in hints.items() if isinstance(hint, type) and issubclass(hint, AsyncSession)}
-    lines = [call.lineno for call in ast.walk(tree) if isinstance(call, ast.Call) and _asks(call, sessions, endpoint)]
+    lines = [
+        call.lineno
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and _uses_database(call, sessions, endpoint)
+    ]
     return endpoint.__code__.co_firstlineno + min(lines) - 1 if lines else None
 
 
-def _asks(call: ast.Call, sessions: set[str], endpoint: Callable[..., Any]) -> bool:
+def _uses_database(call: ast.Call, sessions: set[str], endpoint: Callable[..., Any]) -> bool:
     match call.func:
         case ast.Attribute(value=ast.Name(id=name)):
             return name in sessions
@@ -85,7 +94,7 @@ def _asks(call: ast.Call, sessions: set[str], endpoint: Callable[..., Any]) -> b
 
 
 def _plain(function: Any) -> Callable[..., Any]:
-    """The function itself, without partials and decorators around it."""
+    """The function inside partials and decorators."""
     while isinstance(function, partial):
         function = function.func
     unwrapped: Callable[..., Any] = inspect.unwrap(function)
@@ -93,12 +102,12 @@ def _plain(function: Any) -> Callable[..., Any]:
 
 
 def _is_own(file: str | None) -> bool:
-    """Whether a file is the app's, rather than Python's, appkit's or an installed package's."""
+    """Whether a file is the app's, not Python's, appkit's or an installed package's."""
     return file is not None and not file.startswith(_OTHERS)
 
 
 def _place(function: Callable[..., Any], line: int | None = None) -> str:
-    """As in `api/posts.py:12`, from the working directory."""
+    """File and line, as in `api/posts.py:12`, relative to the working directory."""
     code = function.__code__
     return f"{os.path.relpath(code.co_filename)}:{line or code.co_firstlineno}"
 
@@ -106,25 +115,25 @@ def _place(function: Callable[..., Any], line: int | None = None) -> str:
 CHECKS = [
     Check(
         "AKC001",
-        "A route is no `async def`, so each request takes one of a few threads, and it can't use a session.",
-        "Write `async def`, and `await asyncio.to_thread(…)` for what blocks.",
+        "A route is not `async def`, so each request occupies a thread, and it can't use a database session.",
+        "Write `async def`, and `await asyncio.to_thread(…)` around blocking calls.",
         find_threaded_routes,
     ),
     Check(
         "AKC002",
-        "A route speaks to the database itself, so the rule in it can be used and tested only by way of HTTP.",
-        "Move it into a service, which gets the session.",
+        "A route queries the database itself, so its logic can be used and tested only through HTTP.",
+        "Move the query into a service, and pass it the session.",
         find_database_access,
     ),
     Check(
         "AKC003",
-        "An error's code is set aside for others: 01 to 49 of a range are an app's, and 50101 and up.",
-        "Give it a free one; `appkit errors` lists those that are taken.",
+        "An error's code is reserved: an app's codes are 01 to 49 of each range, and 50101 and up.",
+        "Give it a free code; `appkit errors` lists those in use.",
         find_foreign_codes,
     ),
     Check(
         "AKC004",
-        "A route commits after its answer is sent, when it is too late to say that it failed.",
+        "A route commits after its response is sent, too late to report a failure.",
         'Use `DbSession`, or `Depends(get_session, scope="function")`.',
         find_late_commits,
     ),
