@@ -446,7 +446,7 @@ async def test_unlinked_account_signs_in_no_longer(verified_client, sign_in, cli
 
 
 def test_unknown_provider_needs_its_issuer():
-    with pytest.raises(AppKitError, match="needs its issuer"):
+    with pytest.raises(AppKitError, match="needs an issuer"):
         Providers(OAuthSettings.model_validate({"providers": {"desk": CLIENT}}))
 
 

@@ -43,7 +43,7 @@ async def test_migrations_that_go_there_and_back_pass(kit):
 
 async def test_what_is_left_behind_is_named(kit):
     rewrite(kit, "batch_op.drop_column('rank')", "pass")
-    with pytest.raises(AssertionError, match=r"(?s)Undoing \w+ \(Second\).*left behind: author: rank INTEGER"):
+    with pytest.raises(AssertionError, match=r"(?s)The downgrade of \w+ \(Second\).*left behind: author: rank INTEGER"):
         await assert_migrations_reversible(kit)
 
 

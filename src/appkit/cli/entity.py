@@ -175,10 +175,14 @@ class Entity:
         return self.plural_words.capitalize()
 
     @property
+    def words_with_article(self) -> str:
+        """The name in a sentence, with its article: `a blog post`."""
+        return f"{'an' if self.words[0] in 'aeiou' else 'a'} {self.words}"
+
+    @property
     def sentence(self) -> str:
-        """A sentence for docstrings: "A blog post."."""
-        article = "An" if self.words[0] in "aeiou" else "A"
-        return f"{article} {self.words}."
+        """The name as a docstring: `A blog post`, and a full stop."""
+        return f"{self.words_with_article.capitalize()}."
 
     @property
     def constant(self) -> str:
