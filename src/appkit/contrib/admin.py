@@ -68,7 +68,7 @@ fetch("{prefix}/auth/refresh", {{method: "POST"}}).then(answer => {{
 
 
 class UTCDateTimeField(DateTimeField):
-    """A date and time, entered as UTC."""
+    """A date and time, entered in the browser's time zone and submitted as UTC."""
 
     async def parse_form_data(self, *args: Any, **kwargs: Any) -> datetime | None:
         """The entered time, UTC-aware."""
