@@ -88,7 +88,7 @@ def test_lint_fails_and_says_what_to_do_instead(appkit: Appkit, first: str, fold
     assert appkit("lint", f"base:{first}", "--json") == (0, "[]\n", "")
 
 
-def test_check_fails_when_two_migrations_are_the_last(appkit: Appkit, first: str, folder: Path) -> None:
+def test_check_fails_when_there_are_two_heads(appkit: Appkit, first: str, folder: Path) -> None:
     assert appkit("check")[0] == 0
     for name in ("b2", "b3"):
         (folder / "migrations" / f"{name}.py").write_text(RISKY.format(first=first).replace("b2", name))
@@ -98,7 +98,7 @@ def test_check_fails_when_two_migrations_are_the_last(appkit: Appkit, first: str
     assert "don't agree" in err
 
 
-def test_seed_runs_in_one_transaction_and_reset_forgets_it(appkit: Appkit, first: str) -> None:
+def test_seed_runs_in_one_transaction_and_reset_deletes_it(appkit: Appkit, first: str) -> None:
     assert appkit("seed")[0] == 0
     assert appkit("reset", "--yes")[:2] == (0, "The database is up to date now.\n")
     assert appkit("seed")[0] == 0

@@ -128,7 +128,7 @@ def answers(url: str) -> bool:
             return False
 
 
-def test_database_is_migrated_there_and_back(library: Path) -> None:
+def test_database_is_upgraded_and_downgraded(library: Path) -> None:
     behind, written, checked, upgraded, current, downgraded = run_all(
         library,
         (["db", "check"], ""),
@@ -168,7 +168,7 @@ def test_users_are_created_and_promoted(library: Path) -> None:
     connection.close()
 
 
-def test_users_are_listed_locked_out_and_let_in_again(library: Path) -> None:
+def test_users_are_listed_disabled_and_enabled(library: Path) -> None:
     _, _, listed, disabled, shown, enabled, reset, revoked, demoted, missing, among_others = run_all(
         library,
         (["users", "create", "ada@example.com", "--superuser"], "analytical engine\n"),
@@ -195,7 +195,7 @@ def test_users_are_listed_locked_out_and_let_in_again(library: Path) -> None:
     assert among_others[1].count("@example.com") == 2
 
 
-def test_worker_runs_what_another_process_committed_and_stops_when_told(start: Start, library: Path) -> None:
+def test_worker_runs_tasks_of_another_process_and_stops_on_sigterm(start: Start, library: Path) -> None:
     subprocess.run([sys.executable, "library.py"], cwd=library, check=True, timeout=60)
     assert not (library / "labelled").exists()
     others = start("worker", "--queues", "others", "--concurrency", "1")
@@ -212,7 +212,7 @@ def test_worker_runs_what_another_process_committed_and_stops_when_told(start: S
     assert (library / "labelled").read_text() == "top"
 
 
-def test_run_serves_until_told_to_stop(start: Start) -> None:
+def test_run_serves_until_sigterm(start: Start) -> None:
     port = free_port()
     server = start("run", "--host", "127.0.0.1", "--port", str(port), "--workers", "2", ENVIRONMENT="development")
     wait_for(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/api/health"))
@@ -222,7 +222,7 @@ def test_run_serves_until_told_to_stop(start: Start) -> None:
     assert "Traceback" not in err
 
 
-def test_run_that_cannot_start_says_why_and_fails(start: Start) -> None:
+def test_run_that_cannot_start_fails_with_the_reason(start: Start) -> None:
     """With several workers, uvicorn alone would exit with 0."""
     server = start("run", "--workers", "2", AUTH_SECRET_KEYS='["q8Zr2LxV0nKd5YtWb7GmHs3JcP9fAeU4"]')
     _, err = server.communicate(timeout=60)
@@ -231,7 +231,7 @@ def test_run_that_cannot_start_says_why_and_fails(start: Start) -> None:
     assert "Traceback" not in err
 
 
-def test_dev_serves_without_any_setting_and_reloads(start: Start, library: Path) -> None:
+def test_dev_serves_without_settings_and_reloads(start: Start, library: Path) -> None:
     port = free_port()
     server = start("dev", "library.py", "--port", str(port))
     url = f"http://127.0.0.1:{port}/api"

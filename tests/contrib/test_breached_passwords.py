@@ -56,7 +56,7 @@ async def sign_up(client: AsyncClient, password: str) -> Response:
     return await client.post("/api/auth/signup", json={"email": "ada@example.com", "password": password})
 
 
-async def test_password_from_a_breach_is_refused(client, requests, assert_error):
+async def test_breached_password_is_refused(client, requests, assert_error):
     problem = assert_error(await sign_up(client, BREACHED), UnprocessableException)
     assert "data breach" in str(problem["errors"])
     assert (await sign_up(client, "a password of nobody's")).status_code == 201
@@ -71,12 +71,12 @@ async def test_only_five_digits_of_the_hash_leave_the_app(client, requests):
     assert BREACHED not in request
 
 
-async def test_line_that_pads_the_answer_is_no_breach(client, answer):
+async def test_padding_line_is_no_breach(client, answer):
     answer["body"] = f"{DIGEST[5:]}:0\r\n"
     assert (await sign_up(client, BREACHED)).status_code == 201
 
 
-async def test_password_seen_seldom_enough_is_taken(client, kit):
+async def test_password_seen_less_often_than_the_limit_is_accepted(client, kit):
     own = kit.settings.group(BreachedPasswordsSettings).model_copy(update={"least": 4})
     kit.context.settings = kit.settings.model_copy(update={"breached_passwords": own})
     assert (await sign_up(client, BREACHED)).status_code == 201
@@ -90,6 +90,6 @@ async def test_password_seen_seldom_enough_is_taken(client, kit):
         {"status": "never", "body": "", "timeout": 0.2},
     ],
 )
-async def test_password_is_taken_where_nobody_answers_and_an_event_says_so(client, events, answer):
+async def test_password_is_accepted_with_an_event_when_the_api_fails(client, events, answer):
     assert (await sign_up(client, BREACHED)).status_code == 201
     assert [type(event) for event in events].count(BreachCheckFailed) == 1

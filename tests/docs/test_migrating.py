@@ -57,7 +57,7 @@ def appkit(environment: dict[str, str]) -> Callable[[Path], Appkit]:
     return in_folder
 
 
-def test_tutorial_adds_a_column_and_is_kept_from_a_mistake(folder, appkit, python):
+def test_tutorial_adds_a_column_and_prevents_a_mistake(folder, appkit, python):
     directory = folder("bookmarks")
     program = directory / "bookmarks.py"
     run = appkit(directory)
@@ -166,7 +166,7 @@ def upgrade() -> None:
 """
 
 
-def test_existing_history_goes_on(folder, appkit, python):
+def test_existing_alembic_history_continues(folder, appkit, python):
     """Alembic's own command makes the history, in a folder as `alembic init` leaves it."""
     directory = folder("join_alembic")
     python(directory, "-m", "alembic", "init", "alembic")

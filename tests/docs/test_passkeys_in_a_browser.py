@@ -73,7 +73,7 @@ ME = "() => fetch('/api/auth/me').then(answer => answer.json()).then(user => use
 REFUSED = "() => signIn().then(() => null, error => error.name)"
 
 
-async def test_page_s_script_adds_a_passkey_and_signs_in_with_it(served, new_page):
+async def test_passkey_page_script_adds_a_passkey_and_signs_in(served, new_page):
     async with new_page(served) as (page, verify):
         await page.evaluate(SIGN_IN, ACCOUNT)
         added = await page.evaluate("() => addPasskey('This laptop')")

@@ -32,7 +32,7 @@ def test_program_signs_in_and_out(program, folder, serve, environment, tmp_path)
             assert client.get("/auth/me").status_code == 401
 
 
-def test_program_renews_what_has_expired_and_keeps_it(program, tmp_path):
+def test_program_refreshes_an_expired_token_and_stores_it(program, tmp_path):
     """With a server that is made up, for a real one's tokens are good for longer than a test."""
     asked: list[tuple[str, str | None]] = []
 

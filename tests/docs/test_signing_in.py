@@ -21,7 +21,7 @@ def verify_addresses(directory: Path) -> None:
     database.close()
 
 
-def test_second_factor_opens_what_asks_for_one(folder, serve):
+def test_second_factor_opens_routes_that_require_it(folder, serve):
     directory = folder("totp")
     with serve(directory, "totp:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -42,7 +42,7 @@ def test_second_factor_opens_what_asks_for_one(folder, serve):
         assert browser.post("/api/payouts").status_code == 201
 
 
-def test_link_in_a_mail_signs_in(folder, serve):
+def test_magic_link_signs_in(folder, serve):
     directory = folder("magic_link")
     with serve(directory, "magic_link:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -53,7 +53,7 @@ def test_link_in_a_mail_signs_in(folder, serve):
         assert browser.get("/api/auth/me").status_code == 200
 
 
-def test_key_opens_what_its_scope_is_for(folder, serve):
+def test_api_key_opens_routes_of_its_scope(folder, serve):
     directory = folder("api_keys")
     with serve(directory, "api_keys:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -66,7 +66,7 @@ def test_key_opens_what_its_scope_is_for(folder, serve):
         assert browser.get("/api/auth/me", headers=headers).status_code == 403
 
 
-def test_role_lets_somebody_publish(folder, serve, python):
+def test_role_permits_publishing(folder, serve, python):
     directory = folder("roles")
     with serve(directory, "roles:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -79,7 +79,7 @@ def test_role_lets_somebody_publish(folder, serve, python):
         assert browser.post("/api/posts/publish").json() == "Published."
 
 
-def test_trail_says_who_changed_what(folder, serve):
+def test_audit_trail_says_who_changed_what(folder, serve):
     directory = folder("audit")
     with serve(directory, "audit:app") as browser:
         user_id = browser.post("/api/auth/signup", json=ACCOUNT).json()["id"]
@@ -102,7 +102,7 @@ def wait_for_token(log: Path) -> str:
     raise AssertionError(log.read_text())
 
 
-def test_account_elsewhere_signs_in(folder, serve, environment):
+def test_provider_account_signs_in(folder, serve, environment):
     with subprocess.Popen([sys.executable, PROVIDER], stdout=subprocess.PIPE, text=True) as provider:
         assert provider.stdout is not None
         issuer = f"http://127.0.0.1:{provider.stdout.readline().strip()}"

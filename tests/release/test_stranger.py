@@ -33,7 +33,7 @@ def test_readme_app_runs_from_the_wheel(stranger):
         raise AssertionError("The title was not fetched.")
 
 
-def test_new_app_is_what_its_readme_says(stranger):
+def test_new_app_works_as_its_readme_says(stranger):
     stranger.run("pip install -q fastapi-appkit")
     stranger.run("appkit new shop")
     shop = stranger.folder / "shop"

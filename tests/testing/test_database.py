@@ -12,7 +12,7 @@ async def databases(server: str) -> set[str]:
     return names
 
 
-async def test_fresh_database_is_empty_and_goes_away(postgres_server: URL) -> None:
+async def test_fresh_database_is_empty_and_dropped(postgres_server: URL) -> None:
     server = postgres_server.render_as_string(hide_password=False)
     async with fresh_database(server) as url:
         database = Database(url)
