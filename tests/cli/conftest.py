@@ -13,7 +13,7 @@ Appkit = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to be in, whose modules are forgotten afterwards."""
+    """An empty working directory, whose modules are unloaded afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", sys.path[:])
     before = set(sys.modules)
@@ -25,7 +25,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def _own_tables() -> Iterator[None]:
-    """The app has its own and appkit's tables, and none that other tests have defined in this process."""
+    """Only the app's and appkit's tables, without those of other tests in this process."""
     metadata, before = Base.metadata, Base.metadata.tables
     ours = {mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__.startswith("appkit.")}
     metadata.tables = FacadeDict({name: table for name, table in before.items() if table in ours or name == "user"})
@@ -35,7 +35,7 @@ def _own_tables() -> Iterator[None]:
 
 @pytest.fixture
 def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
-    """Runs the command in the folder; returns its exit code and what it said."""
+    """Runs the command in the folder; returns exit code, output and errors."""
 
     def run(*arguments: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["appkit", *arguments])

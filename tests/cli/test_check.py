@@ -1,4 +1,4 @@
-"""What `appkit check` finds in somebody's app, and what it leaves alone."""
+"""`appkit check`: what it finds, and what it ignores."""
 
 import json
 import re
@@ -86,25 +86,25 @@ Plugin.register_checks = staticmethod(register_checks)
 
 
 def bad(table: str, code: int) -> str:
-    """Tables and codes belong to the process, so each test has its own."""
+    """The faulty app, with a table and an error code that no other test in this process uses."""
     return BAD.replace("class Greenhouse", f"class {table.capitalize()}").replace("40977", str(code))
 
 
 @pytest.fixture(autouse=True)
 def _production_is_not_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENVIRONMENT", "production")  # As where it will run; the command looks all the same.
+    monkeypatch.setenv("ENVIRONMENT", "production")  # As in production; the command must run anyway.
 
 
 @pytest.fixture(autouse=True)
 def _own_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app raises its own and appkit's errors, and none that other tests have defined in this process."""
+    """Only the app's and appkit's errors, without those of other tests in this process."""
     ours = {code: cls for code, cls in exceptions._registry.items() if cls.__module__.startswith("appkit.")}
     monkeypatch.setattr(exceptions, "_registry", ours)
 
 
 @pytest.fixture
 def check(appkit: Appkit, folder: Path) -> Callable[..., dict[str, list[dict[str, Any]]]]:
-    """Findings in an app, by their codes."""
+    """The findings in an app, by code."""
 
     def check(source: str, *options: str, module: str = "greenhouse") -> dict[str, list[dict[str, Any]]]:
         (folder / f"{module}.py").write_text(source)

@@ -1,4 +1,4 @@
-"""The command as people type it, in a folder with an app."""
+"""Commands that inspect an app, and errors of the command itself."""
 
 import json
 from collections.abc import Callable
@@ -89,7 +89,7 @@ def test_plugins_are_listed(appkit: Appkit) -> None:
 
 
 def test_failed_plugin_is_listed_with_the_reason(appkit: Appkit, folder: Path) -> None:
-    """Whether it can't be imported, or fails when the app is put together."""
+    """When its import fails, and when building the app fails."""
     (folder / "fern.py").write_text("from appkit import hookimpl\n\n@hookimpl\ndef register_routers(): 1 / 0\n")
     info = folder / "fern-1.0.dist-info"
     info.mkdir()

@@ -1,4 +1,4 @@
-"""`appkit db` as people type it."""
+"""`appkit db`."""
 
 import json
 import logging
@@ -43,8 +43,8 @@ Appkit = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
-    """Runs the command in a folder with an app; returns its exit code and what it said."""
-    # Tests before may have set up logging in this process, which the command by itself doesn't.
+    """Runs the command in a folder with an app; returns exit code, output and errors."""
+    # Earlier tests may have configured logging in this process, which the command doesn't.
     monkeypatch.setattr(logging.getLogger("alembic.runtime.migration"), "disabled", True)
     (folder / "seeded.py").write_text(APP)
 
@@ -60,7 +60,7 @@ def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def first(appkit: Appkit) -> str:
-    """The first migration, written and applied."""
+    """The first migration, created and applied."""
     assert appkit("revision", "-m", "First")[0] == 0
     assert appkit("upgrade")[0] == 0
     (entry,) = json.loads(appkit("history", "--json")[1])

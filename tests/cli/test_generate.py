@@ -1,4 +1,4 @@
-"""What `appkit new` and `appkit add` write, and what they refuse."""
+"""`appkit new` and `appkit add`: what they generate, and what they refuse."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The command as a process of its own, for what stays running and for what changes a database."""
+"""Commands in their own processes: servers, workers, and commands that change a database."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(library: Path) -> Iterator[Start]:
-    """Starts the command in a folder with an app; what still runs at the end is killed."""
+    """Starts the command in a folder with an app, and kills it after the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -93,7 +93,7 @@ print(json.dumps(answers))
 
 
 def run_all(library: Path, *commands: tuple[list[str], str]) -> list[Said]:
-    """Each of these commands with what it is told: its exit code, and what it said. Importing takes longest."""
+    """Run several commands with their input in one process, because imports are slow. Returns their results."""
     arguments = [sys.executable, "-c", IN_ONE_PROCESS, json.dumps(commands)]
     done = subprocess.run(arguments, cwd=library, check=True, stdout=subprocess.PIPE, timeout=120)
     return [tuple(said) for said in json.loads(done.stdout)]

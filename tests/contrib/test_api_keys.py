@@ -1,4 +1,4 @@
-"""Keys for programs, on both databases."""
+"""The plugin api_keys, on both databases."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -56,7 +56,7 @@ def kit(settings):
 
 @pytest.fixture
 async def user(user, db):
-    """Somebody whose address is verified."""
+    """A user with a verified address."""
     verified = await db.merge(user)
     verified.email_verified_at = datetime.now(UTC)
     await db.commit()
@@ -84,7 +84,7 @@ def call(client):
 async def test_api_key_acts_as_its_owner(create, call, auth_client, user, events):
     made = await create()
     assert (await call(made["key"])).json() == user.email
-    # A program sends no Sec-Fetch-Site of ours; with another site's, a bearer token still is one.
+    # A bearer token is accepted without Sec-Fetch-Site, and with that of another site.
     assert (await call(made["key"], method="POST")).json() == user.email
     (listed,) = (await auth_client.get("/api/auth/api-keys")).json()
     assert listed.pop("last_used_at") is not None
@@ -161,7 +161,7 @@ async def test_unknown_and_mistyped_api_keys_are_refused(create, call, auth_clie
     made = await create()
     for key in (new_key(), "ak_", "ak_ä", f"{made['key']}0"):
         headers = {"Authorization": f"Bearer {key}".encode()}
-        # Though the cookie is good: what is sent is what counts.
+        # Refused although the cookie is valid, because the bearer token takes precedence.
         assert_error(await auth_client.get("/api/probe/user", headers=headers), InvalidApiKeyException)
     with count_queries(max=0):
         assert_error(await call(broken(made["key"])), InvalidApiKeyException)

@@ -1,4 +1,4 @@
-"""The audit trail, on both databases."""
+"""The plugin audit, on both databases."""
 
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""Passwords from breaches, with a server of the test's own in the place of Have I Been Pwned."""
+"""The plugin breached_passwords, with a local server in place of Have I Been Pwned."""
 
 import asyncio
 import hashlib
@@ -19,13 +19,13 @@ LINES = f"{'0' * 35}:0\r\n{DIGEST[5:]}:3\r\n{'F' * 35}:12\r\n"
 
 @pytest.fixture
 def answer():
-    """What the server answers: a status line, and a body."""
+    """The server's response: status line and body."""
     return {"status": "200 OK", "body": LINES}
 
 
 @pytest.fixture
 async def requests(answer):
-    """What the server was asked."""
+    """The requests that the server received."""
     seen = []
 
     async def serve(reader, writer):
@@ -35,7 +35,7 @@ async def requests(answer):
             writer.write(f"HTTP/1.1 {answer['status']}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
             await writer.drain()
         else:
-            await reader.read()  # Until the client gives up.
+            await reader.read()  # Until the client times out.
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)

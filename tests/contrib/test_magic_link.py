@@ -1,4 +1,4 @@
-"""Signing in by a link in a mail, on both databases."""
+"""The plugin magic_link, on both databases."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ def kit(settings, plugins):
 
 @pytest.fixture
 def ask(client, user, tasks, mailbox):
-    """Ask for a link, and take the token out of the mail."""
+    """Request a link, and return the token from the mail."""
 
     async def ask(email=user.email):
         mailbox.clear()

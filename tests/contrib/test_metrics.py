@@ -1,4 +1,4 @@
-"""Figures for Prometheus, on both databases, read as Prometheus reads them."""
+"""The plugin metrics, on both databases, parsed as Prometheus does."""
 
 import asyncio
 from uuid import uuid4
@@ -37,7 +37,7 @@ def kit(settings):
 
 @pytest.fixture
 def figure(client):
-    """The value of a series, or None."""
+    """The value of a metric, or None."""
 
     async def figure(name, **labels):
         response = await client.get("/api/metrics")
@@ -78,14 +78,14 @@ async def test_sign_ins_are_counted_as_requests(auth_client, user, figure):
 async def test_connections_and_tasks_are_counted(kit, figure, user):
     async with kit.session() as db:
         await db.connection()
-        assert await figure("appkit_database_connections", state="used") >= 2  # Ours, and that of the figures.
+        assert await figure("appkit_database_connections", state="used") >= 2  # The test's, and that of the request.
     assert await figure("appkit_tasks_dead") == 0
     assert await figure("appkit_tasks_oldest_pending_seconds") >= 0
 
 
 async def test_two_apps_have_separate_metrics(client, figure, settings):
     with rebuilt(AppKit(plugins=[metrics], discover=False), settings) as other:
-        other.app.build_middleware_stack()  # Which Starlette does with the first request.
+        other.app.build_middleware_stack()  # Starlette does this on the first request.
     await client.get("/api/ping")
     assert await figure("appkit_requests_total", method="GET", path="/api/ping", status="200") == 1
 

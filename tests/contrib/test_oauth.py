@@ -1,4 +1,4 @@
-"""Signing in with accounts elsewhere, on both databases, against a real provider in a process of its own."""
+"""The plugin oauth, on both databases, with an OpenID Connect provider in another process."""
 
 import json
 import subprocess
@@ -49,7 +49,7 @@ CLIENT = {"client_id": "desk", "client_secret": "a secret that the provider gave
 
 @pytest.fixture(scope="module")
 def issuer():
-    """The URL of the provider."""
+    """The provider's URL."""
     with subprocess.Popen([sys.executable, PROVIDER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -58,7 +58,7 @@ def issuer():
 
 @pytest.fixture
 def think_of(issuer):
-    """Say who is signed in at the provider, and what its ID token says."""
+    """Set the user at the provider, and the claims of its ID token."""
 
     def think_of(person: dict[str, Any]) -> None:
         httpx2.put(f"{issuer}/person", json=person).raise_for_status()
@@ -87,7 +87,7 @@ def kit(settings, issuer, monkeypatch, plugins):
 
 @pytest.fixture
 def go(think_of):
-    """Go to the provider, and come back with what it sends."""
+    """Run a flow: start it, follow the provider's redirect, and call the callback."""
 
     async def go(browser, provider="desk", action="start", **payload):
         begun = await browser.post(f"/api/auth/oauth/{provider}/{action}", json=payload)
@@ -102,7 +102,7 @@ def go(think_of):
 
 @pytest.fixture
 def sign_in(go, client):
-    """All of it."""
+    """Run a whole flow."""
 
     async def sign_in(browser=client, **payload):
         return await browser.get(await go(browser, **payload))
@@ -111,7 +111,7 @@ def sign_in(go, client):
 
 
 def error_of(response: httpx2.Response) -> int:
-    """The code that the sign-in page is told."""
+    """The error code in the redirect to the sign-in page."""
     assert response.status_code == 303, response.text
     page = urlsplit(response.headers["location"])
     assert (page.netloc, page.path) == ("testserver", "/signin")
@@ -251,11 +251,11 @@ async def test_oauth_callback_without_a_state_is_refused(go, client, assert_erro
 
 
 async def test_oauth_callback_in_another_browser_is_refused(go, client, request, assert_error):
-    """Else somebody could be signed in to an account that isn't theirs (CVE-2025-68481)."""
+    """Otherwise an attacker could sign a victim in to the attacker's account (CVE-2025-68481)."""
     back = await go(client)
     async with request.getfixturevalue("_new_client")() as other:
         assert_error(await other.get(back), InvalidStateException)
-        await go(other)  # With a cookie of its own.
+        await go(other)  # It gets its own cookie.
         assert_error(await other.get(back), InvalidStateException)
     assert (await client.get(back)).headers["location"] == "https://testserver/"
 
@@ -276,7 +276,7 @@ async def test_oauth_flow_expires_after_ten_minutes(go, client, db, assert_error
     await db.execute(update(OAuthFlow).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert_error(await client.get(back), InvalidStateException)
     await go(client)
-    assert await db.scalar(select(func.count()).select_from(OAuthFlow)) == 1  # The old one is swept out.
+    assert await db.scalar(select(func.count()).select_from(OAuthFlow)) == 1  # The expired one is deleted.
 
 
 async def test_two_tabs_can_have_a_flow_each(go, client):
@@ -314,7 +314,7 @@ async def test_next_must_be_a_path_of_the_app(client, think_of, page, assert_err
     assert_error(await client.post("/api/auth/oauth/desk/start", json={"next": page}), UnprocessableException)
 
 
-# What the provider says
+# Responses of the provider
 
 
 @pytest.mark.parametrize(
@@ -337,7 +337,7 @@ async def test_id_token_for_another_app_or_flow_is_refused(sign_in, think_of, cl
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
 async def test_id_token_without_an_asymmetric_signature_is_refused(go, think_of, client, issuer, db, algorithm):
-    """Though the provider's own metadata names both (CVE-2022-29217 and its like)."""
+    """Even though the provider's metadata lists both algorithms (CVE-2022-29217 and similar)."""
     back = await go(client)
     flow = await db.scalar(select(OAuthFlow))
     now = int(datetime.now(UTC).timestamp())
@@ -383,7 +383,7 @@ async def test_address_not_verified_by_the_provider_is_not_linked(sign_in, think
 async def test_unverified_account_is_taken_over_by_the_owner_of_its_address(
     sign_in, client, request, db, events, assert_error
 ):
-    """They may have waited for its owner to come this way."""
+    """An attacker may have created the account in advance."""
     credentials = {"email": "ada@example.com", "password": PASSWORD}
     async with request.getfixturevalue("_new_client")() as waiting:
         assert (await waiting.post("/api/auth/signup", json=credentials)).status_code == 201

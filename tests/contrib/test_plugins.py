@@ -1,4 +1,4 @@
-"""What every optional feature promises, whichever it is."""
+"""What all optional features have in common."""
 
 import pkgutil
 import subprocess

@@ -1,4 +1,4 @@
-"""Roles and permissions, on both databases."""
+"""The plugin roles, on both databases."""
 
 import anyio
 import pytest
@@ -36,7 +36,7 @@ async def publish() -> str:
 
 
 class Keys:
-    """Knows `Bearer SCOPE USER_ID`."""
+    """Authenticates `Bearer SCOPE USER_ID`."""
 
     @hookimpl
     def authenticate(self, request):

@@ -1,4 +1,4 @@
-"""A second factor from an authenticator app, on both databases. The clock stands still until a test moves it."""
+"""The plugin totp, on both databases, with a clock that only tests move."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ def kit(settings):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time in codes' eyes; call it to let seconds pass."""
+    """Replaces the clock of codes; call it to advance the time."""
     passed = [0.0]
     monkeypatch.setattr(codes, "now", lambda: BEGIN + timedelta(seconds=passed[0]))
 
@@ -64,7 +64,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 async def user(user, db):
-    """Somebody whose address is verified."""
+    """A user with a verified address."""
     verified = await db.merge(user)
     verified.email_verified_at = datetime.now(UTC)
     await db.commit()
@@ -77,7 +77,7 @@ def code_for(secret: str, *, steps: int = 0) -> str:
 
 @pytest.fixture
 async def enabled(auth_client, clock):
-    """The secret and the recovery codes of a user who has set an app up, 30 seconds ago."""
+    """The secret and recovery codes of a user who confirmed an app 30 seconds ago."""
     secret = (await auth_client.post("/api/auth/mfa/totp/setup")).json()["secret"]
     confirmed = await auth_client.post("/api/auth/mfa/totp/confirm", json={"code": code_for(secret)})
     assert confirmed.status_code == 200, confirmed.text
@@ -391,7 +391,7 @@ def test_tolerance_accepts_earlier_codes_and_no_later_ones():
 
 
 def test_code_matches_rfc_6238():
-    """RFC 6238, Appendix B, for SHA-1, of which apps show the last six digits."""
+    """RFC 6238, Appendix B, for SHA-1; apps show the last six digits."""
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     for seconds, code in ((59, "287082"), (1111111109, "081804"), (2000000000, "279037")):
         at = datetime.fromtimestamp(seconds, UTC)

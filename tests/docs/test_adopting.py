@@ -1,4 +1,4 @@
-"""Each block works alone, in the words of the page that says so."""
+"""Snippets of the page on adopting appkit: each block works alone."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The pages about migrations, followed to the letter."""
+"""Snippets and steps of the pages on migrations."""
 
 import re
 import sqlite3
@@ -167,7 +167,7 @@ def upgrade() -> None:
 
 
 def test_existing_alembic_history_continues(folder, appkit, python):
-    """Alembic's own command makes the history, in a folder as `alembic init` leaves it."""
+    """The history is created with Alembic's own command, as after `alembic init`."""
     directory = folder("join_alembic")
     python(directory, "-m", "alembic", "init", "alembic")
     configuration = directory / "alembic.ini"

@@ -1,4 +1,4 @@
-"""The pages on lists and on CRUD do what they say."""
+"""Snippets of the pages on pagination and CRUD."""
 
 import sqlite3
 

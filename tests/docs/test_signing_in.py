@@ -1,4 +1,4 @@
-"""The pages on further ways to sign in do what they say."""
+"""Snippets of the pages on sign-in plugins, roles and audit."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def test_second_factor_opens_routes_that_require_it(folder, serve):
         secret = browser.post("/api/auth/mfa/totp/setup").json()["secret"]
         code = pyotp.TOTP(secret).now()
         confirmed = browser.post("/api/auth/mfa/totp/confirm", json={"code": code})
-        if confirmed.status_code == 403:  # Half a minute had just passed.
+        if confirmed.status_code == 403:  # The 30 seconds had just passed.
             confirmed = browser.post("/api/auth/mfa/totp/confirm", json={"code": pyotp.TOTP(secret).now()})
         recovery_codes = confirmed.json()["recovery_codes"]
         assert browser.post("/api/payouts").status_code == 403
@@ -93,10 +93,10 @@ def test_audit_trail_says_who_changed_what(folder, serve):
 
 
 def wait_for_token(log: Path) -> str:
-    """The token out of the mail that the server prints."""
+    """The token in the mail that the server printed."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if found := re.search(r"go on here:\n\n([\w-]+)\n", log.read_text()):
+        if found := re.search(r"continue here:\n\n([\w-]+)\n", log.read_text()):
             return found[1]
         time.sleep(0.1)
     raise AssertionError(log.read_text())

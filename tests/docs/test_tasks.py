@@ -1,4 +1,4 @@
-"""The pages on tasks do what they say."""
+"""Snippets of the pages on tasks."""
 
 TWICE = """
 import asyncio

@@ -1,4 +1,4 @@
-"""The path of somebody who has only what we publish."""
+"""First steps of a new user, with the published wheel only."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Migrations that can be undone, and some that only say so."""
+"""`assert_migrations_reversible`, with correct and incorrect downgrades."""
 
 from pathlib import Path
 

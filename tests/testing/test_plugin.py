@@ -1,4 +1,4 @@
-"""The fixtures as an app's own tests use them, on both databases."""
+"""The pytest plugin's fixtures, on both databases."""
 
 import re
 from collections.abc import Callable
@@ -89,7 +89,7 @@ async def test_database_is_empty_and_real(db: AsyncSession, database_url: str, k
 
 
 async def test_client_sees_what_the_test_wrote(client: AsyncClient, db: AsyncSession) -> None:
-    """Without a word about commits, though the request has a session of its own."""
+    """Without an explicit commit, although the request has another session."""
     db.add(Stamp(motif="swan"))
     assert (await client.get("/api/stamps")).json() == ["swan"]
     db.add(Stamp(motif="heron"))
@@ -119,7 +119,7 @@ async def test_auth_client_is_user(auth_client: AsyncClient, user: BaseUser) -> 
 async def test_client_is_not_signed_in(
     client: AsyncClient, auth_client: AsyncClient, assert_error: AssertError
 ) -> None:
-    """Even while somebody is signed in elsewhere."""
+    """Even while another client is signed in."""
     assert_error(await client.get("/api/auth/me"), UnauthorizedException)
 
 
@@ -200,7 +200,7 @@ def own_kit() -> AppKit:
 
 
 async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, settings: Settings) -> None:
-    """A task that names its module's kit works with the test's database."""
+    """A task that refers to its module's kit uses the test's database."""
     before = own_kit.app, own_kit.database, own_kit.broker
     with rebuilt(own_kit, settings) as kit:
         assert kit is own_kit
@@ -216,7 +216,7 @@ async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, se
 
 
 def test_never_blocks_fails_and_names_the_blocking_line(pytester: pytest.Pytester) -> None:
-    """For 150 ms, in a route, a dependency, a hook or a task, in a suite that says so once."""
+    """In a route, a dependency, a hook and a task, with `appkit_never_blocks` in the configuration."""
     pytester.makepyfile(
         shop="""
         import time
@@ -274,5 +274,5 @@ def test_never_blocks_fails_and_names_the_blocking_line(pytester: pytest.Pyteste
         ("on_exception", "hook"),
         ("slow_task", "task"),
     ):
-        named = rf"The event loop was held: \d+ ms in {function} \(.*shop.py:\d+\): time.sleep\(0.15\)  # in a {where}$"
+        named = rf"event loop was blocked: \d+ ms in {function} \(.*shop.py:\d+\): time.sleep\(0.15\)  # in a {where}$"
         assert re.search(named, result.stdout.str(), re.MULTILINE), result.stdout.str()
