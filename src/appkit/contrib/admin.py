@@ -59,10 +59,10 @@ _HANDLERS: Final = ("applyColumnVisibility()", "window.location = this.value")
 
 _nonce: ContextVar[str] = ContextVar("appkit_admin_nonce", default="")
 
-_RENEW: Final = """<!doctype html><title>Admin</title><p id="said">One moment.</p><script nonce="{nonce}">
+_RENEW: Final = """<!doctype html><title>Admin</title><p id="message">Signing you in again.</p><script nonce="{nonce}">
 fetch("{prefix}/auth/refresh", {{method: "POST"}}).then(answer => {{
   if (answer.ok) location.reload();
-  else document.getElementById("said").textContent = "Sign in with an account that may use these pages, then reload.";
+  else document.getElementById("message").textContent = "Sign in as a user who may see these pages, then reload.";
 }});
 </script>"""
 

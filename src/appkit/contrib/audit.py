@@ -33,7 +33,7 @@ from appkit import (
     hookimpl,
     require,
 )
-from appkit.exceptions import ForbiddenException, UnauthorizedException
+from appkit.exceptions import ForbiddenException
 
 _NOISE: Final = frozenset({"id", "created_at", "updated_at", "version"})
 _HIDDEN: Final = frozenset({"hashed_password"})
@@ -107,7 +107,7 @@ tasks = TaskRouter()
 @router.get(
     "",
     dependencies=[Depends(require(superuser=True))],
-    responses=errors(UnauthorizedException, ForbiddenException),
+    responses=errors(ForbiddenException),
 )
 async def list_audit_entries(db: ReadSession, query: Annotated[AuditQuery, Query()]) -> CursorPage[AuditEntrySchema]:
     """List audit entries, newest first. For superusers only."""

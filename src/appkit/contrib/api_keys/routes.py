@@ -14,7 +14,6 @@ from appkit.exceptions import (
     NotFoundException,
     ReauthenticationRequiredException,
     SessionRequiredException,
-    UnauthorizedException,
 )
 
 
@@ -61,7 +60,7 @@ router = APIRouter(prefix="/auth/api-keys", tags=["auth"])
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 
-@router.get("", responses=errors(UnauthorizedException, SessionRequiredException))
+@router.get("", responses=errors(SessionRequiredException))
 async def list_api_keys(user: CurrentUser, _: SignedInPrincipal, db: DbSession) -> list[ApiKeySchema]:
     """List your API keys."""
     return [ApiKeySchema.of(row, user) for row in await ApiKeyService(db).all(user.id)]
@@ -70,9 +69,7 @@ async def list_api_keys(user: CurrentUser, _: SignedInPrincipal, db: DbSession) 
 @router.post(
     "",
     status_code=201,
-    responses=errors(
-        UnauthorizedException, ReauthenticationRequiredException, EmailNotVerifiedException, TooManyApiKeysException
-    ),
+    responses=errors(ReauthenticationRequiredException, EmailNotVerifiedException, TooManyApiKeysException),
 )
 async def create_api_key(payload: NewApiKeySchema, user: FreshUser, db: DbSession) -> CreatedApiKeySchema:
     """Create an API key for a program. It is shown only now: store it where only the program can read it."""
@@ -83,7 +80,7 @@ async def create_api_key(payload: NewApiKeySchema, user: FreshUser, db: DbSessio
 @router.delete(
     "/{api_key_id}",
     status_code=204,
-    responses=errors(UnauthorizedException, SessionRequiredException, NotFoundException),
+    responses=errors(SessionRequiredException, NotFoundException),
 )
 async def revoke_api_key(api_key_id: UUID, user: CurrentUser, _: SignedInPrincipal, db: DbSession) -> None:
     """Revoke one of your API keys, with immediate effect."""

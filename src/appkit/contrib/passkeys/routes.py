@@ -33,10 +33,7 @@ from appkit.exceptions import (
     InvalidCredentialsException,
     NotFoundException,
     ReauthenticationRequiredException,
-    SessionRevokedException,
-    TokenExpiredException,
     TooManyRequestsException,
-    UnauthorizedException,
 )
 
 Credential = Annotated[dict[str, Any], Field(description="`credential.toJSON()` of the browser's credential.")]
@@ -94,11 +91,10 @@ Service = Annotated[PasskeyService, Depends(get_service, scope="function")]
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 router = APIRouter(prefix="/auth/passkeys", tags=["auth"])
-_SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException)
-_FRESH = (*_SIGNED_IN, ReauthenticationRequiredException, EmailNotVerifiedException)
+_FRESH = (ReauthenticationRequiredException, EmailNotVerifiedException)
 
 
-@router.get("", responses=errors(*_SIGNED_IN))
+@router.get("")
 async def list_passkeys(user: CurrentUser, service: Service) -> list[PasskeySchema]:
     """List your passkeys."""
     return [PasskeySchema.model_validate(passkey) for passkey in await service.all(user.id)]

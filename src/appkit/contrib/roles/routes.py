@@ -8,7 +8,7 @@ from pydantic import Field
 
 from appkit import CurrentSuperuser, CurrentUser, DbSession, Schema, errors
 from appkit.contrib.roles.service import RoleService
-from appkit.exceptions import ForbiddenException, NotFoundException, ScopeMissingException, UnauthorizedException
+from appkit.exceptions import ForbiddenException, NotFoundException, ScopeMissingException
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 Permission = Annotated[str, Field(pattern=r"^(\*|[a-z][a-z0-9_-]*(:[a-z][a-z0-9_-]*)*(:\*)?)$", max_length=100)]
@@ -27,7 +27,7 @@ class RoleSchema(Schema):
     permissions: list[str]
 
 
-router = APIRouter(tags=["roles"], responses=errors(UnauthorizedException, ForbiddenException))
+router = APIRouter(tags=["roles"], responses=errors(ForbiddenException))
 RoleName = Annotated[Name, Path()]
 
 
