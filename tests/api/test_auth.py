@@ -55,6 +55,7 @@ async def test_signup_ends_the_session_that_the_browser_held(auth_client, kit):
         assert rows.all() == ["replaced", None]
 
 
+@pytest.mark.both_databases
 async def test_signup_in_parallel_gives_an_address_to_one_whatever_its_case(new_browser, kit, assert_error):
     spellings = ["ada@example.com", "Ada@example.com", "ADA@EXAMPLE.COM"] * 10
 

@@ -78,6 +78,7 @@ async def test_reset_leaves_the_second_factor_on(client, kit, user, tasks, mailb
     assert signed.json()["mfa_required"] is True
 
 
+@pytest.mark.both_databases
 async def test_signins_with_next_to_no_connections_wait_for_each_other_and_not_for_ever(user, browse):
     async def signin() -> int:
         async with browse() as browser:

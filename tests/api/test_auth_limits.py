@@ -116,6 +116,7 @@ async def test_device_is_known_to_its_own_account_only_and_by_our_word_only(sign
         assert (await post("signin", body, peer=OTHER, cookies={"appkit_dv": token})).status_code == 429
 
 
+@pytest.mark.both_databases
 async def test_failures_side_by_side_count(signin, monkeypatch):
     """Before a password is looked at: else all twelve are, and whoever guesses learns what the answer doesn't say."""
     looked_at, verify = [], PasswordPool.verify

@@ -127,6 +127,7 @@ async def test_password_change_asks_plugins_whose_password_it_is(auth_client, ki
     assert assert_error(response, UnprocessableException)["detail"] == f"Not for {user.email}."
 
 
+@pytest.mark.both_databases
 async def test_password_changes_at_once_leave_one(auth_client, new_browser, signin, monkeypatch, assert_error):
     """All have been looked up before the first one writes: their session is good, and then their password isn't.
 

@@ -22,6 +22,9 @@ from appkit.repository.database import Database, on_commit
 from appkit.testing.kits import settings_for_tests
 
 
+pytestmark = pytest.mark.both_databases  # When and how transactions end is what these tests are about.
+
+
 class Leaf(BaseTableModel):
     branch_id: Mapped[UUID | None] = mapped_column(ForeignKey("leaf.id", deferrable=True, initially="DEFERRED"))
 
@@ -164,6 +167,7 @@ async def test_a_body_that_uses_a_session_after_its_end_is_told_so(client, datab
     assert "Current Checked out connections: 0" in database.readers.pool.status()
 
 
+@pytest.mark.both_databases
 async def test_requests_survive_that_the_pool_is_emptied_under_them(client, database):
     running = asyncio.create_task(client.post("/api/leaves/slow"))
     await asyncio.sleep(0.1)

@@ -215,6 +215,7 @@ async def test_last_use_is_recorded_once_a_minute(create, call, db, count_querie
     assert datetime.now(UTC) - await db.scalar(select(ApiKey.last_used_at)) < timedelta(minutes=1)
 
 
+@pytest.mark.both_databases
 async def test_parallel_first_uses_all_succeed(create, call):
     key = (await create())["key"]
     answers = await asyncio.gather(*(call(key, method=method) for method in ("GET", "POST") * 10))

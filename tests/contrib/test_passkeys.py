@@ -273,6 +273,7 @@ async def test_passkey_assertion_is_single_use(add, authenticator, ask, use, ass
     assert_error(await use(answer), InvalidPasskeyException)
 
 
+@pytest.mark.both_databases
 async def test_parallel_uses_of_an_assertion_create_one_session(add, authenticator, ask, use):
     await add(authenticator)
     answer = authenticator.get(await ask())
@@ -329,6 +330,7 @@ async def test_cloned_passkey_is_detected_by_its_count(add, authenticator, ask, 
     assert_error(await use(authenticator.get(await ask())), InvalidPasskeyException)
 
 
+@pytest.mark.both_databases
 async def test_parallel_uses_of_cloned_passkeys_create_one_session(add, authenticator, ask, use):
     await add(authenticator)
     answers = []

@@ -247,6 +247,7 @@ async def test_sign_out_voids_the_challenge(enabled, begin, verify, client, asse
     assert (await verify(other, code_for(secret))).status_code == 200
 
 
+@pytest.mark.both_databases
 async def test_parallel_right_codes_create_one_session(enabled, begin, verify, db):
     secret, _ = enabled
     challenge = (await begin()).json()["challenge"]
@@ -261,6 +262,7 @@ async def test_parallel_right_codes_create_one_session(enabled, begin, verify, d
     assert await db.scalar(live) == 1
 
 
+@pytest.mark.both_databases
 async def test_at_most_five_parallel_wrong_codes_are_checked(enabled, begin, verify, monkeypatch, events):
     looked: list[str] = []
     accepted_step = codes.accepted_step
@@ -335,6 +337,7 @@ async def test_recovery_code_is_single_use_and_ignores_formatting(
     assert (await auth_client.get("/api/auth/mfa")).json()["recovery_codes_left"] == 9
 
 
+@pytest.mark.both_databases
 async def test_parallel_uses_of_a_recovery_code_create_one_session(enabled, begin, verify):
     _, (code, *_) = enabled
     challenge = (await begin()).json()["challenge"]

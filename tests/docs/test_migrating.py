@@ -57,6 +57,7 @@ def appkit(environment: dict[str, str]) -> Callable[[Path], Appkit]:
     return in_folder
 
 
+@pytest.mark.slow
 def test_tutorial_adds_a_column_and_prevents_a_mistake(folder, appkit, python):
     directory = folder("bookmarks")
     program = directory / "bookmarks.py"
@@ -166,6 +167,7 @@ def upgrade() -> None:
 """
 
 
+@pytest.mark.slow
 def test_existing_alembic_history_continues(folder, appkit, python):
     """The history is created with Alembic's own command, as after `alembic init`."""
     directory = folder("join_alembic")

@@ -26,6 +26,7 @@ def test_readme_names_the_two_commands():
     assert "pip install nox && nox -s tests" in text
 
 
+@pytest.mark.slow
 def test_readme_app_does_what_the_front_page_says(folder, serve):
     """Sign up, add a bookmark, get an error for a duplicate, and read the title that the task set."""
     directory = folder("bookmarks")
@@ -46,6 +47,7 @@ def test_readme_app_does_what_the_front_page_says(folder, serve):
         assert problem["request_id"] == again.headers["x-request-id"]
 
 
+@pytest.mark.slow
 def test_readme_app_finishes_a_task_that_a_kill_interrupted(folder, environment, python):
     """Another process, here `appkit worker`, runs the committed task."""
     directory = folder("bookmarks")

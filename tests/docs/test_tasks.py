@@ -1,5 +1,8 @@
 """Snippets of the pages on tasks."""
 
+import pytest
+
+pytestmark = pytest.mark.slow  # A process works for each test.
 TWICE = """
 import asyncio
 from idempotent_tasks import Balance, book, charge, charged, kit

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
+pytestmark = pytest.mark.slow  # Servers are killed.
 KILLS = int(os.environ.get("APPKIT_TEST_KILLS", "3"))
 
 

@@ -215,6 +215,7 @@ async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, se
     assert (own_kit.app, own_kit.database, own_kit.broker) == before
 
 
+@pytest.mark.slow
 def test_never_blocks_fails_and_names_the_blocking_line(pytester: pytest.Pytester) -> None:
     """In a route, a dependency, a hook and a task, with `appkit_never_blocks` in the configuration."""
     pytester.makepyfile(
