@@ -11,7 +11,7 @@ from functools import cache
 from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from appkit import BaseService, BaseUser, Event, SettingsGroup, hookimpl
+from appkit import BaseService, Event, SettingsGroup, hookimpl
 from appkit.exceptions import AppKitError
 
 try:
@@ -72,7 +72,7 @@ def register_settings() -> dict[str, type[SettingsGroup]]:
 
 
 @hookimpl
-async def check_password(password: str, user: BaseUser | None, db: AsyncSession) -> list[str]:  # noqa: ARG001 - the hook's signature
+async def check_password(password: str, db: AsyncSession) -> list[str]:
     """Refuse a password that is known from a breach."""
     if await BreachService(db).is_breached(password):
         return ["This password is known from a data breach. Choose another one, and change it wherever you use it."]

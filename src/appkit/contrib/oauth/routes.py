@@ -151,7 +151,7 @@ async def _start_flow(
         provider.name,
         authorization,
         browser,
-        next=payload.next,
+        next_page=payload.next,
         remember=payload.remember,
         user_id=user.id if user else None,
     )

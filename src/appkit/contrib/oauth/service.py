@@ -112,7 +112,7 @@ class OAuthService(BaseService):
         authorization: Authorization,
         browser: str,
         *,
-        next: str,  # noqa: A002 - the name of the request's field
+        next_page: str,
         remember: bool = False,
         user_id: UUID | None = None,
     ) -> None:
@@ -122,7 +122,7 @@ class OAuthService(BaseService):
             provider: The provider's name.
             authorization: The authorization request that `OpenIDProvider.start` created.
             browser: The secret in the browser's cookie.
-            next: The page to go to afterwards.
+            next_page: The page to go to afterwards.
             remember: Whether to stay signed in when the browser is closed.
             user_id: The user who links an account; None to sign in.
         """
@@ -135,7 +135,7 @@ class OAuthService(BaseService):
                 provider=provider,
                 nonce=authorization.nonce,
                 code_verifier=authorization.code_verifier,
-                next=next,
+                next=next_page,
                 remember=remember,
                 user_id=user_id,
                 expires_at=now + TTL,
