@@ -1,4 +1,4 @@
-"""Serve the whole desk on one port, on SQLite, with something in it: `nox -s demo`.
+"""Serve the example with demo data on one port, on SQLite: `nox -s demo`.
 
 With `--smoke` a program walks through it instead of you, and the exit code says whether it came to the end.
 """
@@ -23,13 +23,13 @@ from httpx2 import Client, ConnectError, Response
 HERE = Path(__file__).resolve().parent
 BACKEND = HERE / "backend"
 FRONTEND = HERE / "frontend"
-SECRET = "only for this demo, which ends with this process"  # noqa: S105 - It signs nothing that lasts.
+SECRET = "only for this demo, which ends with this process"  # noqa: S105 - it signs nothing that lasts
 
 
 def main() -> None:
     """Build, migrate, seed, serve."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="walk through the app and stop")
+    parser.add_argument("--smoke", action="store_true", help="run through the app once, and exit")
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
     built = build_frontend()
@@ -41,7 +41,7 @@ def main() -> None:
         with serve(port, environment) as (server, address):
             if options.smoke:
                 walk(address, account, built=built)
-                print("The walk came to its end.")
+                print("The smoke test passed.")
                 return
             print(
                 f"\nThe desk is at {address}{'' if built else '/api/docs'}\n{account}\n"
@@ -52,10 +52,10 @@ def main() -> None:
 
 
 def build_frontend() -> bool:
-    """Build the pages, if there is something to build them with."""
+    """Build the frontend, if npm is installed."""
     npm = shutil.which("npm")
     if npm is None:
-        print("There is no npm on this machine, so there are no pages: try the API at /api/docs.")
+        print("npm is not installed, so there is no frontend. Try the API at /api/docs.")
         return False
     lock, installed = FRONTEND / "package-lock.json", FRONTEND / "node_modules" / ".package-lock.json"
     if not installed.exists() or installed.stat().st_mtime < lock.stat().st_mtime:
@@ -65,7 +65,7 @@ def build_frontend() -> bool:
 
 
 def environment_for(data: Path, port: int) -> dict[str, str]:
-    """What the backend is told: its own database, and where people find it."""
+    """The backend's environment: its own database, and its address."""
     return {
         **os.environ,
         "AUTH_SECRET_KEYS": json.dumps([SECRET]),
@@ -77,12 +77,12 @@ def environment_for(data: Path, port: int) -> dict[str, str]:
 
 
 def address_of(port: int) -> str:
-    """Where people find the desk: by a name, for browsers keep no passkeys for a number."""
+    """The app's URL, with a host name, because browsers allow no passkeys for IP addresses."""
     return f"http://localhost:{port}"
 
 
 def run_main(command: str, environment: Mapping[str, str]) -> str:
-    """Run one of the backend's own commands; return what it said."""
+    """Run a command of the backend, and return its output."""
     arguments = [sys.executable, "main.py", command]
     done = subprocess.run(arguments, cwd=BACKEND, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return done.stdout.strip()
@@ -90,7 +90,7 @@ def run_main(command: str, environment: Mapping[str, str]) -> str:
 
 @contextmanager
 def serve(port: int, environment: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
-    """The server, as soon as it answers; stopped when the block ends."""
+    """Start the server, wait until it answers, and stop it when the block ends."""
     address = address_of(port)
     arguments = [sys.executable, "-m", "uvicorn", "main:app", "--port", str(port), "--timeout-graceful-shutdown", "3"]
     server = subprocess.Popen([*arguments, "--log-level", "warning"], cwd=BACKEND, env=environment)
@@ -118,7 +118,7 @@ def wait_for(server: "subprocess.Popen[bytes]", url: str) -> None:
 
 
 def walk(address: str, account: str, *, built: bool) -> None:
-    """Do what a person would: sign in, read, write, publish, export, sign out."""
+    """Sign in, read, write, publish, export and sign out."""
     found = re.search(r"(\S+@\S+) with the password (\S+)", account)
     if found is None:
         raise SystemExit(f"Seeding named no account: {account}")
@@ -140,7 +140,7 @@ def walk(address: str, account: str, *, built: bool) -> None:
 
 
 def check(browser: Client, method: str, path: str, status: int, *, contains: str = "", json: object = None) -> Response:
-    """Send a request, and stop unless the answer is the expected one."""
+    """Send a request, and exit unless the response has the expected status."""
     response = browser.request(method, path, json=json)
     print(f"{response.status_code}  {method:4}  {path}")
     if response.status_code != status or contains.encode() not in response.content:
@@ -161,7 +161,7 @@ def wait_for_export(browser: Client, export_id: str) -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """A free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

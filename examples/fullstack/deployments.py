@@ -1,4 +1,4 @@
-"""Where the desk runs in tests: on one SQLite file, on PostgreSQL, and there with Redis and workers of its own."""
+"""Deployments for tests: SQLite, PostgreSQL, and PostgreSQL with Redis and separate workers."""
 
 import os
 import socket
@@ -22,7 +22,7 @@ SERVERS = {"sqlite": (), "postgresql": (POSTGRES,), "redis": (POSTGRES, REDIS)}
 
 @contextmanager
 def deployment(name: str) -> Iterator[dict[str, str]]:
-    """What the desk is told of its servers; what it leaves on them is gone when the block ends."""
+    """The environment of a deployment. Its data on the servers is deleted when the block ends."""
     require(*SERVERS[name])
     if name == "sqlite":
         yield {}
@@ -36,7 +36,7 @@ def deployment(name: str) -> Iterator[dict[str, str]]:
 
 
 def require(*urls: str) -> None:
-    """Skip the test when one of these servers isn't there; where all tests must run, fail."""
+    """Skip the test if a server is missing, or fail where all tests must run."""
     for url in map(urlsplit, urls):
         try:
             socket.create_connection((url.hostname or "", url.port or 0), timeout=10).close()
@@ -47,7 +47,7 @@ def require(*urls: str) -> None:
 
 @contextmanager
 def redis_queue() -> Iterator[str]:
-    """The address of a queue that nobody else uses."""
+    """The URL of an unused queue."""
     queue = f"appkit-test-{uuid4().hex}"
     yield f"{REDIS}?queue={queue}"
     with Redis.from_url(REDIS) as server:
@@ -56,7 +56,7 @@ def redis_queue() -> Iterator[str]:
 
 @contextmanager
 def worker(environment: Mapping[str, str]) -> Iterator[None]:
-    """A worker, which has ended what it had begun when the block ends."""
+    """A worker, which finishes its tasks and stops when the block ends."""
     process = subprocess.Popen([sys.executable, "-m", "appkit", "worker", "main.py"], cwd=demo.BACKEND, env=environment)
     try:
         yield

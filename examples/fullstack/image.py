@@ -1,4 +1,4 @@
-"""Do what the Dockerfile says in a folder, start what it made, and ask it how it is: `nox -s image`.
+"""Run the Dockerfile's instructions in a folder, start the result, and check its health: `nox -s image`.
 
 So the image is tried where there is no container engine too. What a folder can't show is the base images, and the user.
 """
@@ -18,11 +18,11 @@ from demo import HERE, check, free_port, wait_for
 from httpx2 import Client
 
 NOT_HERE = ("useradd",)
-"""Commands that change the machine rather than the image."""
+"""Commands that would change this machine, and are skipped."""
 
 
 class Stage:
-    """A folder that stands for one stage's root."""
+    """A folder as the root of a build stage."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -32,11 +32,11 @@ class Stage:
         self.health: list[str] = []
 
     def place(self, path: str) -> Path:
-        """Where a path of the image is."""
+        """The folder for a path of the image."""
         return self.root / path.removeprefix("/") if path.startswith("/") else self.folder / path
 
     def workdir(self, path: str) -> None:
-        """Go there."""
+        """Change the working directory."""
         self.folder = self.place(path)
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -55,7 +55,7 @@ class Stage:
                 shutil.copy2(path, place / path.name)
 
     def env(self, words: list[str]) -> None:
-        """Set variables; paths of the image are those of its folder."""
+        """Set variables, with the image's paths mapped to the folder."""
         for name, value in (word.split("=", 1) for word in words):
             moved = re.sub(r"(?<![\w$])/desk", f"{self.root}/desk", value)
             self.environment[name] = moved.replace(f"${name}", self.environment.get(name, ""))
@@ -68,7 +68,7 @@ class Stage:
 
 
 def build(dockerfile: Path, folder: Path) -> Stage:
-    """Every stage, one after the other; return the last."""
+    """Build all stages in order, and return the last one."""
     stages: dict[str, Stage] = {}
     for word, rest in instructions(dockerfile):
         if word == "FROM":
@@ -91,7 +91,7 @@ def build(dockerfile: Path, folder: Path) -> Stage:
 
 
 def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
-    """Each instruction's name, and what follows it."""
+    """The instructions: name and arguments."""
     text = re.sub(r"^#.*\n", "", dockerfile.read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
     for line in filter(None, map(str.strip, text.splitlines())):
         word, _, rest = line.partition(" ")
@@ -99,7 +99,7 @@ def instructions(dockerfile: Path) -> Iterator[tuple[str, str]]:
 
 
 def main() -> None:
-    """Build, start in production, and ask."""
+    """Build, start in production mode, and check."""
     with tempfile.TemporaryDirectory(prefix="desk-image-") as folder:
         image = build(HERE / "Dockerfile", Path(folder))
         port = free_port()
@@ -127,7 +127,7 @@ def main() -> None:
         finally:
             server.terminate()
             server.wait(timeout=30)
-    print("The image starts, is healthy, and serves the pages and the API.")
+    print("The image starts, is healthy, and serves the frontend and the API.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Pictures of the running desk, for the documentation: `nox -s screenshots`."""
+"""Take the documentation's screenshots of the running example: `nox -s screenshots`."""
 
 import argparse
 import tempfile
@@ -19,7 +19,7 @@ PAGES = {"front-page": "/", "desk": "/desk", "devices": "/settings/sessions", "s
 
 
 def main() -> None:
-    """Serve a desk with something in it, and take a picture of each page in both themes."""
+    """Serve the example with demo data, and take a screenshot of each page in both themes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     directory: Path = parser.parse_args().directory
@@ -43,7 +43,7 @@ def main() -> None:
 
 @contextmanager
 def desk() -> Iterator[str]:
-    """The address of a desk, which is gone when the block ends."""
+    """Serve the example until the block ends, and yield its URL."""
     with tempfile.TemporaryDirectory(prefix="desk-") as data:
         port = demo.free_port()
         environment = demo.environment_for(Path(data), port)
@@ -55,7 +55,7 @@ def desk() -> Iterator[str]:
 
 @contextmanager
 def signed_in(browser: Browser, address: str, scheme: Any, size: Any, name: str = "demo") -> Iterator[Page]:
-    """A window in which one of the demo's people is signed in."""
+    """A browser page signed in as a demo user."""
     context = browser.new_context(
         base_url=address, viewport=size, color_scheme=scheme, reduced_motion="reduce", locale="en-GB"
     )
@@ -66,7 +66,7 @@ def signed_in(browser: Browser, address: str, scheme: Any, size: Any, name: str 
 
 
 def edit(page: Page, path: Path) -> None:
-    """A post that is being written."""
+    """Open a post in the editor."""
     page.goto("/desk?q=bread")
     page.get_by_role("button", name="Actions for").click()
     page.get_by_role("menuitem", name="Edit").click()
@@ -75,7 +75,7 @@ def edit(page: Page, path: Path) -> None:
 
 
 def export(page: Page, address: str, path: Path) -> None:
-    """An export on its way, of so much that there is time to see it."""
+    """Start an export that is large enough to be seen in progress."""
     for number in range(60):
         post = {"title": f"Letter {number}", "content": "Dear reader.\n\n" * 50}
         page.request.post("/api/posts", data=post, headers={"Origin": address}, fail_on_status_code=True)
@@ -86,7 +86,7 @@ def export(page: Page, address: str, path: Path) -> None:
 
 
 def keep(page: Page, path: Path, *, still: bool = True) -> None:
-    """Write the picture, in the few colours that it has."""
+    """Save the screenshot with a reduced palette."""
     if still:
         page.wait_for_load_state("networkidle")
     picture = Image.open(BytesIO(page.screenshot())).convert("RGB").quantize(128, dither=Image.Dither.NONE)

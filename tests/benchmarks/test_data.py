@@ -1,4 +1,4 @@
-"""The benchmark runs, and says everything that it promises; how fast anything is, no test decides."""
+"""The benchmark runs and reports every measurement. No test judges the results."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""The benchmark runs; how much plugins cost, no test decides."""
+"""The benchmark of plugins runs. No test judges the results."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What `appkit check` finds in somebody's app, and what it leaves alone."""
+"""`appkit check`: what it finds, and what it ignores."""
 
 import json
 import re
@@ -86,25 +86,25 @@ Plugin.register_checks = staticmethod(register_checks)
 
 
 def bad(table: str, code: int) -> str:
-    """Tables and codes belong to the process, so each test has its own."""
+    """The faulty app, with a table and an error code that no other test in this process uses."""
     return BAD.replace("class Greenhouse", f"class {table.capitalize()}").replace("40977", str(code))
 
 
 @pytest.fixture(autouse=True)
 def _production_is_not_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENVIRONMENT", "production")  # As where it will run; the command looks all the same.
+    monkeypatch.setenv("ENVIRONMENT", "production")  # As in production; the command must run anyway.
 
 
 @pytest.fixture(autouse=True)
 def _own_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The app raises its own and appkit's errors, and none that other tests have defined in this process."""
+    """Only the app's and appkit's errors, without those of other tests in this process."""
     ours = {code: cls for code, cls in exceptions._registry.items() if cls.__module__.startswith("appkit.")}
     monkeypatch.setattr(exceptions, "_registry", ours)
 
 
 @pytest.fixture
 def check(appkit: Appkit, folder: Path) -> Callable[..., dict[str, list[dict[str, Any]]]]:
-    """Findings in an app, by their codes."""
+    """The findings in an app, by code."""
 
     def check(source: str, *options: str, module: str = "greenhouse") -> dict[str, list[dict[str, Any]]]:
         (folder / f"{module}.py").write_text(source)
@@ -134,10 +134,10 @@ def where(found: dict[str, list[dict[str, Any]]]) -> dict[str, list[str]]:
 
 def test_check_finds_nothing_in_a_good_app(check, appkit: Appkit) -> None:
     assert check(GOOD) == {}
-    assert appkit("check", "greenhouse.py")[:2] == (0, "Nothing is wrong, as far as we can see.\n")
+    assert appkit("check", "greenhouse.py")[:2] == (0, "No problems found.\n")
 
 
-def test_check_names_each_fault_where_it_is(check) -> None:
+def test_check_reports_each_problem_with_its_place(check) -> None:
     found = check(GOOD + bad("greenhouse", 40977))
     lines = (GOOD + bad("greenhouse", 40977)).splitlines()
     assert where(found) == {
@@ -154,12 +154,12 @@ def test_check_names_each_fault_where_it_is(check) -> None:
     assert threaded["url"].endswith("/reference/checks/#akc001")
 
 
-def test_check_leaves_out_what_is_ignored(check) -> None:
+def test_check_skips_ignored_codes(check) -> None:
     options = [option for code in ("akc001", "AKC002", "AKC003", "AKC004", "AKC005") for option in ("--ignore", code)]
     assert set(check(GOOD + bad("hothouse", 40978), *options, module="hothouse")) == {"GARDEN1"}
 
 
-def test_check_says_it_in_words(check, appkit: Appkit) -> None:
+def test_check_prints_problem_and_fix(check, appkit: Appkit) -> None:
     check(GOOD + bad("orangery", 40979), module="orangery")
     code, out, _ = appkit("check", "orangery.py", "--ignore", "AKC003")
     assert code == 1
@@ -167,18 +167,18 @@ def test_check_says_it_in_words(check, appkit: Appkit) -> None:
     assert out.endswith("\n5 findings.\n")
 
 
-def test_check_names_exactly_what_production_lacks(check, revision: Path) -> None:
+def test_check_deploy_reports_exactly_what_production_lacks(check, revision: Path) -> None:
     found = where(check(GOOD, "--deploy"))
     sentences = " ".join(sentence for group in found.values() for sentence in group)
     assert set(re.findall(r"\b[A-Z]+_[A-Z_]+\b", sentences)) == {"AUTH_SECRET_KEYS", "FRONTEND_URL", "MAIL_URL"}
     assert set(found) == {"AKC101", "AKC105", "AKC106"}
 
 
-def test_check_wants_migrations_for_production(check) -> None:
+def test_check_deploy_requires_migrations(check) -> None:
     assert where(check(GOOD, "--deploy"))["AKC107"] == ["there are none in migrations"]
 
 
-def test_check_reads_the_variables_that_nobody_does(check, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_check_reports_ignored_variables(check, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAIL", "/var/mail/ada")
     monkeypatch.setenv("REDIS_PORT", "6379")
     assert where(check(GOOD)) == {"AKC007": ["MAIL", "REDIS_PORT"]}
@@ -195,7 +195,7 @@ def test_check_reads_the_variables_that_nobody_does(check, monkeypatch: pytest.M
         ("MAIL_URL", "memory://", "AKC106", "MAIL_URL is memory://"),
     ],
 )
-def test_check_judges_a_setting(
+def test_check_deploy_reports_an_unsafe_setting(
     check, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, code: str, sentence: str
 ) -> None:
     monkeypatch.setenv(variable, value)
@@ -209,7 +209,7 @@ def test_check_compares_models_with_migrations(check, revision: Path) -> None:
     assert any("hashed" in each for each in where(check(GOOD))["AKC006"])
 
 
-def test_check_wants_migrations_applied_where_nothing_applies_them(
+def test_check_deploy_reports_unapplied_migrations(
     check, appkit: Appkit, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
     monkeypatch.setenv("DATABASE_MIGRATE", "check")
@@ -233,4 +233,4 @@ def test_check_that_fails_is_a_finding(check) -> None:
     source = GOOD + bad("allotment", 40980).replace(
         'return ["bed 3"]', "from appkit import AppKitError; raise AppKitError('No spade.')"
     )
-    assert where(check(source, module="allotment"))["GARDEN1"] == ["could not be looked for: No spade."]
+    assert where(check(source, module="allotment"))["GARDEN1"] == ["could not be checked: No spade."]

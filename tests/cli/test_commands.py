@@ -1,4 +1,4 @@
-"""The command as people type it, in a folder with an app."""
+"""Commands that inspect an app, and errors of the command itself."""
 
 import json
 from collections.abc import Callable
@@ -46,7 +46,7 @@ def _library(folder: Path) -> None:
     (folder / "library.py").write_text(APP)
 
 
-def test_routes_are_listed_with_their_whole_paths(appkit: Appkit) -> None:
+def test_routes_are_listed_with_full_paths(appkit: Appkit) -> None:
     code, out, _ = appkit("routes", "--json")
     assert code == 0
     assert {"methods": ["GET"], "path": "/api/shelves", "name": "list_shelves"} in json.loads(out)
@@ -60,7 +60,7 @@ def test_errors_are_listed_by_code(appkit: Appkit) -> None:
     assert {"code": 40449, "status": 404, "name": "NoSuchShelfException", "detail": "There is nothing here."} in found
 
 
-def test_errors_become_typescript_and_check_says_when_they_are_old(appkit: Appkit, folder: Path) -> None:
+def test_errors_are_written_as_typescript_and_check_fails_when_outdated(appkit: Appkit, folder: Path) -> None:
     assert appkit("errors", "--ts", "codes.ts")[0] == 0
     text = (folder / "codes.ts").read_text()
     assert "  /** 404: The shelf was taken down. */\n  NO_SUCH_SHELF: 40449,\n" in text
@@ -88,8 +88,8 @@ def test_plugins_are_listed(appkit: Appkit) -> None:
     assert {"name": "Commands", "state": "loaded", "reason": None} in found
 
 
-def test_plugin_that_fails_is_listed_with_the_reason(appkit: Appkit, folder: Path) -> None:
-    """Whether it can't be imported, or fails when the app is put together."""
+def test_failed_plugin_is_listed_with_the_reason(appkit: Appkit, folder: Path) -> None:
+    """When its import fails, and when building the app fails."""
     (folder / "fern.py").write_text("from appkit import hookimpl\n\n@hookimpl\ndef register_routers(): 1 / 0\n")
     info = folder / "fern-1.0.dist-info"
     info.mkdir()
@@ -108,30 +108,30 @@ def test_openapi_is_written_without_a_server(appkit: Appkit, folder: Path) -> No
     assert "/api/shelves" in json.loads((folder / "openapi.json").read_text())["paths"]
 
 
-def test_secret_is_good_enough_and_new_each_time(appkit: Appkit) -> None:
+def test_secret_is_strong_and_new_each_time(appkit: Appkit) -> None:
     first, second = (appkit("secret")[1].strip() for _ in range(2))
     assert len(first) >= 32
     assert first != second
 
 
-def test_plugins_command_runs(appkit: Appkit) -> None:
+def test_command_of_a_plugin_runs(appkit: Appkit) -> None:
     assert appkit("dust") == (0, "dusted\n", "")
 
 
-def test_unknown_command_is_no_traceback(appkit: Appkit) -> None:
+def test_unknown_command_prints_no_traceback(appkit: Appkit) -> None:
     code, _, err = appkit("polish")
     assert code == 2
     assert "No such command 'polish'" in err
 
 
-def test_unknown_command_says_why_no_plugin_was_asked(appkit: Appkit, folder: Path) -> None:
+def test_unknown_command_says_why_plugins_were_not_loaded(appkit: Appkit, folder: Path) -> None:
     (folder / "library.py").unlink()
     code, _, err = appkit("dust")
     assert code == 2
     assert "There is no AppKit in this folder." in err
 
 
-def test_wrong_setting_is_a_sentence_that_names_the_variable(appkit: Appkit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_invalid_setting_is_an_error_that_names_the_variable(appkit: Appkit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_POOL_SIZE", "many")
     code, out, err = appkit("routes")
     assert (code, out) == (1, "")

@@ -1,4 +1,4 @@
-"""`appkit db` as people type it."""
+"""`appkit db`."""
 
 import json
 import logging
@@ -43,8 +43,8 @@ Appkit = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
-    """Runs the command in a folder with an app; returns its exit code and what it said."""
-    # Tests before may have set up logging in this process, which the command by itself doesn't.
+    """Runs the command in a folder with an app; returns exit code, output and errors."""
+    # Earlier tests may have configured logging in this process, which the command doesn't.
     monkeypatch.setattr(logging.getLogger("alembic.runtime.migration"), "disabled", True)
     (folder / "seeded.py").write_text(APP)
 
@@ -60,7 +60,7 @@ def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capture
 
 @pytest.fixture
 def first(appkit: Appkit) -> str:
-    """The first migration, written and applied."""
+    """The first migration, created and applied."""
     assert appkit("revision", "-m", "First")[0] == 0
     assert appkit("upgrade")[0] == 0
     (entry,) = json.loads(appkit("history", "--json")[1])
@@ -88,7 +88,7 @@ def test_lint_fails_and_says_what_to_do_instead(appkit: Appkit, first: str, fold
     assert appkit("lint", f"base:{first}", "--json") == (0, "[]\n", "")
 
 
-def test_check_fails_when_two_migrations_are_the_last(appkit: Appkit, first: str, folder: Path) -> None:
+def test_check_fails_when_there_are_two_heads(appkit: Appkit, first: str, folder: Path) -> None:
     assert appkit("check")[0] == 0
     for name in ("b2", "b3"):
         (folder / "migrations" / f"{name}.py").write_text(RISKY.replace("b2", name).format(first=first))
@@ -98,7 +98,7 @@ def test_check_fails_when_two_migrations_are_the_last(appkit: Appkit, first: str
     assert "don't agree" in err
 
 
-def test_seed_runs_in_one_transaction_and_reset_forgets_it(appkit: Appkit, first: str) -> None:
+def test_seed_runs_in_one_transaction_and_reset_deletes_it(appkit: Appkit, first: str) -> None:
     assert appkit("seed")[0] == 0
     assert appkit("reset", "--yes")[:2] == (0, "The database is up to date now.\n")
     assert appkit("seed")[0] == 0

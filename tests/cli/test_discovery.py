@@ -37,14 +37,14 @@ def test_kit_is_named_by_environment_then_by_pyproject(folder: Path, monkeypatch
     assert find_kit().module.__name__ == "second"
 
 
-def test_kit_is_looked_for_in_the_usual_places_first(folder: Path) -> None:
+def test_kit_is_searched_in_the_usual_files_first(folder: Path) -> None:
     (folder / "other.py").write_text(KIT)
     (folder / "main.py").write_text("")
     (folder / "app.py").write_text(KIT)
     assert find_kit().module.__name__ == "app"
 
 
-def test_kit_is_found_in_the_only_file_that_makes_one(folder: Path) -> None:
+def test_kit_is_found_in_the_only_file_that_creates_one(folder: Path) -> None:
     (folder / "notes.py").write_text("answer = 42\n")
     (folder / "shop.py").write_text(KIT)
     assert find_kit().module.__name__ == "shop"
@@ -54,7 +54,7 @@ def test_kit_is_found_in_the_only_file_that_makes_one(folder: Path) -> None:
     ("files", "target", "sentence"),
     [
         ({}, None, "There is no AppKit in this folder."),
-        ({"a.py": KIT, "b.py": KIT}, None, "More than one file here makes a kit: a.py, b.py."),
+        ({"a.py": KIT, "b.py": KIT}, None, "More than one file in this folder creates an AppKit: a.py, b.py."),
         ({}, "shop.py", "There is no file shop.py."),
         ({}, "shop", "There is no module 'shop' here."),
         ({"shop.py": ""}, "shop", "shop has no AppKit."),

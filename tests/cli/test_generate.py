@@ -1,4 +1,4 @@
-"""What `appkit new` and `appkit add` write, and what they refuse."""
+"""`appkit new` and `appkit add`: what they generate, and what they refuse."""
 
 import os
 import subprocess
@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from appkit.cli.entity import Entity
-from appkit.cli.generate import BrokerKind, DatabaseKind, Frontend, context_for
-from appkit.cli.scaffold import render, write
+from appkit.cli.generate import BrokerKind, DatabaseKind, Frontend, context_for, render, write
 from appkit.exceptions import AppKitError
 
 HOSTILE = {"DATABASE_URL": "nonsense", "APPKIT_KIT": "nowhere:kit", "ENVIRONMENT": "production"}
@@ -30,7 +29,7 @@ def run(folder: Path, *command: str, **environment: str) -> "subprocess.Complete
 
 
 @pytest.mark.slow
-def test_new_app_passes_its_own_checks_with_two_entities_more(tmp_path):
+def test_new_app_with_two_entities_passes_its_own_checks(tmp_path):
     made = run(tmp_path, "appkit", "new", "corner-shop", **HOSTILE)
     assert made.returncode == 0, made.stderr
     shop = tmp_path / "corner-shop"
@@ -56,7 +55,7 @@ def test_new_app_passes_its_own_checks_with_two_entities_more(tmp_path):
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("broker", ["db", "redis", "rabbitmq"])
-def test_new_app_is_deployed_with_the_services_that_it_uses(tmp_path, database, broker):
+def test_new_app_composes_the_services_that_it_uses(tmp_path, database, broker):
     context = context_for("shop", Frontend.NONE, DatabaseKind(database), BrokerKind(broker))
     files = {str(path): text for path, text in render("app", context)}
     compose, project = yaml.safe_load(files["compose.yaml"]), tomllib.loads(files["pyproject.toml"])
@@ -81,27 +80,29 @@ def test_new_plugin_is_a_package_with_an_entry_point(tmp_path):
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_new_app_needs_a_name_and_a_folder_of_its_own(tmp_path):
-    assert "can't name an app" in run(tmp_path, "appkit", "new", "Shop!").stderr
+def test_new_app_requires_a_valid_name_and_an_empty_folder(tmp_path):
+    assert "is not a valid name" in run(tmp_path, "appkit", "new", "Shop!").stderr
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "mine.txt").touch()
     assert "not empty" in run(tmp_path, "appkit", "new", "shop").stderr
     assert [path.name for path in (tmp_path / "shop").iterdir()] == ["mine.txt"]
 
 
-def test_entity_is_added_only_where_an_app_is(tmp_path):
-    assert "no app made by" in run(tmp_path, "appkit", "add", "entity", "Post", "title:str").stderr
+def test_entity_is_added_only_inside_an_app(tmp_path):
+    assert "inside an app made by `appkit new`" in run(tmp_path, "appkit", "add", "entity", "Post", "title:str").stderr
 
 
-def test_nothing_is_written_when_a_file_is_there_already(tmp_path):
+def test_nothing_is_written_when_a_file_exists_with_other_contents(tmp_path):
     (tmp_path / "b.py").write_text("mine")
-    with pytest.raises(AppKitError, match="Nothing was written, for b.py is there already") as refused:
+    with pytest.raises(
+        AppKitError, match="Nothing was written, because .* already exist with other contents: b.py"
+    ) as refused:
         write(tmp_path, {Path("a.py"): "one", Path("b.py"): "would have been this"})
     assert "would have been this" in str(refused.value)
     assert [path.name for path in tmp_path.iterdir()] == ["b.py"]
 
 
-def test_what_is_there_word_for_word_is_left_alone(tmp_path):
+def test_existing_file_with_same_contents_is_kept(tmp_path):
     (tmp_path / "b.py").write_text("same")
     assert write(tmp_path, {Path("a.py"): "one", Path("b.py"): "same"}) == [tmp_path / "a.py"]
 
@@ -109,20 +110,20 @@ def test_what_is_there_word_for_word_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("name", "fields", "problem"),
     [
-        ("post", ["title:str"], "can't name a class"),
-        ("None", ["title:str"], "can't name a class"),
-        ("Post", ["Title:str"], "can't be a field"),
-        ("Post", ["class:str"], "can't be a field"),
-        ("Post", ["id:int"], "can't be a field"),
-        ("Post", ["title"], "has no type"),
-        ("Post", ["title:varchar"], "has no type"),
-        ("Post", ["title:str", "author:user?"], "has no type"),
-        ("Post", ["author:user"], "needs a field of its own"),
-        ("Post", ["title:str", "title:text"], "is there once"),
-        ("Post", ["title:str", "author:user", "editor:user"], "at most one"),
+        ("post", ["title:str"], "is not a valid class name"),
+        ("None", ["title:str"], "is not a valid class name"),
+        ("Post", ["Title:str"], "is not a valid field name"),
+        ("Post", ["class:str"], "is not a valid field name"),
+        ("Post", ["id:int"], "is not a valid field name"),
+        ("Post", ["title"], "has an unknown type"),
+        ("Post", ["title:varchar"], "has an unknown type"),
+        ("Post", ["title:str", "author:user?"], "has an unknown type"),
+        ("Post", ["author:user"], "needs at least one field"),
+        ("Post", ["title:str", "title:text"], "Give each field once"),
+        ("Post", ["title:str", "author:user", "editor:user"], "at most one field of type user"),
     ],
 )
-def test_entity_is_refused_in_a_sentence(name, fields, problem):
+def test_invalid_entity_is_refused_with_the_reason(name, fields, problem):
     with pytest.raises(AppKitError, match=problem):
         Entity.parse(name, fields)
 

@@ -1,4 +1,4 @@
-"""The command as a process of its own, for what stays running and for what changes a database."""
+"""Commands in their own processes: servers, workers, and commands that change a database."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(library: Path) -> Iterator[Start]:
-    """Starts the command in a folder with an app; what still runs at the end is killed."""
+    """Starts the command in a folder with an app, and kills it after the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -94,7 +94,7 @@ print(json.dumps(answers))
 
 
 def run_all(library: Path, *commands: tuple[list[str], str]) -> list[Said]:
-    """Each of these commands with what it is told: its exit code, and what it said. Importing takes longest."""
+    """Run several commands with their input in one process, because imports are slow. Returns their results."""
     arguments = [sys.executable, "-c", IN_ONE_PROCESS, json.dumps(commands)]
     done = subprocess.run(arguments, cwd=library, check=True, stdout=subprocess.PIPE, timeout=120)
     return [tuple(said) for said in json.loads(done.stdout)]
@@ -129,7 +129,7 @@ def answers(url: str) -> bool:
             return False
 
 
-def test_database_is_migrated_there_and_back(library: Path) -> None:
+def test_database_is_upgraded_and_downgraded(library: Path) -> None:
     behind, written, checked, upgraded, current, downgraded = run_all(
         library,
         (["db", "check"], ""),
@@ -159,7 +159,7 @@ def test_users_are_created_and_promoted(library: Path) -> None:
         (["users", "create", "babbage@example.com"], "ada\n"),
         (["users", "promote", "ada@example.com"], ""),
     )
-    assert created[:2] == (0, "ada@example.com can sign in now.\n")
+    assert created[:2] == (0, "ada@example.com can now sign in.\n")
     assert taken[0] == short[0] == 1
     assert taken[2].endswith("An account with this e-mail address exists already.\n")
     assert short[2].endswith("Use at least 8 characters.\n")
@@ -169,7 +169,7 @@ def test_users_are_created_and_promoted(library: Path) -> None:
     connection.close()
 
 
-def test_users_are_listed_locked_out_and_let_in_again(library: Path) -> None:
+def test_users_are_listed_disabled_and_enabled(library: Path) -> None:
     _, _, listed, disabled, shown, enabled, reset, revoked, demoted, missing, among_others = run_all(
         library,
         (["users", "create", "ada@example.com", "--superuser"], "analytical engine\n"),
@@ -186,14 +186,17 @@ def test_users_are_listed_locked_out_and_let_in_again(library: Path) -> None:
     )
     (ada,) = json.loads(listed[1])
     assert (ada["email"], ada["active"], ada["superuser"]) == ("ada@example.com", True, True)
-    assert disabled[:2] == (0, "ada@example.com can't sign in any more.\n")
+    assert disabled[:2] == (0, "ada@example.com can no longer sign in.\n")
     assert [user["active"] for user in json.loads(shown[1])] == [False]
     assert [result[0] for result in (enabled, reset, revoked, demoted)] == [0] * 4
-    assert (missing[0], missing[2]) == (1, "Nobody has this e-mail address.\n")
+    assert (missing[0], missing[2]) == (
+        1,
+        "There is no user with this e-mail address. List users with `appkit users list`.\n",
+    )
     assert among_others[1].count("@example.com") == 2
 
 
-def test_worker_runs_what_another_process_committed_and_stops_when_told(start: Start, library: Path) -> None:
+def test_worker_runs_tasks_of_another_process_and_stops_on_sigterm(start: Start, library: Path) -> None:
     subprocess.run([sys.executable, "library.py"], cwd=library, check=True, timeout=60)
     assert not (library / "labelled").exists()
     others = start("worker", "--queues", "others", "--concurrency", "1")
@@ -210,7 +213,7 @@ def test_worker_runs_what_another_process_committed_and_stops_when_told(start: S
     assert (library / "labelled").read_text() == "top"
 
 
-def test_run_serves_until_told_to_stop(start: Start) -> None:
+def test_run_serves_until_sigterm(start: Start) -> None:
     port = free_port()
     server = start("run", "--host", "127.0.0.1", "--port", str(port), "--workers", "2", ENVIRONMENT="development")
     wait_for(lambda: server.poll() is not None or answers(f"http://127.0.0.1:{port}/api/health"))
@@ -220,7 +223,7 @@ def test_run_serves_until_told_to_stop(start: Start) -> None:
     assert "Traceback" not in err
 
 
-def test_run_that_cannot_start_says_why_and_fails(start: Start) -> None:
+def test_run_that_cannot_start_fails_with_the_reason(start: Start) -> None:
     """With several workers, uvicorn alone would exit with 0."""
     server = start("run", "--workers", "2", AUTH_SECRET_KEYS='["q8Zr2LxV0nKd5YtWb7GmHs3JcP9fAeU4"]')
     _, err = server.communicate(timeout=60)
@@ -229,7 +232,7 @@ def test_run_that_cannot_start_says_why_and_fails(start: Start) -> None:
     assert "Traceback" not in err
 
 
-def test_dev_serves_without_any_setting_and_reloads(start: Start, library: Path) -> None:
+def test_dev_serves_without_settings_and_reloads(start: Start, library: Path) -> None:
     port = free_port()
     server = start("dev", "library.py", "--port", str(port))
     url = f"http://127.0.0.1:{port}/api"

@@ -83,7 +83,7 @@ def test_worker_s_probe_goes_by_its_last_beat(jobs, appkit, folder: Path):
 
     pulse = Pulse(Settings(_env_file=None))
     pulse._path.touch()
-    assert appkit("worker", "jobs.py", "--check")[:2] == (0, "The worker is well.\n")
+    assert appkit("worker", "jobs.py", "--check")[:2] == (0, "The worker is healthy.\n")
     old = time.time() - 100
     os.utime(pulse._path, (old, old))
     code, _, said = appkit("worker", "jobs.py", "--check")

@@ -1,11 +1,11 @@
-"""A real OpenID provider, on Authlib's server side: what it sends back is what the tests tell it to think of people.
+"""An OpenID Connect provider for tests, built on Authlib's server. Tests set the user and the claims it returns.
 
 It insists on the client's secret, on the redirect URI, on PKCE and on each code being used once.
 `PUT /person` says who signs in next; its claims go over those of the ID token, so that a test may forge any of them.
 GitHub's two addresses answer for the same person.
 """
 
-# ruff: noqa: ARG002 - Authlib says which arguments its methods take.
+# ruff: noqa: ARG002 - Authlib defines the methods' arguments
 # mypy: disable-error-code="misc"
 
 import logging
@@ -224,7 +224,7 @@ def main(port: int) -> None:
     server.register_grant(CodeGrant, [CodeChallenge(required=True), IDTokens(require_nonce=False)])
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     listener = make_server("127.0.0.1", port, app)
-    print(listener.server_port, flush=True)  # noqa: T201 - what the tests wait for
+    print(listener.server_port, flush=True)  # noqa: T201 - the tests read the port
     listener.serve_forever()
 
 

@@ -1,4 +1,4 @@
-"""The admin's pages, on both databases."""
+"""The plugin admin, on both databases."""
 
 import re
 from datetime import datetime
@@ -63,7 +63,7 @@ async def test_superuser_lists_creates_changes_and_deletes_rows(admin_client, db
     assert shelf.name == "Poetry"
 
 
-async def test_pages_are_for_superusers(client, auth_client, assert_error):
+async def test_admin_pages_are_for_superusers(client, auth_client, assert_error):
     assert_error(await auth_client.get("/api/admin/"), ForbiddenException)
     answer = await client.get("/api/admin/")
     assert answer.status_code == 401
@@ -72,7 +72,7 @@ async def test_pages_are_for_superusers(client, auth_client, assert_error):
 
 
 @pytest.mark.parametrize("plugins", [[admin, roles]])
-async def test_role_with_the_permission_lets_people_in_and_no_other(admin_client, auth_client, user, db, assert_error):
+async def test_admin_pages_are_open_to_the_permission_only(admin_client, auth_client, user, db, assert_error):
     await admin_client.put("/api/roles/clerk", json={"permissions": ["admin:leave", "posts:*"]})
     assert (await admin_client.put(f"/api/users/{user.id}/roles/clerk")).status_code == 204
     assert_error(await auth_client.get("/api/admin/"), ForbiddenException)
@@ -88,7 +88,7 @@ async def test_role_with_the_permission_lets_people_in_and_no_other(admin_client
     assert_error(await auth_client.post("/api/admin/admin-shelf/create", data=form), ForbiddenException)
 
 
-async def test_row_is_deleted_and_what_is_not_acceptable_leaves_nothing(admin_client, db):
+async def test_row_is_deleted_and_invalid_input_changes_nothing(admin_client, db):
     shelf = AdminShelf(name="Maps")
     db.add(shelf)
     await db.commit()
@@ -97,7 +97,7 @@ async def test_row_is_deleted_and_what_is_not_acceptable_leaves_nothing(admin_cl
     gone = await admin_client.post(f"/api/admin/_api/admin-shelf/action?name=delete&pks={shelf.id}", headers=headers)
     assert gone.status_code == 200, gone.text[:3000]
     assert await db.scalar(select(func.count()).select_from(AdminShelf)) == 0
-    # Without the token of the page, and from another site.
+    # Without the form's token, and from another site.
     refused = await admin_client.post("/api/admin/admin-shelf/create", data={"name": "Forged"})
     assert refused.status_code == 403
     headers = {"Sec-Fetch-Site": "cross-site", **headers}
@@ -106,7 +106,7 @@ async def test_row_is_deleted_and_what_is_not_acceptable_leaves_nothing(admin_cl
     assert await db.scalar(select(func.count()).select_from(AdminShelf)) == 0
 
 
-async def test_users_are_shown_without_what_is_secret_and_are_not_changed(admin_client, user):
+async def test_users_are_read_only_and_shown_without_secrets(admin_client, user):
     page = await admin_client.get(f"/api/admin/user/detail?pk={user.id}")
     assert user.email in page.text
     assert "argon2" not in page.text
@@ -115,7 +115,7 @@ async def test_users_are_shown_without_what_is_secret_and_are_not_changed(admin_
     assert (await admin_client.get("/api/admin/user/create")).status_code == 403
 
 
-async def test_only_the_app_s_tables_have_pages(admin_client):
+async def test_only_tables_of_the_app_have_pages(admin_client):
     home = (await admin_client.get("/api/admin/")).text
     assert "admin-shelf/list" in home
     assert (await admin_client.get("/api/admin/admin-secret-shelf/list")).status_code == 404
@@ -123,7 +123,7 @@ async def test_only_the_app_s_tables_have_pages(admin_client):
     assert (await admin_client.get("/api/admin/admin-shelf/edit?pk=no-id")).status_code == 404
 
 
-async def test_page_runs_its_own_scripts_only(admin_client):
+async def test_page_allows_only_its_own_scripts(admin_client):
     page = await admin_client.get("/api/admin/admin-shelf/list")
     policy = page.headers["content-security-policy"]
     nonce = found(r"'nonce-([^']+)'", policy)

@@ -1,4 +1,4 @@
-"""Keys for programs, on both databases."""
+"""The plugin api_keys, on both databases."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -11,7 +11,7 @@ from sqlalchemy import func, select, update
 from appkit import BaseUser, CurrentUser, require
 from appkit.contrib import api_keys
 from appkit.contrib.api_keys.service import (
-    MOST,
+    MAX_KEYS,
     ApiKey,
     ApiKeyCreated,
     ApiKeyRevoked,
@@ -56,7 +56,7 @@ def kit(settings):
 
 @pytest.fixture
 async def user(user, db):
-    """Somebody whose address is verified."""
+    """A user with a verified address."""
     verified = await db.merge(user)
     verified.email_verified_at = datetime.now(UTC)
     await db.commit()
@@ -81,10 +81,10 @@ def call(client):
     return call
 
 
-async def test_key_speaks_for_its_owner(create, call, auth_client, user, events):
+async def test_api_key_acts_as_its_owner(create, call, auth_client, user, events):
     made = await create()
     assert (await call(made["key"])).json() == user.email
-    # A program sends no Sec-Fetch-Site of ours; with another site's, a bearer token still is one.
+    # A bearer token is accepted without Sec-Fetch-Site, and with that of another site.
     assert (await call(made["key"], method="POST")).json() == user.email
     (listed,) = (await auth_client.get("/api/auth/api-keys")).json()
     assert listed.pop("last_used_at") is not None
@@ -94,13 +94,13 @@ async def test_key_speaks_for_its_owner(create, call, auth_client, user, events)
     assert ApiKeyCreated in map(type, events)
 
 
-async def test_key_is_kept_as_a_hash(create, db):
+async def test_api_key_is_stored_as_a_hash(create, db):
     made = await create()
     row = await db.scalar(select(ApiKey))
     assert made["key"][11:] not in str(vars(row))
 
 
-async def test_key_with_scopes_is_good_for_nothing_else(create, call, user, assert_error):
+async def test_api_key_with_scopes_is_limited_to_them(create, call, user, assert_error):
     right, wrong, full = (await create(scopes=["posts:read"]), await create(scopes=["posts:write"]), await create())
     assert (await call(right["key"], "/api/probe/scoped")).json() == user.email
     assert (await call(full["key"], "/api/probe/scoped")).json() == user.email
@@ -108,14 +108,14 @@ async def test_key_with_scopes_is_good_for_nothing_else(create, call, user, asse
     assert_error(await call(right["key"]), ScopeMissingException)
 
 
-async def test_scope_must_be_one_of_the_app_s(kit, auth_client, create, assert_error):
+async def test_unknown_scope_is_refused(kit, auth_client, create, assert_error):
     kit.context.settings = kit.settings.model_copy(update={"api_keys": ApiKeysSettings(scopes=("posts:read",))})
     refused = await auth_client.post("/api/auth/api-keys", json={"name": "CI", "scopes": ["posts:raed"]})
     assert "posts:raed" in assert_error(refused, UnprocessableException)["detail"]
     assert (await create(scopes=["posts:read"]))["scopes"] == ["posts:read"]
 
 
-async def test_key_ends_when_its_time_is_over(create, call, auth_client, db, assert_error):
+async def test_api_key_expires(create, call, auth_client, db, assert_error):
     made = await create(days=1)
     await db.execute(update(ApiKey).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert_error(await call(made["key"]), InvalidApiKeyException)
@@ -123,7 +123,7 @@ async def test_key_ends_when_its_time_is_over(create, call, auth_client, db, ass
     assert (await create(days=None))["expires_at"] is None
 
 
-async def test_revoked_key_is_void_at_once(create, call, auth_client, events, assert_error):
+async def test_revoked_api_key_is_void_immediately(create, call, auth_client, events, assert_error):
     made = await create()
     assert (await auth_client.delete(f"/api/auth/api-keys/{made['id']}")).status_code == 204
     assert_error(await call(made["key"]), InvalidApiKeyException)
@@ -131,7 +131,7 @@ async def test_revoked_key_is_void_at_once(create, call, auth_client, events, as
     assert ApiKeyRevoked in map(type, events)
 
 
-async def test_nobody_sees_or_revokes_another_s_key(create, call, client, make_user, admin_client, assert_error):
+async def test_api_keys_of_another_user_are_hidden(create, call, client, make_user, admin_client, assert_error):
     made = await create()
     assert (await admin_client.get("/api/auth/api-keys")).json() == []
     assert_error(await admin_client.delete(f"/api/auth/api-keys/{made['id']}"), NotFoundException)
@@ -139,13 +139,13 @@ async def test_nobody_sees_or_revokes_another_s_key(create, call, client, make_u
 
 
 @pytest.mark.parametrize("values", [{"is_active": False}, {"deleted_at": datetime.now(UTC)}, {"security_version": 9}])
-async def test_key_is_void_with_its_owner_s_sessions(create, call, db, values, assert_error):
+async def test_api_key_is_void_when_its_owner_s_sessions_end(create, call, db, values, assert_error):
     made = await create()
     await db.execute(update(User).values(values))
     assert_error(await call(made["key"]), InvalidApiKeyException)
 
 
-async def test_new_password_makes_keys_void(create, call, auth_client, assert_error):
+async def test_new_password_voids_api_keys(create, call, auth_client, assert_error):
     made = await create()
     body = {"current": PASSWORD, "new": "another long password"}
     assert (await auth_client.post("/api/auth/password/change", json=body)).is_success
@@ -157,17 +157,17 @@ def broken(key: str) -> str:
     return key[:-1] + ("0" if key[-1] != "0" else "1")
 
 
-async def test_unknown_and_mistyped_keys_are_refused(create, call, auth_client, count_queries, assert_error):
+async def test_unknown_and_mistyped_api_keys_are_refused(create, call, auth_client, count_queries, assert_error):
     made = await create()
     for key in (new_key(), "ak_", "ak_ä", f"{made['key']}0"):
         headers = {"Authorization": f"Bearer {key}".encode()}
-        # Though the cookie is good: what is sent is what counts.
+        # Refused although the cookie is valid, because the bearer token takes precedence.
         assert_error(await auth_client.get("/api/probe/user", headers=headers), InvalidApiKeyException)
     with count_queries(max=0):
         assert_error(await call(broken(made["key"])), InvalidApiKeyException)
 
 
-async def test_key_makes_and_lists_no_keys(create, call, db, assert_error):
+async def test_api_key_cannot_manage_api_keys(create, call, db, assert_error):
     key = (await create())["key"]
     path = "/api/auth/api-keys"
     assert_error(await call(key, path, "POST", json={"name": "more"}), ReauthenticationRequiredException)
@@ -176,7 +176,7 @@ async def test_key_makes_and_lists_no_keys(create, call, db, assert_error):
     assert await db.scalar(select(func.count()).select_from(ApiKey)) == 1
 
 
-async def test_account_whose_address_is_not_verified_gets_no_key(auth_client, db, assert_error):
+async def test_api_key_requires_a_verified_address(auth_client, db, assert_error):
     await db.execute(update(User).values(email_verified_at=None))
     assert_error(await auth_client.post("/api/auth/api-keys", json={"name": "CI"}), EmailNotVerifiedException)
 
@@ -191,19 +191,19 @@ async def test_account_whose_address_is_not_verified_gets_no_key(auth_client, db
         {"name": ""},
     ],
 )
-async def test_what_is_not_acceptable_makes_no_key(auth_client, db, body, assert_error):
+async def test_invalid_input_creates_no_api_key(auth_client, db, body, assert_error):
     response = await auth_client.post("/api/auth/api-keys", json={"name": "CI", **body})
     assert_error(response, UnprocessableException)
     assert await db.scalar(select(func.count()).select_from(ApiKey)) == 0
 
 
-async def test_keys_of_one_person_are_counted(auth_client, user, db, assert_error):
-    for number in range(MOST):
+async def test_number_of_api_keys_is_limited(auth_client, user, db, assert_error):
+    for number in range(MAX_KEYS):
         await ApiKeyService(db).create(user, str(number))
     assert_error(await auth_client.post("/api/auth/api-keys", json={"name": "CI"}), TooManyApiKeysException)
 
 
-async def test_last_use_is_written_once_a_minute(create, call, db, count_queries):
+async def test_last_use_is_recorded_once_a_minute(create, call, db, count_queries):
     key = (await create())["key"]
     await call(key)
     with count_queries() as first:
@@ -216,13 +216,13 @@ async def test_last_use_is_written_once_a_minute(create, call, db, count_queries
 
 
 @pytest.mark.both_databases
-async def test_first_use_by_many_at_once_is_refused_to_none(create, call):
+async def test_parallel_first_uses_all_succeed(create, call):
     key = (await create())["key"]
     answers = await asyncio.gather(*(call(key, method=method) for method in ("GET", "POST") * 10))
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def test_keys_are_in_the_copy_and_go_with_the_account(create, auth_client, user, db, tasks):
+async def test_api_keys_are_exported_and_deleted_with_the_account(create, auth_client, user, db, tasks):
     made = await create()
     copy = await auth_client.get("/api/auth/me/export")
     assert [key["id"] for key in copy.json()["api_keys"]] == [made["id"]]

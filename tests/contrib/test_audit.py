@@ -1,4 +1,4 @@
-"""The audit trail, on both databases."""
+"""The plugin audit, on both databases."""
 
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit import BaseTableModel, CurrentUser, DbSession, EncryptedString, Repository, SoftDelete
 from appkit.contrib import audit
-from appkit.contrib.audit import Audited, AuditEntry, forget_audit_entries
+from appkit.contrib.audit import Audited, AuditEntry, delete_old_audit_entries
 from appkit.domain.events import UserEnabled
 from appkit.exceptions import ForbiddenException, UnauthorizedException, UnprocessableException
 from appkit.kit import AppKit
@@ -49,7 +49,7 @@ async def entries(db: AsyncSession, *kinds: str) -> list[AuditEntry]:
     return list(await db.scalars(select(AuditEntry).where(AuditEntry.kind.in_(kinds)).order_by(AuditEntry.id)))
 
 
-async def test_event_is_a_row_with_who_and_whom(auth_client, admin_client, user, tasks, db):
+async def test_event_is_recorded_with_actor_and_subject(auth_client, admin_client, user, tasks, db):
     admin_id = (await admin_client.get("/api/auth/me")).json()["id"]
     await admin_client.post(f"/api/users/{user.id}/disable")
     await tasks.run()
@@ -60,14 +60,14 @@ async def test_event_is_a_row_with_who_and_whom(auth_client, admin_client, user,
     assert {row.subject for row in await entries(db, "UserSignedIn")} == {str(user.id), admin_id}
 
 
-async def test_event_that_is_told_twice_is_written_once(kit, user, tasks, db, monkeypatch):
+async def test_event_delivered_twice_is_recorded_once(kit, user, tasks, db, monkeypatch):
     monkeypatch.setattr(audit, "current_ids", lambda: {"task_id": "audit-once"})
     for _ in range(2):
         await audit.on_event(kit, UserEnabled(user_id=user.id, by=None))
     assert len(await entries(db, "UserEnabled")) == 1
 
 
-async def test_changes_are_written_with_who_made_them(auth_client, user, db):
+async def test_changes_are_recorded_with_their_actor(auth_client, user, db):
     note_id = (await auth_client.post("/api/audited-notes")).json()
     note = await db.get_one(AuditedNote, UUID(note_id))
     note.title = "Second"
@@ -88,7 +88,7 @@ async def test_changes_are_written_with_who_made_them(auth_client, user, db):
     assert rest[2].actor_id is None
 
 
-async def test_change_that_is_rolled_back_leaves_no_entry(db):
+async def test_rolled_back_change_leaves_no_entry(db):
     db.add(AuditedNote(title="Never"))
     await db.flush()
     assert await db.scalar(select(func.count()).select_from(AuditEntry)) == 1
@@ -96,7 +96,7 @@ async def test_change_that_is_rolled_back_leaves_no_entry(db):
     assert await db.scalar(select(func.count()).select_from(AuditEntry)) == 0
 
 
-async def test_superusers_page_through_the_trail(admin_client, user, db, tasks):
+async def test_audit_entries_are_paged(admin_client, user, db, tasks):
     for number in range(5):
         db.add(AuditedNote(title=str(number)))
         await db.flush()
@@ -110,7 +110,7 @@ async def test_superusers_page_through_the_trail(admin_client, user, db, tasks):
     assert seen == ["4", "3", "2", "1", "0"]
 
 
-async def test_trail_is_filtered(admin_client, user, tasks):
+async def test_audit_entries_are_filtered(admin_client, user, tasks):
     await tasks.run()
 
     async def subjects(**params: str) -> set[str | None]:
@@ -123,7 +123,7 @@ async def test_trail_is_filtered(admin_client, user, tasks):
     assert len(await subjects(kind="UserCreated", until=tomorrow)) == 2
 
 
-async def test_trail_is_for_superusers(client, auth_client, admin_client, assert_error):
+async def test_audit_entries_are_for_superusers(client, auth_client, admin_client, assert_error):
     assert_error(await client.get("/api/audit"), UnauthorizedException)
     assert_error(await auth_client.get("/api/audit"), ForbiddenException)
     assert_error(await admin_client.get("/api/audit", params={"kinds": "x"}), UnprocessableException)
@@ -132,8 +132,8 @@ async def test_trail_is_for_superusers(client, auth_client, admin_client, assert
 async def test_old_entries_are_deleted(kit, user, tasks, db):
     await tasks.run()
     await db.execute(update(AuditEntry).values(created_at=datetime.now(UTC) - timedelta(days=364)))
-    await tasks.perform(forget_audit_entries)
+    await tasks.perform(delete_old_audit_entries)
     assert await entries(db, "UserCreated")
     await db.execute(update(AuditEntry).values(created_at=datetime.now(UTC) - timedelta(days=366)))
-    await tasks.perform(forget_audit_entries)
+    await tasks.perform(delete_old_audit_entries)
     assert not await entries(db, "UserCreated")

@@ -1,4 +1,4 @@
-"""Passwords from breaches, with a server of the test's own in the place of Have I Been Pwned."""
+"""The plugin breached_passwords, with a local server in place of Have I Been Pwned."""
 
 import asyncio
 import hashlib
@@ -19,13 +19,13 @@ LINES = f"{'0' * 35}:0\r\n{DIGEST[5:]}:3\r\n{'F' * 35}:12\r\n"
 
 @pytest.fixture
 def answer():
-    """What the server answers: a status line, and a body."""
+    """The server's response: status line and body."""
     return {"status": "200 OK", "body": LINES}
 
 
 @pytest.fixture
 async def requests(answer):
-    """What the server was asked."""
+    """The requests that the server received."""
     seen = []
 
     async def serve(reader, writer):
@@ -35,7 +35,7 @@ async def requests(answer):
             writer.write(f"HTTP/1.1 {answer['status']}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
             await writer.drain()
         else:
-            await reader.read()  # Until the client gives up.
+            await reader.read()  # Until the client times out.
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -56,7 +56,7 @@ async def sign_up(client: AsyncClient, password: str) -> Response:
     return await client.post("/api/auth/signup", json={"email": "ada@example.com", "password": password})
 
 
-async def test_password_from_a_breach_is_refused(client, requests, assert_error):
+async def test_breached_password_is_refused(client, requests, assert_error):
     problem = assert_error(await sign_up(client, BREACHED), UnprocessableException)
     assert "data breach" in str(problem["errors"])
     assert (await sign_up(client, "a password of nobody's")).status_code == 201
@@ -71,12 +71,12 @@ async def test_only_five_digits_of_the_hash_leave_the_app(client, requests):
     assert BREACHED not in request
 
 
-async def test_line_that_pads_the_answer_is_no_breach(client, answer):
+async def test_padding_line_is_no_breach(client, answer):
     answer["body"] = f"{DIGEST[5:]}:0\r\n"
     assert (await sign_up(client, BREACHED)).status_code == 201
 
 
-async def test_password_seen_seldom_enough_is_taken(client, kit):
+async def test_password_seen_less_often_than_the_limit_is_accepted(client, kit):
     own = kit.settings.group(BreachedPasswordsSettings).model_copy(update={"least": 4})
     kit.context.settings = kit.settings.model_copy(update={"breached_passwords": own})
     assert (await sign_up(client, BREACHED)).status_code == 201
@@ -90,6 +90,6 @@ async def test_password_seen_seldom_enough_is_taken(client, kit):
         {"status": "never", "body": "", "timeout": 0.2},
     ],
 )
-async def test_password_is_taken_where_nobody_answers_and_an_event_says_so(client, events, answer):
+async def test_password_is_accepted_with_an_event_when_the_api_fails(client, events, answer):
     assert (await sign_up(client, BREACHED)).status_code == 201
     assert [type(event) for event in events].count(BreachCheckFailed) == 1

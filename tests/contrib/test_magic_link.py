@@ -1,4 +1,4 @@
-"""Signing in by a link in a mail, on both databases."""
+"""The plugin magic_link, on both databases."""
 
 import asyncio
 import re
@@ -46,7 +46,7 @@ def kit(settings, plugins):
 
 @pytest.fixture
 def ask(client, user, tasks, mailbox):
-    """Ask for a link, and take the token out of the mail."""
+    """Request a link, and return the token from the mail."""
 
     async def ask(email=user.email):
         mailbox.clear()
@@ -81,20 +81,20 @@ async def test_link_signs_in(ask, follow, client, user, db, events):
     assert UserSignedIn in map(type, events)
 
 
-async def test_link_is_good_once(ask, follow, assert_error):
+async def test_link_is_single_use(ask, follow, assert_error):
     token = await ask()
     assert (await follow(token)).status_code == 200
     assert_error(await follow(token), InvalidTokenException)
 
 
 @pytest.mark.both_databases
-async def test_parallel_uses_of_a_link_begin_one_session(ask, follow):
+async def test_parallel_uses_of_a_link_create_one_session(ask, follow):
     token = await ask()
     answers = await asyncio.gather(*(follow(token) for _ in range(6)))
     assert Counter(answer.status_code for answer in answers) == {200: 1, 400: 5}
 
 
-async def test_link_ends_in_a_quarter_of_an_hour(ask, follow, db, assert_error):
+async def test_link_expires_after_fifteen_minutes(ask, follow, db, assert_error):
     token = await ask()
     row = await db.scalar(select(AuthToken))
     assert 890 < (row.expires_at - datetime.now(UTC)).total_seconds() <= 900
@@ -102,13 +102,13 @@ async def test_link_ends_in_a_quarter_of_an_hour(ask, follow, db, assert_error):
     assert_error(await follow(token), InvalidTokenException)
 
 
-async def test_newer_link_makes_older_ones_void(ask, follow, assert_error):
+async def test_newer_link_voids_older_ones(ask, follow, assert_error):
     first, second = await ask(), await ask()
     assert_error(await follow(first), InvalidTokenException)
     assert (await follow(second)).status_code == 200
 
 
-async def test_link_for_something_else_signs_nobody_in(ask, follow, client, tasks, mailbox, user, assert_error):
+async def test_link_with_another_purpose_is_refused(ask, follow, client, tasks, mailbox, user, assert_error):
     await client.post("/api/auth/password/forgot", json={"email": user.email})
     await tasks.run()
     (token,) = re.findall(r"#token=([\w-]+)\n", mailbox[-1].text)
@@ -117,12 +117,12 @@ async def test_link_for_something_else_signs_nobody_in(ask, follow, client, task
     assert_error(response, InvalidTokenException)
 
 
-async def test_token_is_kept_as_a_hash(ask, db):
+async def test_token_is_stored_as_a_hash(ask, db):
     token = await ask()
     assert token not in set(await db.scalars(select(AuthToken.token_hash)))
 
 
-async def test_nobody_learns_whether_there_is_an_account(client, user, tasks, mailbox, events):
+async def test_response_does_not_reveal_whether_an_account_exists(client, user, tasks, mailbox, events):
     answers = [await client.post("/api/auth/magic", json={"email": email}) for email in (user.email, "no@example.com")]
     assert answers[0].status_code == answers[1].status_code == 202
     assert answers[0].content == answers[1].content
@@ -143,7 +143,7 @@ async def test_disabled_account_gets_no_mail_and_is_not_signed_in(
     assert mailbox == []
 
 
-async def test_who_made_an_account_with_somebody_elses_address_loses_it(
+async def test_unverified_account_is_taken_over_by_the_owner_of_its_address(
     ask, follow, auth_client, request, user, events, assert_error
 ):
     async with request.getfixturevalue("_new_client")() as owner:
@@ -169,7 +169,7 @@ class AsksForMore:
 
 
 @pytest.mark.parametrize("plugins", [[magic_link, AsksForMore()]])
-async def test_second_factor_is_asked_for(ask, follow, client, plugins, assert_error):
+async def test_second_factor_is_required(ask, follow, client, plugins, assert_error):
     response = await follow(await ask())
     assert response.json()["factors"] == ["totp"]
     assert_error(await client.get("/api/auth/me"), UnauthorizedException)
@@ -182,7 +182,7 @@ class WritesMails:
 
 
 @pytest.mark.parametrize("plugins", [[magic_link, WritesMails()]])
-async def test_mail_may_be_written_by_a_plugin(client, user, tasks, mailbox, plugins):
+async def test_mail_can_be_written_by_a_plugin(client, user, tasks, mailbox, plugins):
     await client.post("/api/auth/magic", json={"email": user.email})
     await tasks.run()
     assert [mail.subject for mail in mailbox] == [f"magic_link for {user.email}"]
@@ -198,5 +198,5 @@ async def test_mails_to_one_address_are_limited(client, user, kit, settings, ass
 
 
 @pytest.mark.parametrize("body", [{}, {"email": "no address"}, {"email": "a@example.com", "user_id": 1}])
-async def test_what_is_no_address_is_refused(client, body, assert_error):
+async def test_malformed_address_is_refused(client, body, assert_error):
     assert_error(await client.post("/api/auth/magic", json=body), UnprocessableException)

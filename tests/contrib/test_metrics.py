@@ -1,4 +1,4 @@
-"""Figures for Prometheus, on both databases, read as Prometheus reads them."""
+"""The plugin metrics, on both databases, parsed as Prometheus does."""
 
 import asyncio
 from uuid import uuid4
@@ -37,7 +37,7 @@ def kit(settings):
 
 @pytest.fixture
 def figure(client):
-    """The value of a series, or None."""
+    """The value of a metric, or None."""
 
     async def figure(name, **labels):
         response = await client.get("/api/metrics")
@@ -68,7 +68,7 @@ async def test_failed_request_is_a_500(client, figure):
     assert await figure("appkit_requests_total", method="GET", path="/api/probe/broken", status="500") == 1
 
 
-async def test_sign_ins_are_requests(auth_client, user, figure):
+async def test_sign_ins_are_counted_as_requests(auth_client, user, figure):
     await auth_client.post("/api/auth/signin", json={"email": user.email, "password": "wrong and long"})
     path = "/api/auth/signin"
     assert await figure("appkit_requests_total", method="POST", path=path, status="200") == 1
@@ -78,19 +78,19 @@ async def test_sign_ins_are_requests(auth_client, user, figure):
 async def test_connections_and_tasks_are_counted(kit, figure, user):
     async with kit.session() as db:
         await db.connection()
-        assert await figure("appkit_database_connections", state="used") >= 2  # Ours, and that of the figures.
+        assert await figure("appkit_database_connections", state="used") >= 2  # The test's, and that of the request.
     assert await figure("appkit_tasks_dead") == 0
     assert await figure("appkit_tasks_oldest_pending_seconds") >= 0
 
 
-async def test_two_apps_have_figures_of_their_own(client, figure, settings):
+async def test_two_apps_have_separate_metrics(client, figure, settings):
     with rebuilt(AppKit(plugins=[metrics], discover=False), settings) as other:
-        other.app.build_middleware_stack()  # Which Starlette does with the first request.
+        other.app.build_middleware_stack()  # Starlette does this on the first request.
     await client.get("/api/ping")
     assert await figure("appkit_requests_total", method="GET", path="/api/ping", status="200") == 1
 
 
-async def test_figures_are_for_who_has_the_token(kit, client, assert_error):
+async def test_metrics_require_the_token(kit, client, assert_error):
     own = MetricsSettings(token=SecretStr("a secret of Prometheus'"))
     kit.context.settings = kit.settings.model_copy(update={"metrics": own})
     assert_error(await client.get("/api/metrics"), UnauthorizedException)
@@ -99,12 +99,12 @@ async def test_figures_are_for_who_has_the_token(kit, client, assert_error):
     assert (await client.get("/api/metrics", headers=sent)).status_code == 200
 
 
-async def test_there_are_no_figures_in_production_without_a_token(kit, client, assert_error):
+async def test_metrics_are_a_404_in_production_without_a_token(kit, client, assert_error):
     kit.context.settings = kit.settings.model_copy(update={"environment": "production"})
     assert_error(await client.get("/api/metrics"), NotFoundException)
 
 
-async def test_what_happens_at_the_door_is_counted(kit, client, user, figure, tasks):
+async def test_sign_in_events_are_counted(kit, client, user, figure, tasks):
     account = {"email": user.email, "password": PASSWORD}
     for password in ("wrong horse", PASSWORD, "wrong horse"):
         await client.post("/api/auth/signin", json=account | {"password": password})
@@ -122,6 +122,6 @@ async def test_what_happens_at_the_door_is_counted(kit, client, user, figure, ta
 
 
 @pytest.mark.both_databases
-async def test_events_at_once_are_all_counted(kit, app, figure):
+async def test_parallel_events_are_all_counted(kit, app, figure):
     await asyncio.gather(*(metrics.on_event(kit, UserSignedUp(user_id=uuid4())) for _ in range(12)))
     assert await figure("appkit_events_total", event="UserSignedUp") == 12

@@ -1,4 +1,4 @@
-"""Signing in with accounts elsewhere, on both databases, against a real provider in a process of its own."""
+"""The plugin oauth, on both databases, with an OpenID Connect provider in another process."""
 
 import json
 import subprocess
@@ -14,10 +14,15 @@ import pytest
 from sqlalchemy import func, select, update
 
 from appkit.contrib import oauth
-from appkit.contrib.oauth.providers import ProviderFailedException, Providers
-from appkit.contrib.oauth.service import AccountTakenException, InvalidStateException, OAuthLinked, OAuthUnlinked
-from appkit.contrib.oauth.settings import OAuthSettings
-from appkit.contrib.oauth.tables import OAuthAccount, OAuthFlow
+from appkit.contrib.oauth.providers import OAuthSettings, ProviderFailedException, Providers
+from appkit.contrib.oauth.service import (
+    AccountTakenException,
+    InvalidStateException,
+    OAuthAccount,
+    OAuthFlow,
+    OAuthLinked,
+    OAuthUnlinked,
+)
 from appkit.core.settings import FrontendSettings
 from appkit.domain.events import AccountClaimed, UserCreated, UserSignedIn, UserSignedUp
 from appkit.exceptions import (
@@ -44,7 +49,7 @@ CLIENT = {"client_id": "desk", "client_secret": "a secret that the provider gave
 
 @pytest.fixture(scope="module")
 def issuer():
-    """The URL of the provider."""
+    """The provider's URL."""
     with subprocess.Popen([sys.executable, PROVIDER], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
@@ -53,7 +58,7 @@ def issuer():
 
 @pytest.fixture
 def think_of(issuer):
-    """Say who is signed in at the provider, and what its ID token says."""
+    """Set the user at the provider, and the claims of its ID token."""
 
     def think_of(person: dict[str, Any]) -> None:
         httpx2.put(f"{issuer}/person", json=person).raise_for_status()
@@ -82,7 +87,7 @@ def kit(settings, issuer, monkeypatch, plugins):
 
 @pytest.fixture
 def go(think_of):
-    """Go to the provider, and come back with what it sends."""
+    """Run a flow: start it, follow the provider's redirect, and call the callback."""
 
     async def go(browser, provider="desk", action="start", **payload):
         begun = await browser.post(f"/api/auth/oauth/{provider}/{action}", json=payload)
@@ -97,7 +102,7 @@ def go(think_of):
 
 @pytest.fixture
 def sign_in(go, client):
-    """All of it."""
+    """Run a whole flow."""
 
     async def sign_in(browser=client, **payload):
         return await browser.get(await go(browser, **payload))
@@ -106,7 +111,7 @@ def sign_in(go, client):
 
 
 def error_of(response: httpx2.Response) -> int:
-    """The code that the sign-in page is told."""
+    """The error code in the redirect to the sign-in page."""
     assert response.status_code == 303, response.text
     page = urlsplit(response.headers["location"])
     assert (page.netloc, page.path) == ("testserver", "/signin")
@@ -120,7 +125,7 @@ def session_cookies(response: httpx2.Response) -> list[str]:
 # Signing in
 
 
-async def test_new_person_gets_an_account_and_is_signed_in(sign_in, client, db, events):
+async def test_new_user_gets_an_account_and_is_signed_in(sign_in, client, db, events):
     response = await sign_in(next="/posts?page=2", remember=True)
     assert response.status_code == 303
     assert response.headers["location"] == "https://testserver/posts?page=2"
@@ -134,7 +139,7 @@ async def test_new_person_gets_an_account_and_is_signed_in(sign_in, client, db, 
     assert await db.scalar(select(User.hashed_password)) is None
 
 
-async def test_person_is_known_by_the_subject_whatever_the_address_is_by_then(sign_in, think_of, client, db):
+async def test_user_is_identified_by_the_subject_not_by_the_address(sign_in, think_of, client, db):
     await sign_in()
     first = (await client.get("/api/auth/me")).json()["id"]
     think_of({**PERSON, "email": "new@example.com", "email_verified": False})
@@ -143,7 +148,7 @@ async def test_person_is_known_by_the_subject_whatever_the_address_is_by_then(si
     assert await db.scalar(select(func.count()).select_from(User)) == 1
 
 
-async def test_other_person_with_the_address_of_then_is_somebody_else(sign_in, think_of, client):
+async def test_other_subject_with_a_former_address_is_another_user(sign_in, think_of, client):
     await sign_in()
     first = (await client.get("/api/auth/me")).json()["id"]
     think_of({**PERSON, "sub": "2", "email": "other@example.com"})
@@ -151,20 +156,20 @@ async def test_other_person_with_the_address_of_then_is_somebody_else(sign_in, t
     assert (await client.get("/api/auth/me")).json()["id"] != first
 
 
-async def test_person_comes_from_github_by_its_number_and_primary_address(sign_in, client, db):
+async def test_github_user_has_its_id_and_primary_address(sign_in, client, db):
     await sign_in(provider="github")
     assert (await client.get("/api/auth/me")).json()["email"].lower() == "ada@example.com"
     account = await db.scalar(select(OAuthAccount))
     assert (account.provider, account.subject) == ("github", PERSON["sub"])
 
 
-async def test_github_address_that_is_not_verified_makes_no_account(sign_in, think_of, db):
+async def test_unverified_github_address_creates_no_account(sign_in, think_of, db):
     think_of({**PERSON, "email_verified": False})
     assert error_of(await sign_in(provider="github")) == EmailNotVerifiedException.internal_code
     assert await db.scalar(select(func.count()).select_from(User)) == 0
 
 
-async def test_pages_may_be_below_a_path_where_the_api_is_not(kit, sign_in, client):
+async def test_frontend_can_be_below_a_path(kit, sign_in, client):
     below = FrontendSettings(url="https://testserver/desk/")
     kit.context.settings = kit.settings.model_copy(update={"frontend": below})
     response = await sign_in(next="/posts")
@@ -172,7 +177,7 @@ async def test_pages_may_be_below_a_path_where_the_api_is_not(kit, sign_in, clie
     assert (await client.get("/api/auth/me")).status_code == 200
 
 
-async def test_closed_sign_up_is_closed_here_too(kit, app, sign_in, db, monkeypatch):
+async def test_oauth_respects_closed_sign_up(kit, app, sign_in, db, monkeypatch):
     closed = kit.settings.auth.model_copy(update={"signup_mode": "closed"})
     kit.context.settings = kit.settings.model_copy(update={"auth": closed})
     assert error_of(await sign_in()) == SignupClosedException.internal_code
@@ -195,7 +200,7 @@ class AsksForMore:
 
 
 @pytest.mark.parametrize("plugins", [[oauth, AsksForMore()]])
-async def test_second_factor_is_asked_for_on_the_sign_in_page(sign_in, client, assert_error, plugins):
+async def test_second_factor_is_requested_on_the_sign_in_page(sign_in, client, assert_error, plugins):
     response = await sign_in(next="/posts")
     page = urlsplit(response.headers["location"])
     said = parse_qs(page.fragment)
@@ -205,7 +210,7 @@ async def test_second_factor_is_asked_for_on_the_sign_in_page(sign_in, client, a
     assert_error(await client.get("/api/auth/me"), UnauthorizedException)
 
 
-async def test_providers_are_listed_and_others_are_unknown(client, assert_error):
+async def test_providers_are_listed_and_unknown_ones_are_a_404(client, assert_error):
     assert (await client.get("/api/auth/oauth")).json() == {"providers": ["desk", "github"]}
     assert_error(await client.post("/api/auth/oauth/other/start", json={}), NotFoundException)
     assert_error(await client.get("/api/auth/oauth/other/callback"), NotFoundException)
@@ -214,7 +219,7 @@ async def test_providers_are_listed_and_others_are_unknown(client, assert_error)
 # State, nonce, PKCE
 
 
-async def test_browser_keeps_a_secret_in_a_cookie_that_scripts_cannot_read(client, think_of, kit):
+async def test_oauth_cookie_is_http_only(client, think_of, kit):
     secure = kit.settings.auth.model_copy(update={"cookie_secure": True})
     kit.context.settings = kit.settings.model_copy(update={"auth": secure})
     begun = await client.post("/api/auth/oauth/desk/start", json={})
@@ -226,7 +231,7 @@ async def test_browser_keeps_a_secret_in_a_cookie_that_scripts_cannot_read(clien
     assert begun.headers["cache-control"] == "no-store"
 
 
-async def test_way_there_carries_state_nonce_and_challenge_and_no_secret(client, think_of, db):
+async def test_authorization_url_has_state_nonce_and_challenge_and_no_secret(client, think_of, db):
     url = (await client.post("/api/auth/oauth/desk/start", json={})).json()["authorization_url"]
     query = parse_qs(urlsplit(url).query)
     assert query["code_challenge_method"] == ["S256"]
@@ -238,56 +243,56 @@ async def test_way_there_carries_state_nonce_and_challenge_and_no_secret(client,
     assert query["state"][0] not in {flow.state_hash, flow.browser_hash}
 
 
-async def test_way_back_without_a_state_is_refused(go, client, assert_error, db):
+async def test_oauth_callback_without_a_state_is_refused(go, client, assert_error, db):
     back = httpx2.URL(await go(client))
     for query in ({"code": back.params["code"]}, {"code": back.params["code"], "state": "x"}, {"state": "\x00"}):
         assert_error(await client.get(back.copy_with(params=query)), InvalidStateException)
     assert await db.scalar(select(func.count()).select_from(User)) == 0
 
 
-async def test_way_back_in_another_browser_is_refused(go, client, request, assert_error):
-    """Else somebody could be signed in to an account that isn't theirs (CVE-2025-68481)."""
+async def test_oauth_callback_in_another_browser_is_refused(go, client, request, assert_error):
+    """Otherwise an attacker could sign a victim in to the attacker's account (CVE-2025-68481)."""
     back = await go(client)
     async with request.getfixturevalue("_new_client")() as other:
         assert_error(await other.get(back), InvalidStateException)
-        await go(other)  # With a cookie of its own.
+        await go(other)  # It gets its own cookie.
         assert_error(await other.get(back), InvalidStateException)
     assert (await client.get(back)).headers["location"] == "https://testserver/"
 
 
-async def test_way_back_from_another_provider_is_refused(go, client, assert_error):
+async def test_oauth_callback_from_another_provider_is_refused(go, client, assert_error):
     back = await go(client)
     assert_error(await client.get(back.replace("/desk/", "/github/")), InvalidStateException)
 
 
-async def test_way_back_is_walked_once(go, client, assert_error):
+async def test_oauth_state_is_single_use(go, client, assert_error):
     back = await go(client)
     assert session_cookies(await client.get(back))
     assert_error(await client.get(back), InvalidStateException)
 
 
-async def test_way_back_ends_in_ten_minutes(go, client, db, assert_error):
+async def test_oauth_flow_expires_after_ten_minutes(go, client, db, assert_error):
     back = await go(client)
     await db.execute(update(OAuthFlow).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert_error(await client.get(back), InvalidStateException)
     await go(client)
-    assert await db.scalar(select(func.count()).select_from(OAuthFlow)) == 1  # The old one is swept out.
+    assert await db.scalar(select(func.count()).select_from(OAuthFlow)) == 1  # The expired one is deleted.
 
 
-async def test_two_tabs_may_be_on_their_way(go, client):
+async def test_two_tabs_can_have_a_flow_each(go, client):
     first, second = await go(client, next="/one"), await go(client, next="/two")
     assert (await client.get(first)).headers["location"].endswith("/one")
     assert (await client.get(second)).headers["location"].endswith("/two")
 
 
-async def test_code_of_somebody_elses_way_is_worth_nothing(go, client):
+async def test_code_of_another_flow_is_refused(go, client):
     """A stolen code does not fit the verifier (RFC 7636), nor its ID token the nonce."""
     first, second = httpx2.URL(await go(client)), httpx2.URL(await go(client))
     mixed = second.copy_merge_params({"code": first.params["code"]})
     assert error_of(await client.get(mixed)) == ProviderFailedException.internal_code
 
 
-async def test_person_who_refuses_lands_on_the_sign_in_page(sign_in, think_of):
+async def test_refused_consent_redirects_to_the_sign_in_page(sign_in, think_of):
     think_of({**PERSON, "refuses": True})
     assert error_of(await sign_in()) == ProviderFailedException.internal_code
 
@@ -305,11 +310,11 @@ async def test_person_who_refuses_lands_on_the_sign_in_page(sign_in, think_of):
         "/a b",
     ],
 )
-async def test_page_after_is_one_of_ours(client, think_of, page, assert_error):
+async def test_next_must_be_a_path_of_the_app(client, think_of, page, assert_error):
     assert_error(await client.post("/api/auth/oauth/desk/start", json={"next": page}), UnprocessableException)
 
 
-# What the provider says
+# Responses of the provider
 
 
 @pytest.mark.parametrize(
@@ -324,15 +329,15 @@ async def test_page_after_is_one_of_ours(client, think_of, page, assert_error):
     ],
     ids=["issuer", "audience", "party", "past", "nonce", "nobody"],
 )
-async def test_id_token_that_is_not_for_us_proves_nothing(sign_in, think_of, claims, db):
+async def test_id_token_for_another_app_or_flow_is_refused(sign_in, think_of, claims, db):
     think_of({**PERSON, **claims})
     assert error_of(await sign_in()) == ProviderFailedException.internal_code
     assert await db.scalar(select(func.count()).select_from(User)) == 0
 
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
-async def test_id_token_that_anybody_could_have_written_proves_nothing(go, think_of, client, issuer, db, algorithm):
-    """Though the provider's own metadata names both (CVE-2022-29217 and its like)."""
+async def test_id_token_without_an_asymmetric_signature_is_refused(go, think_of, client, issuer, db, algorithm):
+    """Even though the provider's metadata lists both algorithms (CVE-2022-29217 and similar)."""
     back = await go(client)
     flow = await db.scalar(select(OAuthFlow))
     now = int(datetime.now(UTC).timestamp())
@@ -342,13 +347,13 @@ async def test_id_token_that_anybody_could_have_written_proves_nothing(go, think
     assert error_of(await client.get(back)) == ProviderFailedException.internal_code
 
 
-async def test_provider_that_calls_itself_otherwise_is_not_believed(kit, app, sign_in, issuer):
+async def test_provider_with_another_issuer_is_refused(kit, app, sign_in, issuer):
     other = OAuthSettings.model_validate({"providers": {"desk": {**CLIENT, "issuer": f"{issuer}/"}}})
     kit.context.resources[Providers] = Providers(other)
     assert error_of(await sign_in()) == ProviderFailedException.internal_code
 
 
-async def test_provider_that_is_away_is_no_bug(kit, app, client, assert_error):
+async def test_unreachable_provider_is_no_server_error(kit, app, client, assert_error):
     away = OAuthSettings.model_validate({"providers": {"away": {**CLIENT, "issuer": "http://127.0.0.1:9"}}})
     kit.context.resources[Providers] = Providers(away)
     assert_error(await client.post("/api/auth/oauth/away/start", json={}), ProviderFailedException)
@@ -357,7 +362,7 @@ async def test_provider_that_is_away_is_no_bug(kit, app, client, assert_error):
 # Linking
 
 
-async def test_verified_addresses_on_both_sides_make_one_account(sign_in, client, make_user, db):
+async def test_verified_addresses_on_both_sides_are_linked(sign_in, client, make_user, db):
     user = await make_user("ada@example.com")
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     await sign_in()
@@ -366,7 +371,7 @@ async def test_verified_addresses_on_both_sides_make_one_account(sign_in, client
     assert hashed == user.hashed_password
 
 
-async def test_address_that_the_provider_did_not_verify_links_nothing(sign_in, think_of, make_user, db):
+async def test_address_not_verified_by_the_provider_is_not_linked(sign_in, think_of, make_user, db):
     await make_user("ada@example.com")
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     for claims in ({"email_verified": False}, {"email_verified": "true"}, {"email_verified": None}, {"email": None}):
@@ -375,10 +380,10 @@ async def test_address_that_the_provider_did_not_verify_links_nothing(sign_in, t
     assert await db.scalar(select(func.count()).select_from(OAuthAccount)) == 0
 
 
-async def test_who_made_an_account_with_somebody_elses_address_loses_it(
+async def test_unverified_account_is_taken_over_by_the_owner_of_its_address(
     sign_in, client, request, db, events, assert_error
 ):
-    """They may have waited for its owner to come this way."""
+    """An attacker may have created the account in advance."""
     credentials = {"email": "ada@example.com", "password": PASSWORD}
     async with request.getfixturevalue("_new_client")() as waiting:
         assert (await waiting.post("/api/auth/signup", json=credentials)).status_code == 201
@@ -397,7 +402,7 @@ async def verified_client(auth_client, db):
     return auth_client
 
 
-async def test_signed_in_person_links_an_account_of_another_address(verified_client, sign_in, client, user, db):
+async def test_signed_in_user_links_an_account_with_another_address(verified_client, sign_in, client, user, db):
     response = await sign_in(verified_client, action="link", next="/settings")
     assert response.headers["location"] == "https://testserver/settings"
     assert session_cookies(response) == []
@@ -408,7 +413,7 @@ async def test_signed_in_person_links_an_account_of_another_address(verified_cli
     assert (await sign_in(verified_client, action="link")).headers["location"].endswith("/")
 
 
-async def test_account_elsewhere_belongs_to_one_person(verified_client, sign_in, think_of, client):
+async def test_provider_account_is_linked_to_one_user(verified_client, sign_in, think_of, client):
     await sign_in(client)
     assert error_of(await sign_in(verified_client, action="link")) == AccountTakenException.internal_code
     think_of({**PERSON, "sub": "2"})
@@ -417,7 +422,9 @@ async def test_account_elsewhere_belongs_to_one_person(verified_client, sign_in,
     assert error_of(await sign_in(verified_client, action="link")) == AccountTakenException.internal_code
 
 
-async def test_linking_needs_a_recent_password_and_a_verified_address(auth_client, client, db, think_of, assert_error):
+async def test_linking_requires_a_recent_password_and_a_verified_address(
+    auth_client, client, db, think_of, assert_error
+):
     assert_error(await auth_client.post("/api/auth/oauth/desk/link", json={}), EmailNotVerifiedException)
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     await db.execute(update(AuthSession).values(authenticated_at=datetime.now(UTC) - timedelta(hours=1)))
@@ -428,7 +435,7 @@ async def test_linking_needs_a_recent_password_and_a_verified_address(auth_clien
         assert_error(await client.request(method, f"/api/auth/oauth/{path}", json={}), UnauthorizedException)
 
 
-async def test_unlinked_account_signs_in_no_longer(verified_client, sign_in, client, user, events, assert_error):
+async def test_unlinked_account_cannot_sign_in(verified_client, sign_in, client, user, events, assert_error):
     await sign_in(verified_client, action="link")
     assert (await verified_client.delete("/api/auth/oauth/desk/link")).status_code == 204
     assert_error(await verified_client.delete("/api/auth/oauth/desk/link"), NotFoundException)
@@ -440,27 +447,27 @@ async def test_unlinked_account_signs_in_no_longer(verified_client, sign_in, cli
 # Settings
 
 
-def test_unknown_provider_needs_its_issuer():
-    with pytest.raises(AppKitError, match="needs its issuer"):
+def test_unknown_provider_requires_an_issuer():
+    with pytest.raises(AppKitError, match="needs an issuer"):
         Providers(OAuthSettings.model_validate({"providers": {"desk": CLIENT}}))
 
 
-def test_google_is_known():
+def test_google_needs_no_issuer():
     assert Providers(OAuthSettings.model_validate({"providers": {"google": CLIENT}})).names() == ["google"]
 
 
-def test_issuer_is_asked_over_https_only():
+def test_issuer_must_be_https():
     with pytest.raises(ValueError, match="https://"):
         OAuthSettings.model_validate({"providers": {"desk": {**CLIENT, "issuer": "http://id.example.com"}}})
 
 
-def test_production_needs_to_know_where_people_come_back_to(settings):
+def test_oauth_requires_frontend_url_in_production(settings):
     production = settings.model_copy(update={"environment": "production", "frontend": FrontendSettings()})
     with pytest.raises(AppKitError, match="FRONTEND_URL"):
         oauth.register_routers(production)
 
 
-def test_github_of_a_company_s_own_is_asked_there_and_github_com_at_its_api():
+def test_github_enterprise_server_uses_its_own_urls():
     providers = [
         Providers(OAuthSettings.model_validate({"providers": {"github": CLIENT | more}})).get("github")
         for more in ({}, {"issuer": "https://git.example.com"})

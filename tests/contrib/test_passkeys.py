@@ -1,4 +1,4 @@
-"""Signing in with passkeys, on both databases. An authenticator in software stands for the browser's."""
+"""The plugin passkeys, on both databases, with an authenticator in software."""
 
 import asyncio
 import hashlib
@@ -19,14 +19,15 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from sqlalchemy import func, select, update
 
 from appkit.contrib import passkeys
-from appkit.contrib.passkeys.party import PasskeysSettings
 from appkit.contrib.passkeys.service import (
     InvalidPasskeyException,
+    Passkey,
     PasskeyAdded,
+    PasskeyChallenge,
     PasskeyRefusedException,
     PasskeyRemoved,
+    PasskeysSettings,
 )
-from appkit.contrib.passkeys.tables import Passkey, PasskeyChallenge
 from appkit.core.settings import FrontendSettings
 from appkit.domain.events import UserSignedIn
 from appkit.exceptions import (
@@ -49,11 +50,11 @@ PRESENT, VERIFIED, ATTESTED = 0x01, 0x04, 0x40
 
 @dataclass
 class Authenticator:
-    """One that knows one passkey, and says what a test wants it to say."""
+    """An authenticator with one passkey, whose responses a test can change."""
 
     origin: str
     verifies: bool = True
-    """Whether it asks for a finger or a PIN."""
+    """Whether it verifies the user."""
     counts: bool = True
     sign_count: int = 0
     id: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -121,7 +122,7 @@ def authenticator():
 
 @pytest.fixture
 async def owner(auth_client, db):
-    """A browser of somebody whose address is verified."""
+    """An HTTP client signed in as a user with a verified address."""
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     return auth_client
 
@@ -139,7 +140,7 @@ def add(owner):
 
 @pytest.fixture
 def ask(client):
-    """What the browser is asked to sign."""
+    """The challenge in the options."""
 
     async def ask():
         return (await client.post("/api/auth/passkeys/signin/options")).json()["options"]
@@ -158,7 +159,7 @@ def use(client):
 # Adding
 
 
-async def test_options_ask_for_what_a_passkey_is(owner, user, settings, add, authenticator):
+async def test_creation_options_require_a_discoverable_verified_credential(owner, user, settings, add, authenticator):
     await add(authenticator)
     options = (await owner.post("/api/auth/passkeys/options")).json()["options"]
     assert options["rp"] == {"id": "app.example.com", "name": settings.app_name}
@@ -184,7 +185,7 @@ async def test_passkey_is_added_listed_and_removed(owner, add, authenticator, ev
     assert [type(event) for event in events if "Passkey" in type(event).__name__] == [PasskeyAdded, PasskeyRemoved]
 
 
-async def test_passkey_of_somebody_else_stays(add, authenticator, admin_client, db, assert_error):
+async def test_passkey_of_another_user_cannot_be_removed(add, authenticator, admin_client, db, assert_error):
     passkey_id = (await add(authenticator)).json()["id"]
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     assert (await admin_client.get("/api/auth/passkeys")).json() == []
@@ -192,24 +193,24 @@ async def test_passkey_of_somebody_else_stays(add, authenticator, admin_client, 
     assert await db.scalar(select(func.count()).select_from(Passkey)) == 1
 
 
-async def test_passkey_made_on_another_page_is_refused(add, assert_error):
-    """A copied page can make people use their passkeys, and gets nothing for it."""
+async def test_passkey_created_on_another_origin_is_refused(add, assert_error):
+    """A phishing page gets an assertion that is worthless."""
     for origin in ("https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"):
         assert_error(await add(Authenticator(origin)), PasskeyRefusedException)
 
 
-async def test_passkey_made_without_verifying_the_person_is_refused(add, assert_error):
+async def test_passkey_created_without_user_verification_is_refused(add, assert_error):
     assert_error(await add(Authenticator(ORIGIN, verifies=False)), PasskeyRefusedException)
 
 
-async def test_passkey_is_added_by_whom_the_options_were_for(owner, admin_client, db, authenticator, assert_error):
+async def test_creation_options_are_bound_to_the_user(owner, admin_client, db, authenticator, assert_error):
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     options = (await owner.post("/api/auth/passkeys/options")).json()["options"]
     body = {"name": "Theirs", "credential": authenticator.create(options)}
     assert_error(await admin_client.post("/api/auth/passkeys", json=body), PasskeyRefusedException)
 
 
-async def test_options_are_good_once(owner, authenticator, assert_error, db):
+async def test_creation_options_are_single_use(owner, authenticator, assert_error, db):
     options = (await owner.post("/api/auth/passkeys/options")).json()["options"]
     answers = [
         await owner.post("/api/auth/passkeys", json={"name": "Laptop", "credential": each.create(options)})
@@ -220,12 +221,14 @@ async def test_options_are_good_once(owner, authenticator, assert_error, db):
     assert await db.scalar(select(func.count()).select_from(PasskeyChallenge)) == 0
 
 
-async def test_passkey_that_is_known_is_not_added_again(add, authenticator):
+async def test_existing_passkey_is_not_added_again(add, authenticator):
     assert (await add(authenticator)).status_code == 201
     assert (await add(authenticator)).status_code == 409
 
 
-async def test_managing_needs_a_recent_password_and_a_verified_address(auth_client, client, db, assert_error):
+async def test_managing_passkeys_requires_a_recent_password_and_a_verified_address(
+    auth_client, client, db, assert_error
+):
     assert_error(await auth_client.post("/api/auth/passkeys/options"), EmailNotVerifiedException)
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     await db.execute(update(AuthSession).values(authenticated_at=datetime.now(UTC) - timedelta(hours=1)))
@@ -241,7 +244,7 @@ async def test_managing_needs_a_recent_password_and_a_verified_address(auth_clie
 # Signing in
 
 
-async def test_passkey_signs_in_and_stands_for_two_factors(add, authenticator, ask, use, client, user, db, events):
+async def test_passkey_signs_in_and_counts_as_two_factors(add, authenticator, ask, use, client, user, db, events):
     await add(authenticator)
     options = await ask()
     assert options["userVerification"] == "required"
@@ -255,73 +258,71 @@ async def test_passkey_signs_in_and_stands_for_two_factors(add, authenticator, a
     assert await db.scalar(select(Passkey.sign_count)) == 1
 
 
-async def test_passkey_that_did_not_verify_the_person_signs_nobody_in(
-    add, authenticator, ask, use, client, assert_error
-):
+async def test_sign_in_without_user_verification_is_refused(add, authenticator, ask, use, client, assert_error):
     await add(authenticator)
     authenticator.verifies = False
     assert_error(await use(authenticator.get(await ask())), InvalidPasskeyException)
     assert_error(await client.get("/api/auth/me"), UnauthorizedException)
 
 
-async def test_answer_is_good_once(add, authenticator, ask, use, assert_error):
+async def test_passkey_assertion_is_single_use(add, authenticator, ask, use, assert_error):
     await add(authenticator)
-    authenticator.counts = False  # As those that are synchronised.
+    authenticator.counts = False  # As synchronised passkeys do.
     answer = authenticator.get(await ask())
     assert (await use(answer)).status_code == 200
     assert_error(await use(answer), InvalidPasskeyException)
 
 
 @pytest.mark.both_databases
-async def test_parallel_uses_of_an_answer_begin_one_session(add, authenticator, ask, use):
+async def test_parallel_uses_of_an_assertion_create_one_session(add, authenticator, ask, use):
     await add(authenticator)
     answer = authenticator.get(await ask())
     answers = await asyncio.gather(*(use(answer) for _ in range(6)))
     assert Counter(each.status_code for each in answers) == {200: 1, 401: 5}
 
 
-async def test_challenge_that_we_did_not_give_is_refused(add, authenticator, ask, use, assert_error):
+async def test_unknown_challenge_is_refused(add, authenticator, ask, use, assert_error):
     await add(authenticator)
     options = await ask() | {"challenge": encode(secrets.token_bytes(64))}
     assert_error(await use(authenticator.get(options)), InvalidPasskeyException)
 
 
-async def test_challenge_for_adding_signs_nobody_in(owner, add, authenticator, ask, use, assert_error):
+async def test_challenge_for_adding_cannot_sign_in(owner, add, authenticator, ask, use, assert_error):
     await add(authenticator)
     options = (await owner.post("/api/auth/passkeys/options")).json()["options"]
     asked = await ask() | {"challenge": options["challenge"]}
     assert_error(await use(authenticator.get(asked)), InvalidPasskeyException)
 
 
-async def test_challenge_ends_in_five_minutes(add, authenticator, ask, use, db, assert_error):
+async def test_challenge_expires_after_five_minutes(add, authenticator, ask, use, db, assert_error):
     await add(authenticator)
     answer = authenticator.get(await ask())
     await db.execute(update(PasskeyChallenge).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert_error(await use(answer), InvalidPasskeyException)
     await ask()
-    assert await db.scalar(select(func.count()).select_from(PasskeyChallenge)) == 1  # The old one is swept out.
+    assert await db.scalar(select(func.count()).select_from(PasskeyChallenge)) == 1  # The expired one is deleted.
 
 
-async def test_answer_from_another_page_or_for_another_site_is_refused(add, authenticator, ask, use, assert_error):
+async def test_assertion_from_another_origin_or_for_another_site_is_refused(add, authenticator, ask, use, assert_error):
     await add(authenticator)
     assert_error(await use(authenticator.get(await ask() | {"rpId": "evil.example"})), InvalidPasskeyException)
     authenticator.origin = "https://evil.example"
     assert_error(await use(authenticator.get(await ask())), InvalidPasskeyException)
 
 
-async def test_answer_by_another_key_is_refused(add, authenticator, ask, use, assert_error):
+async def test_assertion_signed_by_another_key_is_refused(add, authenticator, ask, use, assert_error):
     await add(authenticator)
     forged = Authenticator(ORIGIN, id=authenticator.id, user_handle=authenticator.user_handle)
     assert_error(await use(forged.get(await ask())), InvalidPasskeyException)
 
 
-async def test_answer_for_another_person_is_refused(add, authenticator, ask, use, assert_error):
+async def test_assertion_for_another_user_is_refused(add, authenticator, ask, use, assert_error):
     await add(authenticator)
     authenticator.user_handle = encode(bytes(16))
     assert_error(await use(authenticator.get(await ask())), InvalidPasskeyException)
 
 
-async def test_copy_of_a_key_shows_by_its_count(add, authenticator, ask, use, assert_error):
+async def test_cloned_passkey_is_detected_by_its_count(add, authenticator, ask, use, assert_error):
     await add(authenticator)
     authenticator.sign_count = 7
     assert (await use(authenticator.get(await ask()))).status_code == 200
@@ -330,7 +331,7 @@ async def test_copy_of_a_key_shows_by_its_count(add, authenticator, ask, use, as
 
 
 @pytest.mark.both_databases
-async def test_copies_of_a_key_at_the_same_time_begin_one_session(add, authenticator, ask, use):
+async def test_parallel_uses_of_cloned_passkeys_create_one_session(add, authenticator, ask, use):
     await add(authenticator)
     answers = []
     for options in (await ask(), await ask(), await ask()):
@@ -360,7 +361,7 @@ CLIENT_DATA = ["", "AA", "€", encode(b"[]"), encode(b"null"), encode(b"\xff\xf
 
 
 @pytest.mark.parametrize("credential", NONSENSE)
-async def test_what_is_no_credential_is_refused(credential, owner, client, assert_error):
+async def test_malformed_credential_is_refused(credential, owner, client, assert_error):
     content = json.dumps({"credential": credential, "name": "x"}).encode()
     headers = {"Content-Type": "application/json"}
     response = await owner.post("/api/auth/passkeys", content=content, headers=headers)
@@ -384,7 +385,7 @@ async def test_broken_attestation_is_refused(add, assert_error):
         assert_error(await add(Authenticator(ORIGIN), attestationObject=broken), PasskeyRefusedException)
 
 
-async def test_name_is_needed_and_more_is_refused(owner, assert_error):
+async def test_name_is_required_and_extra_fields_are_refused(owner, assert_error):
     bodies: list[dict[str, Any]] = [
         {"credential": {}},
         {"credential": {}, "name": ""},
@@ -397,7 +398,7 @@ async def test_name_is_needed_and_more_is_refused(owner, assert_error):
 # Settings
 
 
-async def test_passkeys_may_be_for_a_domain_and_other_origins_pages(kit, settings, owner):
+async def test_passkeys_work_for_a_parent_domain_and_other_origins(kit, settings, owner):
     group = PasskeysSettings(rp_id="example.com")
     cors = settings.cors.model_copy(update={"origins": ("https://admin.example.com",)})
     kit.context.settings = kit.settings.model_copy(update={"passkeys": group, "cors": cors})
@@ -407,7 +408,7 @@ async def test_passkeys_may_be_for_a_domain_and_other_origins_pages(kit, setting
     assert (await owner.post("/api/auth/passkeys", json=body)).status_code == 201
 
 
-def test_production_needs_to_know_whose_passkeys_they_are(settings):
+def test_passkeys_require_frontend_url_in_production(settings):
     production = settings.model_copy(update={"environment": "production", "frontend": FrontendSettings()})
     with pytest.raises(AppKitError, match="FRONTEND_URL"):
         passkeys.register_routers(production)

@@ -1,4 +1,4 @@
-"""What every optional feature promises, whichever it is."""
+"""What all optional features have in common."""
 
 import pkgutil
 import subprocess
@@ -29,7 +29,7 @@ def python(code: str) -> "subprocess.CompletedProcess[str]":
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_plugin_is_named_where_apps_look_for_it(name):
+def test_plugin_has_an_entry_point(name):
     plugin = import_module(f"appkit.contrib.{name}")
     kit = AppKit(Settings(environment="test"), plugins=[plugin], discover=False)
     assert any(name in registered for registered in kit.plugins.names())
@@ -59,7 +59,7 @@ print(tables & BaseTableModel.metadata.tables.keys(), packages & sys.modules.key
     assert python(code).stdout.strip() == "set() set()"
 
 
-def test_codes_of_plugins_are_in_appkit_s_part_of_each_range():
+def test_error_codes_of_plugins_are_in_the_reserved_ranges():
     for name in NAMES:
         import_module(f"appkit.contrib.{name}")
     codes = [code for code, cls in APIException.registry().items() if cls.__module__.startswith("appkit.contrib.")]

@@ -1,4 +1,4 @@
-"""Roles and permissions, on both databases."""
+"""The plugin roles, on both databases."""
 
 import anyio
 import pytest
@@ -36,7 +36,7 @@ async def publish() -> str:
 
 
 class Keys:
-    """Knows `Bearer SCOPE USER_ID`."""
+    """Authenticates `Bearer SCOPE USER_ID`."""
 
     @hookimpl
     def authenticate(self, request):
@@ -62,24 +62,24 @@ def give(admin_client, user):
 
 
 @pytest.mark.parametrize("permission", ["posts:publish", "posts:*", "*"])
-async def test_role_lets_people_do_what_it_names(give, auth_client, permission, assert_error):
+async def test_role_grants_its_permissions(give, auth_client, permission, assert_error):
     assert_error(await auth_client.post("/api/probe/publish"), PermissionMissingException)
     await give("users:read", permission)
     assert (await auth_client.post("/api/probe/publish")).json() == "published"
 
 
 @pytest.mark.parametrize("permission", ["posts:publish:now", "posts:read", "post:*", "posts:publish:*"])
-async def test_role_lets_people_do_nothing_else(give, auth_client, permission, assert_error):
+async def test_role_grants_no_other_permissions(give, auth_client, permission, assert_error):
     await give(permission)
     assert_error(await auth_client.post("/api/probe/publish"), PermissionMissingException)
 
 
-async def test_superusers_need_no_role_and_strangers_must_sign_in(admin_client, client, assert_error):
+async def test_superusers_need_no_role_and_others_must_sign_in(admin_client, client, assert_error):
     assert (await admin_client.post("/api/probe/publish")).status_code == 200
     assert_error(await client.post("/api/probe/publish"), UnauthorizedException)
 
 
-async def test_key_must_have_the_permission_among_its_scopes(give, client, user, assert_error):
+async def test_api_key_needs_the_permission_among_its_scopes(give, client, user, assert_error):
     right, wrong = ({"Authorization": f"Bearer posts:{scope} {user.id}"} for scope in ("publish", "read"))
     assert_error(await client.post("/api/probe/publish", headers=right), PermissionMissingException)
     await give("posts:*")
@@ -87,7 +87,7 @@ async def test_key_must_have_the_permission_among_its_scopes(give, client, user,
     assert_error(await client.post("/api/probe/publish", headers=wrong), ScopeMissingException)
 
 
-async def test_withdrawn_and_removed_roles_end_at_once(give, admin_client, auth_client, user, events, assert_error):
+async def test_withdrawn_and_removed_roles_end_immediately(give, admin_client, auth_client, user, events, assert_error):
     await give("posts:publish")
     await give("posts:publish", name="chief")
     assert [role["name"] for role in (await auth_client.get("/api/auth/me/roles")).json()] == ["chief", "editor"]
@@ -101,7 +101,7 @@ async def test_withdrawn_and_removed_roles_end_at_once(give, admin_client, auth_
     assert happened == [RoleDefined, RoleGranted, RoleDefined, RoleGranted, RoleWithdrawn, RoleRemoved]
 
 
-async def test_only_superusers_give_roles(give, auth_client, user, assert_error):
+async def test_only_superusers_manage_roles(give, auth_client, user, assert_error):
     await give("posts:publish", name="chief")
     for method, path in (
         ("GET", "roles"),
@@ -115,7 +115,7 @@ async def test_only_superusers_give_roles(give, auth_client, user, assert_error)
         assert_error(await auth_client.request(method, f"/api/{path}", json=json), ForbiddenException)
 
 
-async def test_what_is_not_there_is_a_404_and_what_is_misspelt_a_422(admin_client, user, assert_error):
+async def test_unknown_role_is_a_404_and_malformed_name_a_422(admin_client, user, assert_error):
     assert_error(await admin_client.put(f"/api/users/{user.id}/roles/nobody"), NotFoundException)
     assert_error(await admin_client.delete("/api/roles/nobody"), NotFoundException)
     for permission in ("Posts", "posts:", "po*", "a b"):
@@ -123,7 +123,7 @@ async def test_what_is_not_there_is_a_404_and_what_is_misspelt_a_422(admin_clien
         assert_error(response, UnprocessableException)
 
 
-async def test_granting_twice_is_granting_once(give, auth_client, events):
+async def test_granting_a_role_is_idempotent(give, auth_client, events):
     await give("posts:read")
     await give("posts:read")
     assert len((await auth_client.get("/api/auth/me/roles")).json()) == 1
@@ -131,7 +131,7 @@ async def test_granting_twice_is_granting_once(give, auth_client, events):
     assert (await auth_client.get("/api/auth/me/export")).json()["roles"] == ["editor"]
 
 
-def test_command_looks_after_roles(kit):
+def test_roles_command_manages_roles(kit):
     cli = Typer()
     kit.plugins.collect("register_commands", cli=cli, kit=kit)
 
@@ -154,12 +154,17 @@ def test_command_looks_after_roles(kit):
         return result.output.strip() if result.exit_code == 0 else str(result.exception)
 
     anyio.run(prepare)
-    assert run("define", "editor", "posts:*", "files:read") == "editor may do files:read, posts:* now."
-    assert run("define", "editor", "po*").startswith("Write a role as in editor")
-    assert run("grant", "ada@example.com", "editor") == "ada@example.com is editor now."
-    assert run("grant", "eve@example.com", "editor") == "Nobody has the address eve@example.com."
+    assert (
+        run("define", "editor", "posts:*", "files:read") == "Role editor now has the permissions files:read, posts:*."
+    )
+    assert run("define", "editor", "po*").startswith("Invalid name. Write a role as editor")
+    assert run("grant", "ada@example.com", "editor") == "ada@example.com now has the role editor."
+    assert (
+        run("grant", "eve@example.com", "editor")
+        == "There is no user eve@example.com. List users with `appkit users list`."
+    )
     assert anyio.run(may_publish)
     assert run("list") == "editor: files:read, posts:*"
-    assert run("withdraw", "ada@example.com", "editor") == "ada@example.com is editor no more."
+    assert run("withdraw", "ada@example.com", "editor") == "ada@example.com no longer has the role editor."
     assert not anyio.run(may_publish)
-    assert run("remove", "editor") == "There is no role editor any more."
+    assert run("remove", "editor") == "Role editor is deleted."

@@ -1,4 +1,4 @@
-"""A second factor from an authenticator app, on both databases. The clock stands still until a test moves it."""
+"""The plugin totp, on both databases, with a clock that only tests move."""
 
 import asyncio
 import json
@@ -19,8 +19,13 @@ from appkit.contrib.totp.events import (
     TotpDisabled,
     TotpEnabled,
 )
-from appkit.contrib.totp.service import InvalidFactorException, TotpEnabledException, WrongCodeException
-from appkit.contrib.totp.tables import RecoveryCode, Totp
+from appkit.contrib.totp.service import (
+    InvalidFactorException,
+    RecoveryCode,
+    Totp,
+    TotpEnabledException,
+    WrongCodeException,
+)
 from appkit.core.settings import LimitsSettings
 from appkit.domain.events import UserSignedIn
 from appkit.exceptions import (
@@ -47,7 +52,7 @@ def kit(settings):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The time in codes' eyes; call it to let seconds pass."""
+    """Replaces the clock of codes; call it to advance the time."""
     passed = [0.0]
     monkeypatch.setattr(codes, "now", lambda: BEGIN + timedelta(seconds=passed[0]))
 
@@ -59,7 +64,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 async def user(user, db):
-    """Somebody whose address is verified."""
+    """A user with a verified address."""
     verified = await db.merge(user)
     verified.email_verified_at = datetime.now(UTC)
     await db.commit()
@@ -72,7 +77,7 @@ def code_for(secret: str, *, steps: int = 0) -> str:
 
 @pytest.fixture
 async def enabled(auth_client, clock):
-    """The secret and the recovery codes of a user who has set an app up, 30 seconds ago."""
+    """The secret and recovery codes of a user who confirmed an app 30 seconds ago."""
     secret = (await auth_client.post("/api/auth/mfa/totp/setup")).json()["secret"]
     confirmed = await auth_client.post("/api/auth/mfa/totp/confirm", json={"code": code_for(secret)})
     assert confirmed.status_code == 200, confirmed.text
@@ -128,7 +133,7 @@ async def test_setup_changes_nothing_before_it_is_confirmed(auth_client, begin, 
     assert (await auth_client.get("/api/auth/mfa")).json() == {"totp": False, "recovery_codes_left": 0}
 
 
-async def test_setup_may_be_begun_anew_and_the_latest_secret_counts(auth_client, clock, assert_error):
+async def test_setup_can_be_repeated_and_the_latest_secret_counts(auth_client, clock, assert_error):
     first = (await auth_client.post("/api/auth/mfa/totp/setup")).json()["secret"]
     second = (await auth_client.post("/api/auth/mfa/totp/setup")).json()["secret"]
     refused = await auth_client.post("/api/auth/mfa/totp/confirm", json={"code": code_for(first)})
@@ -137,7 +142,7 @@ async def test_setup_may_be_begun_anew_and_the_latest_secret_counts(auth_client,
     assert confirmed.status_code == 200
 
 
-async def test_confirming_gives_ten_recovery_codes_of_which_only_hashes_are_kept(events, enabled, auth_client, db):
+async def test_confirming_returns_ten_recovery_codes_and_stores_only_hashes(events, enabled, auth_client, db):
     _, recovery_codes = enabled
     assert len(set(recovery_codes)) == 10
     kept = set(await db.scalars(select(RecoveryCode.code_hash)))
@@ -147,20 +152,20 @@ async def test_confirming_gives_ten_recovery_codes_of_which_only_hashes_are_kept
     assert [type(event) for event in events].count(TotpEnabled) == 1
 
 
-async def test_confirming_needs_a_code_of_now(auth_client, clock, assert_error):
+async def test_confirming_requires_a_current_code(auth_client, clock, assert_error):
     secret = (await auth_client.post("/api/auth/mfa/totp/setup")).json()["secret"]
     for steps in (-1, 1):
         response = await auth_client.post("/api/auth/mfa/totp/confirm", json={"code": code_for(secret, steps=steps)})
         assert_error(response, WrongCodeException)
 
 
-async def test_app_that_is_set_up_is_not_replaced_silently(enabled, auth_client, assert_error, db):
+async def test_second_setup_is_refused_while_an_app_is_confirmed(enabled, auth_client, assert_error, db):
     secret, _ = enabled
     assert_error(await auth_client.post("/api/auth/mfa/totp/setup"), TotpEnabledException)
     assert await db.scalar(select(Totp.secret)) == secret
 
 
-async def test_setup_needs_a_verified_address_and_a_recent_password(auth_client, db, user, assert_error):
+async def test_setup_requires_a_verified_address_and_a_recent_password(auth_client, db, user, assert_error):
     await db.execute(update(AuthSession).values(authenticated_at=datetime.now(UTC) - timedelta(hours=1)))
     await db.commit()
     await auth_client.post("/api/auth/refresh")
@@ -172,7 +177,7 @@ async def test_setup_needs_a_verified_address_and_a_recent_password(auth_client,
     assert_error(await auth_client.post("/api/auth/mfa/totp/setup"), EmailNotVerifiedException)
 
 
-async def test_nobody_else_gets_in(client, assert_error):
+async def test_mfa_routes_require_sign_in(client, assert_error):
     for method, path in (("GET", ""), ("POST", "/totp/setup"), ("POST", "/totp/disable"), ("POST", "/recovery-codes")):
         response = await client.request(method, f"/api/auth/mfa{path}", json={"code": "1"})
         assert_error(response, UnauthorizedException)
@@ -181,7 +186,7 @@ async def test_nobody_else_gets_in(client, assert_error):
 # Signing in
 
 
-async def test_signing_in_takes_both_factors(enabled, begin, verify, client, db, user):
+async def test_sign_in_requires_both_factors(enabled, begin, verify, client, db, user):
     secret, _ = enabled
     answer = await begin(remember=True)
     assert answer.json().keys() == {"mfa_required", "challenge", "factors"}
@@ -194,7 +199,7 @@ async def test_signing_in_takes_both_factors(enabled, begin, verify, client, db,
     assert session.remember
 
 
-async def test_pending_sign_in_gives_the_browser_no_session(enabled, begin, client, db, events, assert_error):
+async def test_pending_sign_in_creates_no_session(enabled, begin, client, db, events, assert_error):
     before = await db.scalar(select(func.count()).select_from(AuthSession))
     events.clear()
     answer = await begin()
@@ -205,20 +210,20 @@ async def test_pending_sign_in_gives_the_browser_no_session(enabled, begin, clie
     assert UserSignedIn not in map(type, events)
 
 
-async def test_code_is_good_once(enabled, begin, verify, assert_error):
+async def test_code_is_single_use(enabled, begin, verify, assert_error):
     secret, _ = enabled
     code = code_for(secret)
     assert (await verify((await begin()).json()["challenge"], code)).status_code == 200
     assert_error(await verify((await begin()).json()["challenge"], code), InvalidFactorException)
 
 
-async def test_code_that_confirmed_the_app_is_used(auth_client, begin, verify, clock, assert_error):
+async def test_code_that_confirmed_the_app_is_used_up(auth_client, begin, verify, clock, assert_error):
     secret = (await auth_client.post("/api/auth/mfa/totp/setup")).json()["secret"]
     await auth_client.post("/api/auth/mfa/totp/confirm", json={"code": code_for(secret)})
     assert_error(await verify((await begin()).json()["challenge"], code_for(secret)), InvalidFactorException)
 
 
-async def test_code_of_another_time_is_refused(enabled, begin, verify, assert_error):
+async def test_expired_and_future_codes_are_refused(enabled, begin, verify, assert_error):
     secret, _ = enabled
     challenge = (await begin()).json()["challenge"]
     for steps in (-1, 1):
@@ -226,7 +231,7 @@ async def test_code_of_another_time_is_refused(enabled, begin, verify, assert_er
     assert (await verify(challenge, code_for(secret))).status_code == 200
 
 
-async def test_challenge_is_good_once(enabled, begin, verify, clock, assert_error):
+async def test_challenge_is_single_use(enabled, begin, verify, clock, assert_error):
     secret, _ = enabled
     challenge = (await begin()).json()["challenge"]
     assert (await verify(challenge, code_for(secret))).status_code == 200
@@ -234,7 +239,7 @@ async def test_challenge_is_good_once(enabled, begin, verify, clock, assert_erro
     assert_error(await verify(challenge, code_for(secret)), InvalidTokenException)
 
 
-async def test_who_signs_out_instead_of_giving_a_code_is_asked_anew(enabled, begin, verify, client, assert_error):
+async def test_sign_out_voids_the_challenge(enabled, begin, verify, client, assert_error):
     secret, _ = enabled
     given_up, other = [(await begin()).json()["challenge"] for _ in range(2)]
     assert (await client.post("/api/auth/signout", json={"challenge": given_up})).status_code == 204
@@ -243,7 +248,7 @@ async def test_who_signs_out_instead_of_giving_a_code_is_asked_anew(enabled, beg
 
 
 @pytest.mark.both_databases
-async def test_parallel_right_codes_begin_one_session(enabled, begin, verify, db):
+async def test_parallel_right_codes_create_one_session(enabled, begin, verify, db):
     secret, _ = enabled
     challenge = (await begin()).json()["challenge"]
     await db.execute(update(AuthSession).values(revoked_at=datetime.now(UTC)))
@@ -258,7 +263,7 @@ async def test_parallel_right_codes_begin_one_session(enabled, begin, verify, db
 
 
 @pytest.mark.both_databases
-async def test_no_more_than_five_of_parallel_wrong_codes_are_looked_at(enabled, begin, verify, monkeypatch, events):
+async def test_at_most_five_parallel_wrong_codes_are_checked(enabled, begin, verify, monkeypatch, events):
     looked: list[str] = []
     accepted_step = codes.accepted_step
 
@@ -274,9 +279,7 @@ async def test_no_more_than_five_of_parallel_wrong_codes_are_looked_at(enabled, 
     assert [type(event) for event in events].count(SecondFactorFailed) == 5
 
 
-async def test_guesses_with_ever_new_challenges_are_refused_in_the_end(
-    enabled, begin, verify, app, settings, kit, assert_error
-):
+async def test_guesses_with_new_challenges_are_limited(enabled, begin, verify, app, settings, kit, assert_error):
     secret, _ = enabled
     kit.limiter._settings = settings.model_copy(update={"limits": LimitsSettings(enabled=True)})
     for _ in range(2):
@@ -290,28 +293,26 @@ async def test_guesses_with_ever_new_challenges_are_refused_in_the_end(
     assert int(refused.headers["retry-after"]) > 800
 
 
-async def test_other_ways_of_signing_in_that_were_two_factors_are_not_asked(enabled, kit, user):
+async def test_sign_in_with_two_factors_needs_no_code(enabled, kit, user):
     async with kit.session() as db:
         assert await totp.before_signin(user, ["pop", "mfa"], db) is None
         assert await totp.before_signin(user, ["pwd"], db) is not None
 
 
 @pytest.mark.parametrize("code", ["", "\ud800", "1" * 65, 123456, None, ["1"]])
-async def test_what_is_no_code_is_refused(code, enabled, begin, client, assert_error):
+async def test_malformed_code_is_refused(code, enabled, begin, client, assert_error):
     body = {"challenge": (await begin()).json()["challenge"], "code": code}
     content = json.dumps(body).encode()
     response = await client.post("/api/auth/mfa/verify", content=content, headers={"Content-Type": "application/json"})
     assert response.status_code in {401, 422}
 
 
-async def test_body_with_more_in_it_is_refused(enabled, client, user, assert_error):
+async def test_body_with_extra_fields_is_refused(enabled, client, user, assert_error):
     body = {"challenge": "x", "code": "123456", "user_id": str(user.id)}
     assert_error(await client.post("/api/auth/mfa/verify", json=body), UnprocessableException)
 
 
-async def test_guesses_in_a_browser_that_was_left_open_are_refused_in_the_end(
-    enabled, auth_client, settings, kit, assert_error
-):
+async def test_guesses_of_a_signed_in_user_are_limited(enabled, auth_client, settings, kit, assert_error):
     secret, _ = enabled
     kit.limiter._settings = settings.model_copy(update={"limits": LimitsSettings(enabled=True)})
     for path in ("totp/disable", "recovery-codes"):
@@ -325,7 +326,7 @@ async def test_guesses_in_a_browser_that_was_left_open_are_refused_in_the_end(
 # Recovery
 
 
-async def test_recovery_code_is_good_once_however_it_is_typed(
+async def test_recovery_code_is_single_use_and_ignores_formatting(
     enabled, begin, verify, auth_client, events, assert_error
 ):
     _, (code, *_) = enabled
@@ -337,7 +338,7 @@ async def test_recovery_code_is_good_once_however_it_is_typed(
 
 
 @pytest.mark.both_databases
-async def test_parallel_uses_of_a_recovery_code_begin_one_session(enabled, begin, verify):
+async def test_parallel_uses_of_a_recovery_code_create_one_session(enabled, begin, verify):
     _, (code, *_) = enabled
     challenge = (await begin()).json()["challenge"]
     answers = await asyncio.gather(*(verify(challenge, code) for _ in range(4)))
@@ -354,7 +355,7 @@ async def test_new_recovery_codes_void_the_old_ones(enabled, begin, verify, auth
     assert RecoveryCodesRenewed in map(type, events)
 
 
-async def test_recovery_code_of_somebody_else_is_worth_nothing(enabled, begin, verify, make_user, db, assert_error):
+async def test_recovery_code_of_another_user_is_refused(enabled, begin, verify, make_user, db, assert_error):
     other = await make_user()
     db.add(RecoveryCode(user_id=other.id, code_hash=codes.recovery_hash("theirs")))
     await db.commit()
@@ -364,7 +365,7 @@ async def test_recovery_code_of_somebody_else_is_worth_nothing(enabled, begin, v
 # Disabling
 
 
-async def test_disabling_takes_a_code_and_leaves_nothing(enabled, auth_client, begin, db, events, assert_error):
+async def test_disabling_requires_a_code_and_deletes_everything(enabled, auth_client, begin, db, events, assert_error):
     secret, _ = enabled
     refused = await auth_client.post("/api/auth/mfa/totp/disable", json={"code": "000000"})
     assert_error(refused, WrongCodeException)
@@ -376,7 +377,7 @@ async def test_disabling_takes_a_code_and_leaves_nothing(enabled, auth_client, b
     assert TotpDisabled in map(type, events)
 
 
-async def test_new_password_by_mail_leaves_the_second_factor(enabled, begin, kit, user):
+async def test_password_reset_keeps_the_second_factor(enabled, begin, kit, user):
     async with kit.session() as db:
         (await db.get_one(type(user), user.id)).security_version += 1
     assert (await begin()).json()["mfa_required"]
@@ -385,15 +386,15 @@ async def test_new_password_by_mail_leaves_the_second_factor(enabled, begin, kit
 # Codes
 
 
-def test_tolerance_takes_as_many_codes_before_and_none_after():
+def test_tolerance_accepts_earlier_codes_and_no_later_ones():
     secret, at = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ", BEGIN
     shown = {steps: pyotp.TOTP(secret).at(at + timedelta(seconds=30 * steps)) for steps in range(-3, 3)}
     accepted = [steps for steps, code in shown.items() if codes.accepted_step(secret, code, at, tolerance=2)]
     assert accepted == [-2, -1, 0]
 
 
-def test_code_agrees_with_the_standard():
-    """RFC 6238, Appendix B, for SHA-1, of which apps show the last six digits."""
+def test_code_matches_rfc_6238():
+    """RFC 6238, Appendix B, for SHA-1; apps show the last six digits."""
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     for seconds, code in ((59, "287082"), (1111111109, "081804"), (2000000000, "279037")):
         at = datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-"""Snippets are run as their readers would: a folder with one file in it, and a process of its own."""
+"""Run snippets as readers do: in a folder of their own and a process of their own."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ COLD_START = 60.0
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Callable[[str], Path]:
-    """Put one snippet into an empty folder."""
+    """Copy a snippet into an empty folder."""
 
     def put(name: str) -> Path:
         shutil.copy(SNIPPETS / f"{name}.py", tmp_path)
@@ -31,13 +31,13 @@ def folder(tmp_path: Path) -> Callable[[str], Path]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """What a process needs to run, and no setting of appkit's."""
+    """The environment without appkit's settings."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
 
 
 @pytest.fixture
 def python(environment: dict[str, str]) -> Callable[..., str]:
-    """Run Python in a folder; return what it printed."""
+    """Run Python in a folder, and return its output."""
 
     def run(directory: Path, *arguments: str) -> str:
         done = subprocess.run(
@@ -57,7 +57,7 @@ def python(environment: dict[str, str]) -> Callable[..., str]:
 
 @pytest.fixture
 def serve(environment: dict[str, str]) -> Callable[..., object]:
-    """Serve `module:app` from a folder, and open a browser on it."""
+    """Serve `module:app` from a folder, and yield an HTTP client."""
 
     @contextmanager
     def serving(directory: Path, app: str) -> Iterator[httpx2.Client]:

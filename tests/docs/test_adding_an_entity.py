@@ -1,4 +1,4 @@
-"""The seven steps of adding an entity, taken in a copy of the example."""
+"""The seven steps of adding an entity, in a copy of the example."""
 
 import os
 import re

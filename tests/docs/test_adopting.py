@@ -1,4 +1,4 @@
-"""Each block works alone, in the words of the page that says so."""
+"""Snippets of the page on adopting appkit: each block works alone."""
 
 import subprocess
 import sys
@@ -37,7 +37,7 @@ def test_database_works_in_a_script(folder, python):
     assert python(directory, "adopt_database.py") == "84\n"
 
 
-def test_base_of_tables_brings_no_other_table(folder, python):
+def test_base_model_adds_no_other_table(folder, python):
     assert python(folder("adopt_model"), "adopt_model.py") == "['book'] A book UTC\n"
 
 
@@ -65,7 +65,7 @@ def test_broker_runs_tasks_that_another_process_enqueued(folder, python, environ
 
 
 @pytest.mark.slow
-def test_auth_router_works_under_a_prefix_of_ones_own(folder, serve):
+def test_auth_router_works_under_another_prefix(folder, serve):
     with serve(folder("adopt_auth_router"), "adopt_auth_router:app") as browser:
         assert browser.post("/account/auth/signup", json=ACCOUNT).status_code == 201
         assert browser.get("/account/auth/me").json()["email"] == "ada@example.com"

@@ -1,4 +1,4 @@
-"""The checklist has every requirement, and each of its tests exists."""
+"""The ASVS checklist has every requirement, and every test that it names exists."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# The requirements of levels 1 and 2, as OWASP numbers them in version 5.0.0.
+# The requirements of levels 1 and 2 in version 5.0.0.
 NUMBERS = {
     "3.3": range(1, 5),
     "3.4": range(1, 7),

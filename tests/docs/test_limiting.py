@@ -1,4 +1,4 @@
-"""The pages on the cache and on rate limits do what they say."""
+"""Snippets of the pages on caching and rate limits."""
 
 import sqlite3
 

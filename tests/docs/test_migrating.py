@@ -1,4 +1,4 @@
-"""The pages about migrations, followed to the letter."""
+"""Snippets and steps of the pages on migrations."""
 
 import re
 import sqlite3
@@ -58,7 +58,7 @@ def appkit(environment: dict[str, str]) -> Callable[[Path], Appkit]:
 
 
 @pytest.mark.slow
-def test_tutorial_adds_a_column_and_is_kept_from_a_mistake(folder, appkit, python):
+def test_tutorial_adds_a_column_and_prevents_a_mistake(folder, appkit, python):
     directory = folder("bookmarks")
     program = directory / "bookmarks.py"
     run = appkit(directory)
@@ -168,8 +168,8 @@ def upgrade() -> None:
 
 
 @pytest.mark.slow
-def test_existing_history_goes_on(folder, appkit, python):
-    """Alembic's own command makes the history, in a folder as `alembic init` leaves it."""
+def test_existing_alembic_history_continues(folder, appkit, python):
+    """The history is created with Alembic's own command, as after `alembic init`."""
     directory = folder("join_alembic")
     python(directory, "-m", "alembic", "init", "alembic")
     configuration = directory / "alembic.ini"

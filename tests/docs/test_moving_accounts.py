@@ -1,4 +1,4 @@
-"""Accounts of fastapi-users keep their ids and their passwords."""
+"""The migration from fastapi-users keeps ids and passwords."""
 
 import sqlite3
 from contextlib import closing
@@ -8,8 +8,8 @@ import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
-pytestmark = pytest.mark.slow  # A server is started.
-# As fastapi-users-db-sqlalchemy 7 makes it on SQLite.
+pytestmark = pytest.mark.slow  # It starts a server.
+# As fastapi-users-db-sqlalchemy 7 creates it on SQLite.
 TABLE = """
 CREATE TABLE user (
     email VARCHAR(320) NOT NULL, hashed_password VARCHAR(1024) NOT NULL, is_active BOOLEAN NOT NULL,
@@ -41,7 +41,7 @@ def test_accounts_move_with_their_passwords(folder, serve, python):
             return browser.post("/api/auth/signin", json={"email": email, "password": password})
 
         assert signin(ADA, "wrong").status_code == 401
-        for _ in range(2):  # The second time it is Argon2's.
+        for _ in range(2):  # The first sign-in rehashes it with Argon2.
             ada = signin("ada@example.com").json()
             assert (ada["id"], ada["email"]) == (ids[ADA], ADA)
             assert ada["is_superuser"]

@@ -1,4 +1,4 @@
-"""Pages show code that is run somewhere, and ask no other server for anything."""
+"""Pages include tested code, and load nothing from other servers."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ INCLUDE = re.compile(r'^--8<-- "([^":]+)(?::(\d+):(\d+)|:([a-z_]+))?"$', re.MULT
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_page_types_no_long_python(path: Path):
-    """What is longer is included from a file that a test runs."""
+    """Longer code is included from a file that a test runs."""
     for block in re.findall(r"```(?:py|python)[^\n]*\n(.*?)```", path.read_text(), re.DOTALL):
         lines = [line for line in block.splitlines() if line.strip()]
         assert len(lines) <= LONGEST, block
@@ -21,7 +21,7 @@ def test_page_types_no_long_python(path: Path):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_page_includes_files_and_lines_that_are_there(path: Path):
-    """Line numbers are easily wrong: each range begins and ends with code, not in the middle of nothing."""
+    """Line numbers get outdated: each range must start and end with code."""
     for name, first, last, section in INCLUDE.findall(path.read_text()):
         lines = (ROOT / name).read_text().splitlines()
         if section:
@@ -35,14 +35,14 @@ def test_page_includes_files_and_lines_that_are_there(path: Path):
 
 
 def test_every_snippet_is_included_by_a_page():
-    included = {"docs/snippets/test_bookmarks.py"}  # The reference takes it apart.
+    included = {"docs/snippets/test_bookmarks.py"}  # The reference includes parts of it.
     included |= {match[0] for page in PAGES for match in INCLUDE.findall(page.read_text())}
     snippets = {f"docs/snippets/{path.name}" for path in (ROOT / "docs" / "snippets").glob("*.py")}
     assert included >= snippets
 
 
 def test_page_has_nothing_that_only_looks_like_an_include():
-    """A formatter that takes the line for Python puts spaces into it, and the page shows the line instead."""
+    """A formatter may change the include line, and the page would then show the line itself."""
     for page in PAGES:
         lines = [line for line in page.read_text().splitlines() if "docs/snippets/" in line]
         assert all(INCLUDE.fullmatch(line) for line in lines), page

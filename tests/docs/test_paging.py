@@ -1,4 +1,4 @@
-"""The pages on lists and on CRUD do what they say."""
+"""Snippets of the pages on pagination and CRUD."""
 
 import sqlite3
 
@@ -13,7 +13,7 @@ POSTS = [
 ]
 
 
-def test_books_are_kept(folder, serve):
+def test_books_are_created_and_listed(folder, serve):
     with serve(folder("crud"), "crud:app") as browser:
         assert browser.get("/api/books").json()["total"] == 0
         assert browser.post("/api/books", json={"isbn": "1", "title": "Sea"}).status_code == 401

@@ -1,4 +1,4 @@
-"""The script on the page about passkeys, in Debian's Chromium with a virtual authenticator."""
+"""The script of the page on passkeys, in Chromium with a virtual authenticator."""
 
 import os
 import re
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def served(folder, serve):
-    """The snippet, served to a browser that calls it localhost, as somebody with a verified address."""
+    """Serve the snippet on localhost, and create a user with a verified address."""
     if not CHROMIUM.exists():
         reason = f"There is no browser at {CHROMIUM}: apt-get install chromium"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
@@ -42,14 +42,14 @@ def served(folder, serve):
 
 @pytest.fixture
 def new_page():
-    """A page of a browser with an authenticator, and what tells that one how to behave."""
+    """A browser page with a virtual authenticator, and a function that configures it."""
 
     @asynccontextmanager
     async def new_page(address):
         async with playwright.async_playwright() as started:
             args = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
             browser = await started.chromium.launch(executable_path=str(CHROMIUM), args=args)
-            context = await browser.new_context(bypass_csp=True)  # Its pages are the API's answers.
+            context = await browser.new_context(bypass_csp=True)  # The pages are API responses with a strict policy.
             page = await context.new_page()
             devtools = await context.new_cdp_session(page)
             await devtools.send("WebAuthn.enable")
@@ -73,7 +73,7 @@ ME = "() => fetch('/api/auth/me').then(answer => answer.json()).then(user => use
 REFUSED = "() => signIn().then(() => null, error => error.name)"
 
 
-async def test_page_s_script_adds_a_passkey_and_signs_in_with_it(served, new_page):
+async def test_passkey_page_script_adds_a_passkey_and_signs_in(served, new_page):
     async with new_page(served) as (page, verify):
         await page.evaluate(SIGN_IN, ACCOUNT)
         added = await page.evaluate("() => addPasskey('This laptop')")
@@ -86,6 +86,6 @@ async def test_page_s_script_adds_a_passkey_and_signs_in_with_it(served, new_pag
         assert await page.evaluate(ME) == ACCOUNT["email"]
 
         await page.context.clear_cookies()
-        await verify(verified=False)  # A finger that it doesn't know.
+        await verify(verified=False)  # An unknown fingerprint.
         assert await page.evaluate(REFUSED) == "NotAllowedError"
         assert await page.evaluate(ME) is None

@@ -1,4 +1,4 @@
-"""The program on the page signs in, and renews its tokens once they have expired."""
+"""Snippets of the page on bearer tokens: sign in, and refresh expired tokens."""
 
 import importlib
 import json
@@ -33,8 +33,8 @@ def test_program_signs_in_and_out(program, folder, serve, environment, tmp_path)
             assert client.get("/auth/me").status_code == 401
 
 
-def test_program_renews_what_has_expired_and_keeps_it(program, tmp_path):
-    """With a server that is made up, for a real one's tokens are good for longer than a test."""
+def test_program_refreshes_an_expired_token_and_stores_it(program, tmp_path):
+    """With a fake server, because real tokens outlive the test."""
     asked: list[tuple[str, str | None]] = []
 
     def answer(request: httpx2.Request) -> httpx2.Response:

@@ -1,4 +1,4 @@
-"""The app on the front page: the same everywhere, and it does what the page says."""
+"""The app in the README does what the README says."""
 
 import re
 import sqlite3
@@ -28,7 +28,7 @@ def test_readme_names_the_two_commands():
 
 @pytest.mark.slow
 def test_readme_app_does_what_the_front_page_says(folder, serve):
-    """Sign up, keep a page, be told that it is kept already, and find its title filled in."""
+    """Sign up, add a bookmark, get an error for a duplicate, and read the title that the task set."""
     directory = folder("bookmarks")
     with serve(directory, "bookmarks:app") as browser:
         assert browser.post("/api/bookmarks", json={"url": "https://example.com"}).status_code == 401
@@ -49,7 +49,7 @@ def test_readme_app_does_what_the_front_page_says(folder, serve):
 
 @pytest.mark.slow
 def test_readme_app_finishes_a_task_that_a_kill_interrupted(folder, environment, python):
-    """What was committed is run by whoever comes next, here by `appkit worker`."""
+    """Another process, here `appkit worker`, runs the committed task."""
     directory = folder("bookmarks")
     python(
         directory,
@@ -88,7 +88,7 @@ def test_readme_app_passes_strict_type_checking(tmp_path: Path):
 
 
 def title_within(directory: Path, *, seconds: float) -> str | None:
-    """The title of the only bookmark, as soon as there is one."""
+    """Wait for the title of the only bookmark."""
     deadline = time.monotonic() + seconds
     while True:
         with sqlite3.connect(directory / "app.db") as connection:

@@ -1,4 +1,4 @@
-"""The reference says everything, for it is written from the objects themselves."""
+"""The generated reference is complete."""
 
 import importlib.util
 import re

@@ -1,4 +1,4 @@
-"""The pages on further ways to sign in do what they say."""
+"""Snippets of the pages on sign-in plugins, roles and audit."""
 
 import json
 import re
@@ -23,7 +23,7 @@ def verify_addresses(directory: Path) -> None:
     database.close()
 
 
-def test_second_factor_opens_what_asks_for_one(folder, serve):
+def test_second_factor_opens_routes_that_require_it(folder, serve):
     directory = folder("totp")
     with serve(directory, "totp:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -31,7 +31,7 @@ def test_second_factor_opens_what_asks_for_one(folder, serve):
         secret = browser.post("/api/auth/mfa/totp/setup").json()["secret"]
         code = pyotp.TOTP(secret).now()
         confirmed = browser.post("/api/auth/mfa/totp/confirm", json={"code": code})
-        if confirmed.status_code == 403:  # Half a minute had just passed.
+        if confirmed.status_code == 403:  # The 30 seconds had just passed.
             confirmed = browser.post("/api/auth/mfa/totp/confirm", json={"code": pyotp.TOTP(secret).now()})
         recovery_codes = confirmed.json()["recovery_codes"]
         assert browser.post("/api/payouts").status_code == 403
@@ -44,7 +44,7 @@ def test_second_factor_opens_what_asks_for_one(folder, serve):
         assert browser.post("/api/payouts").status_code == 201
 
 
-def test_link_in_a_mail_signs_in(folder, serve):
+def test_magic_link_signs_in(folder, serve):
     directory = folder("magic_link")
     with serve(directory, "magic_link:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -55,7 +55,7 @@ def test_link_in_a_mail_signs_in(folder, serve):
         assert browser.get("/api/auth/me").status_code == 200
 
 
-def test_key_opens_what_its_scope_is_for(folder, serve):
+def test_api_key_opens_routes_of_its_scope(folder, serve):
     directory = folder("api_keys")
     with serve(directory, "api_keys:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -68,7 +68,7 @@ def test_key_opens_what_its_scope_is_for(folder, serve):
         assert browser.get("/api/auth/me", headers=headers).status_code == 403
 
 
-def test_role_lets_somebody_publish(folder, serve, python):
+def test_role_permits_publishing(folder, serve, python):
     directory = folder("roles")
     with serve(directory, "roles:app") as browser:
         browser.post("/api/auth/signup", json=ACCOUNT)
@@ -81,7 +81,7 @@ def test_role_lets_somebody_publish(folder, serve, python):
         assert browser.post("/api/posts/publish").json() == "Published."
 
 
-def test_trail_says_who_changed_what(folder, serve):
+def test_audit_trail_says_who_changed_what(folder, serve):
     directory = folder("audit")
     with serve(directory, "audit:app") as browser:
         user_id = browser.post("/api/auth/signup", json=ACCOUNT).json()["id"]
@@ -95,16 +95,16 @@ def test_trail_says_who_changed_what(folder, serve):
 
 
 def wait_for_token(log: Path) -> str:
-    """The token out of the mail that the server prints."""
+    """The token in the mail that the server printed."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        if found := re.search(r"go on here:\n\n([\w-]+)\n", log.read_text()):
+        if found := re.search(r"continue here:\n\n([\w-]+)\n", log.read_text()):
             return found[1]
         time.sleep(0.1)
     raise AssertionError(log.read_text())
 
 
-def test_account_elsewhere_signs_in(folder, serve, environment):
+def test_provider_account_signs_in(folder, serve, environment):
     with subprocess.Popen([sys.executable, PROVIDER], stdout=subprocess.PIPE, text=True) as provider:
         assert provider.stdout is not None
         issuer = f"http://127.0.0.1:{provider.stdout.readline().strip()}"

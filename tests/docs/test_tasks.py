@@ -1,4 +1,4 @@
-"""The pages on tasks do what they say."""
+"""Snippets of the pages on tasks."""
 
 import pytest
 
@@ -45,6 +45,6 @@ def test_idempotent_tasks_write_once(folder, python):
     assert python(folder("idempotent_tasks"), "-c", TWICE).splitlines()[-1] == "12 [100]"
 
 
-def test_broker_of_one_s_own_carries_tasks(folder, python, environment):
+def test_own_broker_carries_tasks(folder, python, environment):
     environment["TASKS_BROKER_URL"] = "pigeon://loft"
     assert python(folder("own_broker"), "-c", PIGEON).splitlines()[-2:] == ["flown", "PublishingBroker"]

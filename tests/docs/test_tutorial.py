@@ -1,4 +1,4 @@
-"""The tutorial's program at its end, and its tests, run as its readers run them."""
+"""The finished tutorial program and its tests, run as readers do."""
 
 import shutil
 import tomllib
@@ -14,7 +14,7 @@ PROGRAM = ROOT / "docs" / "snippets" / "tutorial"
 
 
 def project() -> str:
-    """The project file that the chapter about tests shows."""
+    """The pyproject.toml of the chapter on tests."""
     page = (ROOT / "docs" / "tutorial" / "6-tests.md").read_text()
     return page.partition("```toml\n")[2].partition("```")[0]
 

@@ -1,4 +1,4 @@
-"""What a release is tried with: the wheel as built, in environments that know nothing of this repository."""
+"""Fixtures for release tests: the built wheel in environments without this repository."""
 
 import os
 import re
@@ -16,7 +16,7 @@ from httpx2 import Client, ConnectError
 
 
 class Environment:
-    """A virtual environment, and a folder to work in."""
+    """A virtual environment and a working directory."""
 
     def __init__(self, folder: Path, wheels: Path) -> None:
         self.folder = folder
@@ -31,7 +31,7 @@ class Environment:
         self.variables = clean | {"PIP_FIND_LINKS": found, "UV_FIND_LINKS": str(wheels), "PATH": path}
 
     def run(self, command: str, folder: Path | None = None) -> str:
-        """Run a line as a shell would; fail with what it said when it fails."""
+        """Run a shell line; fail with its output if it fails."""
         done = self.start(command, folder, stdout=subprocess.PIPE)
         out, _ = done.communicate(timeout=600)
         text = out.decode()
@@ -39,7 +39,7 @@ class Environment:
         return text
 
     def start(self, command: str, folder: Path | None = None, stdout: int | None = None) -> "subprocess.Popen[bytes]":
-        """Start a line as a shell would, in a process group of its own."""
+        """Start a shell line in a new process group."""
         return subprocess.Popen(
             ["/bin/sh", "-ec", command],
             cwd=folder or self.folder,
@@ -52,7 +52,7 @@ class Environment:
 
     @contextmanager
     def serve(self, command: str, folder: Path | None = None) -> Iterator[Client]:
-        """What a line serves, as soon as it answers; stopped when the block ends."""
+        """Start a server with a shell line, wait until it answers, and stop it when the block ends."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port: int = probe.getsockname()[1]
@@ -75,7 +75,7 @@ class Environment:
 
 @pytest.fixture(scope="session")
 def wheels() -> Path:
-    """The folder with what was built."""
+    """The folder with the built wheel."""
     folder = os.environ.get("APPKIT_TEST_WHEELS")
     if folder is None:
         pytest.skip("APPKIT_TEST_WHEELS names no folder with a built wheel; `nox -s release -- --dry-run` does.")
@@ -84,12 +84,12 @@ def wheels() -> Path:
 
 @pytest.fixture
 def stranger(tmp_path: Path, wheels: Path) -> Environment:
-    """Somebody who has Python, and nothing else."""
+    """A new environment with only Python."""
     return Environment(tmp_path, wheels)
 
 
 def console(readme: Path) -> list[str]:
-    """The commands that a README shows, without their comments."""
+    """The commands in a README, without comments."""
     return [
         line.removeprefix("$ ").partition("  #")[0].strip()
         for block in re.findall(r"```console\n(.*?)```", readme.read_text(), re.DOTALL)

@@ -1,4 +1,4 @@
-"""The path of somebody who has only what we publish."""
+"""First steps of a new user, with the published wheel only."""
 
 import json
 import re
@@ -33,7 +33,7 @@ def test_readme_app_runs_from_the_wheel(stranger):
         raise AssertionError("The title was not fetched.")
 
 
-def test_new_app_is_what_its_readme_says(stranger):
+def test_new_app_works_as_its_readme_says(stranger):
     stranger.run("pip install -q fastapi-appkit")
     stranger.run("appkit new shop")
     shop = stranger.folder / "shop"
@@ -46,7 +46,7 @@ def test_new_app_is_what_its_readme_says(stranger):
     assert re.search(r"\d+ passed", stranger.run("pytest", shop))
     for check in ("ruff check", "ruff format --check", "mypy", "PYTHONPATH=backend lint-imports", "appkit db check"):
         stranger.run(check, shop)
-    assert "Nothing is wrong" in stranger.run("appkit check", shop)
+    assert "No problems found" in stranger.run("appkit check", shop)
     findings = json.loads(stranger.run("appkit check --deploy --json || true", shop))
     variables = {finding["where"].split()[0] for finding in findings}
     assert variables == {"AUTH_SECRET_KEYS", "FRONTEND_URL", "MAIL_URL"}

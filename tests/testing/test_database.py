@@ -12,7 +12,7 @@ async def databases(server: str) -> set[str]:
     return names
 
 
-async def test_fresh_database_is_empty_and_goes_away(postgres_server: URL) -> None:
+async def test_fresh_database_is_empty_and_dropped(postgres_server: URL) -> None:
     server = postgres_server.render_as_string(hide_password=False)
     async with fresh_database(server) as url:
         database = Database(url)
@@ -21,6 +21,6 @@ async def test_fresh_database_is_empty_and_goes_away(postgres_server: URL) -> No
         assert tables == 0
         name = database.url.database
         assert name in await databases(server)
-        # Left open on purpose: a test that forgets a connection must not keep its database.
+        # Left open on purpose: an open connection must not prevent the drop.
     assert name not in await databases(server)
     await database.dispose()

@@ -1,4 +1,4 @@
-"""Migrations that can be undone, and some that only say so."""
+"""`assert_migrations_reversible`, with correct and incorrect downgrades."""
 
 from pathlib import Path
 
@@ -36,24 +36,24 @@ def rewrite(kit: AppKit, old: str, new: str) -> None:
     path.write_text(path.read_text().replace(old, new))
 
 
-async def test_migrations_that_go_there_and_back_pass(kit):
+async def test_reversible_migrations_pass(kit):
     await assert_migrations_reversible(kit)
     assert await Migrations(kit.database, kit.settings.database.migrations).current() is None
 
 
-async def test_what_is_left_behind_is_named(kit):
+async def test_downgrade_that_leaves_something_behind_fails(kit):
     rewrite(kit, "batch_op.drop_column('rank')", "pass")
-    with pytest.raises(AssertionError, match=r"(?s)Undoing \w+ \(Second\).*left behind: author: rank INTEGER"):
+    with pytest.raises(AssertionError, match=r"(?s)The downgrade of \w+ \(Second\).*left behind: author: rank INTEGER"):
         await assert_migrations_reversible(kit)
 
 
-async def test_what_is_lost_is_named(kit):
+async def test_downgrade_that_loses_something_fails(kit):
     rewrite(kit, "batch_op.drop_column('rank')", "batch_op.drop_column('rank'); batch_op.drop_index('ix_author_name')")
     with pytest.raises(AssertionError, match=r"lost: CREATE INDEX ix_author_name"):
         await assert_migrations_reversible(kit)
 
 
-async def test_what_fails_fails(kit):
+async def test_failing_migration_fails(kit):
     rewrite(kit, "def downgrade() -> None:", "def downgrade() -> None:\n    raise NotImplementedError")
     with pytest.raises(NotImplementedError):
         await assert_migrations_reversible(kit)

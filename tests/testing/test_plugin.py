@@ -1,4 +1,4 @@
-"""The fixtures as an app's own tests use them, on both databases."""
+"""The pytest plugin's fixtures, on both databases."""
 
 import re
 from collections.abc import Callable
@@ -89,7 +89,7 @@ async def test_database_is_empty_and_real(db: AsyncSession, database_url: str, k
 
 
 async def test_client_sees_what_the_test_wrote(client: AsyncClient, db: AsyncSession) -> None:
-    """Without a word about commits, though the request has a session of its own."""
+    """Without an explicit commit, although the request has another session."""
     db.add(Stamp(motif="swan"))
     assert (await client.get("/api/stamps")).json() == ["swan"]
     db.add(Stamp(motif="heron"))
@@ -102,7 +102,7 @@ async def test_db_sees_what_a_request_wrote(auth_client: AsyncClient, db: AsyncS
     assert list(await db.scalars(select(Stamp.motif))) == ["swan"]
 
 
-async def test_request_that_fails_leaves_nothing_behind(
+async def test_failed_request_leaves_nothing_behind(
     auth_client: AsyncClient, db: AsyncSession, events: list[Event], tasks: Tasks, assert_error: AssertError
 ) -> None:
     assert_error(await auth_client.post("/api/stamps", params={"motif": "forbidden"}), NotFoundException)
@@ -116,8 +116,10 @@ async def test_auth_client_is_user(auth_client: AsyncClient, user: BaseUser) -> 
     assert (await auth_client.post("/api/stamps", params={"motif": "swan"})).json() == user.email
 
 
-async def test_client_is_nobody(client: AsyncClient, auth_client: AsyncClient, assert_error: AssertError) -> None:
-    """Even while somebody is signed in elsewhere."""
+async def test_client_is_not_signed_in(
+    client: AsyncClient, auth_client: AsyncClient, assert_error: AssertError
+) -> None:
+    """Even while another client is signed in."""
     assert_error(await client.get("/api/auth/me"), UnauthorizedException)
 
 
@@ -125,7 +127,7 @@ async def test_admin_client_is_a_superuser(admin_client: AsyncClient) -> None:
     assert (await admin_client.get("/api/auth/me")).json()["is_superuser"]
 
 
-async def test_make_user_makes_people_who_can_sign_in(
+async def test_make_user_creates_users_who_can_sign_in(
     make_user: MakeUser, client: AsyncClient, assert_error: AssertError
 ) -> None:
     ada = await make_user("ada@example.com", "countess of lovelace")
@@ -138,7 +140,7 @@ async def test_make_user_makes_people_who_can_sign_in(
     assert (await client.post(signin, json={"email": other.email, "password": PASSWORD})).status_code == 200
 
 
-async def test_tasks_wait_until_they_are_run(
+async def test_tasks_run_only_when_asked(
     db: AsyncSession, tasks: Tasks, events: list[Event], mailbox: list[Mail]
 ) -> None:
     stamp = await StampService(db).add("swan")
@@ -159,13 +161,13 @@ async def test_tasks_wait_until_they_are_run(
     assert await tasks.run() == []
 
 
-async def test_task_that_fails_fails_the_test(db: AsyncSession, tasks: Tasks) -> None:
+async def test_failed_task_fails_the_test(db: AsyncSession, tasks: Tasks) -> None:
     enqueue(db, write_to_collector, "ada@example.com", motif="torn")
     with pytest.raises(AssertionError, match="write_to_collector: ValueError: It is torn."):
         await tasks.run()
 
 
-async def test_task_that_fails_is_returned_when_asked_for(db: AsyncSession, tasks: Tasks) -> None:
+async def test_failed_task_is_returned_on_request(db: AsyncSession, tasks: Tasks) -> None:
     enqueue(db, write_to_collector, "ada@example.com", motif="torn")
     (row,) = await tasks.run(check=False)
     assert (row.state, row.attempts) == ("scheduled", 1)
@@ -180,7 +182,7 @@ async def test_count_queries_counts_those_of_a_request(
 
 
 @pytest.mark.usefixtures("never_blocks")
-async def test_never_blocks_is_content_with_an_app_that_waits(auth_client: AsyncClient) -> None:
+async def test_never_blocks_passes_when_an_app_awaits(auth_client: AsyncClient) -> None:
     await auth_client.post("/api/stamps", params={"motif": "swan"})
 
 
@@ -198,7 +200,7 @@ def own_kit() -> AppKit:
 
 
 async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, settings: Settings) -> None:
-    """A task that names its module's kit works with the test's database."""
+    """A task that refers to its module's kit uses the test's database."""
     before = own_kit.app, own_kit.database, own_kit.broker
     with rebuilt(own_kit, settings) as kit:
         assert kit is own_kit
@@ -214,9 +216,9 @@ async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, se
 
 
 @pytest.mark.slow
-@pytest.mark.clock(reason="What holds the loop for 150 ms is to be found, and what a busy machine holds up is not.")
-def test_whatever_holds_the_loop_fails_its_test_and_is_named(pytester: pytest.Pytester) -> None:
-    """For 150 ms, in a route, a dependency, a hook or a task, in a suite that says so once."""
+@pytest.mark.clock(reason="150 ms of blocking must be found, and a delay that a busy machine causes must not.")
+def test_never_blocks_fails_and_names_the_blocking_line(pytester: pytest.Pytester) -> None:
+    """In a route, a dependency, a hook and a task, with `appkit_never_blocks` in the configuration."""
     pytester.makepyfile(
         shop="""
         import time
@@ -274,5 +276,5 @@ def test_whatever_holds_the_loop_fails_its_test_and_is_named(pytester: pytest.Py
         ("on_exception", "hook"),
         ("slow_task", "task"),
     ):
-        named = rf"The event loop was held: \d+ ms in {function} \(.*shop.py:\d+\): time.sleep\(0.15\)  # in a {where}$"
+        named = rf"event loop was blocked: \d+ ms in {function} \(.*shop.py:\d+\): time.sleep\(0.15\)  # in a {where}$"
         assert re.search(named, result.stdout.str(), re.MULTILINE), result.stdout.str()

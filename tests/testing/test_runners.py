@@ -1,4 +1,4 @@
-"""An app's own tests, one for each fixture, under each way to run them."""
+"""The fixtures under AnyIO, pytest-asyncio and pytest-xdist."""
 
 import shutil
 from pathlib import Path
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def conftest(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """What the app's tests say about their database."""
+    """Run the suite on one database."""
     if request.param == "sqlite":
         return ""
     server = request.getfixturevalue("postgres_server")

@@ -1,4 +1,4 @@
-"""What can go wrong at the desk. Codes 01 to 49 of each range are ours; the others are appkit's and plugins'."""
+"""The app's errors. Codes 01 to 49 of each range are the app's; others belong to appkit and plugins."""
 
 from appkit import ConflictException, ForbiddenException, NotFoundException
 
@@ -18,21 +18,21 @@ class PostNotFoundException(NotFoundException):
 
 
 class ExportNotFoundException(NotFoundException):
-    """There is no such export, it is somebody else's, or its time is over."""
+    """There is no such export, it is somebody else's, or it has expired."""
 
     internal_code = 40402
     detail = "There is no such export. Exports are kept for seven days."
 
 
 class AlreadyPublishedException(ConflictException):
-    """The post was published before."""
+    """The post is already published."""
 
     internal_code = 40901
     detail = "This post is already published."
 
 
 class ExportNotReadyException(ConflictException):
-    """The file was asked for before it was made."""
+    """The file was requested before it was ready."""
 
     internal_code = 40902
     detail = "This export is not ready yet."

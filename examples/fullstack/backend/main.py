@@ -1,4 +1,4 @@
-"""The desk: what it consists of, put together, and its two commands."""
+"""The app, assembled from its routers, tasks, plugins and settings; and two commands."""
 
 import asyncio
 
@@ -22,25 +22,25 @@ kit = AppKit(
     user_model=User,
 )
 app, broker, get_session = kit.app, kit.broker, kit.session
-commands = typer.Typer(help="The desk's own commands; `appkit` has the others.", no_args_is_help=True)
+commands = typer.Typer(help="The app's own commands. `appkit` has more.", no_args_is_help=True)
 
 
 @commands.command()
 def upgrade_database() -> None:
-    """Apply the migrations that the database has not seen yet."""
+    """Apply pending migrations."""
     print(asyncio.run(migrate()))
 
 
 @commands.command()
 def seed() -> None:
-    """Fill the desk with people, posts and comments to try it out with; a second time changes nothing."""
-    from seed import plant
+    """Add demo users, posts and comments. Running it again changes nothing."""
+    from seed import add_demo_data
 
-    print(asyncio.run(plant(kit)))
+    print(asyncio.run(add_demo_data(kit)))
 
 
 async def migrate() -> str:
-    """Bring the database to the state that the models need."""
+    """Apply pending migrations, and return the outcome."""
     try:
         return await Migrations(kit.database, kit.settings.database.migrations).upgrade()
     finally:

@@ -1,4 +1,4 @@
-"""The whole desk, served as the demo serves it or as a deployment does, a mail server, and Debian's Chromium."""
+"""Fixtures for browser tests: the served app, a mail server, and Debian's Chromium."""
 
 import os
 import re
@@ -28,24 +28,24 @@ QUIET = [
 ]
 AXE = demo.FRONTEND / "node_modules" / "axe-core" / "axe.min.js"
 WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
-PATIENCE = 60.0  # Seconds for what a busy machine does in one.
+PATIENCE = 60.0  # Timeout in seconds, generous for busy machines.
 
 
 class Mailbox:
-    """What arrived at a mail server of our own."""
+    """A mail server that stores what it receives."""
 
     def __init__(self) -> None:
         self._arrived: Queue[EmailMessage] = Queue()
 
     async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        """Take a mail in."""
+        """Store a mail."""
         message = message_from_bytes(envelope.content, policy=policy.default)
         assert isinstance(message, EmailMessage)
         self._arrived.put(message)
         return "250 OK"
 
     def link(self, to: str, page: str) -> str:
-        """The link to this page in the next mail to this address."""
+        """Wait for the next mail to this address, and return its link to this page."""
         while True:
             message = self._arrived.get(timeout=PATIENCE)
             body = message.get_body(("plain",))
@@ -56,7 +56,7 @@ class Mailbox:
 
 @pytest.fixture(scope="session")
 def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[str, Any]:
-    """Debian's browser, which asks nobody outside for anything."""
+    """Launch Debian's Chromium without external requests."""
     if not CHROMIUM.exists():
         reason = f"There is no browser at {CHROMIUM}: apt-get install chromium"
         pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)
@@ -65,7 +65,7 @@ def browser_type_launch_args(browser_type_launch_args: dict[str, Any]) -> dict[s
 
 @pytest.fixture(scope="session")
 def browser_context_args(browser_context_args: dict[str, Any]) -> dict[str, Any]:
-    """Without animations, so that what is seen is what stays."""
+    """Disable animations, so that pages are stable."""
     return {**browser_context_args, "reduced_motion": "reduce", "locale": "en-GB"}
 
 
@@ -81,27 +81,27 @@ def mailbox() -> Iterator[tuple[Mailbox, int]]:
 
 @pytest.fixture
 def mails(mailbox: tuple[Mailbox, int]) -> Mailbox:
-    """The mails that the desk really sent."""
+    """The mails that the app sent."""
     return mailbox[0]
 
 
 @pytest.fixture(scope="session")
 def built() -> None:
-    """The pages, as they are in production."""
+    """The frontend, built for production."""
     if not demo.build_frontend():
         pytest.fail("There is no npm on this machine, so there are no pages to test.")
 
 
 @pytest.fixture(scope="session", params=["sqlite"])
 def base_url(request: pytest.FixtureRequest, built: None, mailbox: tuple[Mailbox, int]) -> Iterator[str]:
-    """The address of a desk with something in it; a test may ask for it on other servers than none."""
+    """The URL of an app with demo data. A test may choose another deployment."""
     with ExitStack() as stack:
         data = stack.enter_context(tempfile.TemporaryDirectory(prefix="desk-"))
         port = demo.free_port()
         environment = {
             **demo.environment_for(Path(data), port),
             **stack.enter_context(deployment(request.param)),
-            "LIMITS_ENABLED": "false",  # All these people share one address.
+            "LIMITS_ENABLED": "false",  # All test users share one client address.
             "MAIL_URL": f"smtp://127.0.0.1:{mailbox[1]}",
         }
         demo.run_main("upgrade-database", environment)
@@ -113,7 +113,7 @@ def base_url(request: pytest.FixtureRequest, built: None, mailbox: tuple[Mailbox
 
 @pytest.fixture(autouse=True)
 def _well_behaved(context: BrowserContext, base_url: str) -> Iterator[None]:
-    """No page logs an error, leaves an exception unhandled or asks another host for anything.
+    """Fail if a page logs an error, has an unhandled exception or sends a request to another host.
 
     A refused request is no error of the page; what the Content-Security-Policy stops is.
     """
@@ -131,7 +131,7 @@ def _well_behaved(context: BrowserContext, base_url: str) -> Iterator[None]:
 
 @pytest.fixture
 def check_accessibility(page: Page) -> Callable[[], None]:
-    """Check that the page, as it is now, keeps WCAG 2.2 AA as far as a program can tell."""
+    """A function that checks the current page against WCAG 2.2 AA, as far as axe can."""
 
     def check() -> None:
         page.evaluate(AXE.read_text(encoding="utf-8"))

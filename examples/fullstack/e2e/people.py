@@ -1,4 +1,4 @@
-"""What people do again and again."""
+"""Common actions of users."""
 
 import re
 from collections.abc import Callable
@@ -16,14 +16,14 @@ expect.set_options(timeout=PATIENCE)
 
 
 def sign_in(page: Page, email: str = DEMO[0], password: str = DEMO[1]) -> None:
-    """Sign in by the form, and arrive at the desk."""
+    """Sign in with the form, and wait for the desk."""
     page.goto("/signin")
     fill_in(page, email, password)
     expect(page).to_have_url(re.compile(r"/desk$"))
 
 
 def fill_in(page: Page, email: str, password: str, button: str = "Sign in") -> None:
-    """Fill in the form that ends with this button, for the page before may have one too, and send it."""
+    """Fill in and submit the form with this button; the previous page may have another form."""
     send = page.get_by_role("button", name=button, exact=True)
     form = page.locator("form").filter(has=send)
     form.get_by_label("E-mail").fill(email)
@@ -32,24 +32,24 @@ def fill_in(page: Page, email: str, password: str, button: str = "Sign in") -> N
 
 
 def call(context: BrowserContext, base_url: str, path: str, data: object) -> dict[str, object]:
-    """Ask the API for something, as the page in this context would."""
+    """Send an API request as the page in this context would."""
     answer = context.request.post(f"{base_url}/api{path}", data=data, headers={"Origin": base_url})
     assert answer.ok, answer.text()
     return dict(answer.json())
 
 
 def enter(context: BrowserContext, base_url: str, email: str = DEMO[0], password: str = DEMO[1]) -> None:
-    """Sign in without the form, where the form is not what a test is about."""
+    """Sign in through the API, for tests that are not about the form."""
     call(context, base_url, "/auth/signin", {"email": email, "password": password})
 
 
 def join(context: BrowserContext, base_url: str, email: str) -> None:
-    """Sign up without the form."""
+    """Sign up through the API."""
     call(context, base_url, "/auth/signup", {"email": email, "password": PASSWORD})
 
 
 def expire(context: BrowserContext) -> None:
-    """Put the access token of whoever is signed in past its time, as an hour's pause would."""
+    """Let the access token expire, as after an hour's pause."""
     (cookie,) = (cookie for cookie in context.cookies() if cookie["name"] == "pilcrow_at")
     claims = jwt.decode(cookie["value"], options={"verify_signature": False})
     key, headers = KeyRing([demo.SECRET.encode()]).current.access, jwt.get_unverified_header(cookie["value"])
@@ -58,7 +58,7 @@ def expire(context: BrowserContext) -> None:
 
 
 def wait_until(page: Page, met: Callable[[], bool]) -> None:
-    """Let the browser work until a condition is met."""
+    """Wait in the browser until a condition is met."""
     for _ in range(PATIENCE // 50):
         if met():
             return
@@ -67,12 +67,12 @@ def wait_until(page: Page, met: Callable[[], bool]) -> None:
 
 
 def account(page: Page) -> None:
-    """Somebody is signed in."""
+    """Check that a user is signed in."""
     expect(page.get_by_role("button", name="Account", exact=True)).to_be_visible()
 
 
 def sign_out(page: Page) -> None:
-    """Sign out by the menu."""
+    """Sign out with the menu."""
     page.get_by_role("button", name="Account", exact=True).click()
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("link", name="Sign in").first).to_be_visible()

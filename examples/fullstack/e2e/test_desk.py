@@ -1,4 +1,4 @@
-"""What people do at the desk, in a browser."""
+"""Everyday use of the app, in a browser."""
 
 import re
 
@@ -14,34 +14,34 @@ def test_reader_finds_a_post_without_signing_in(page: Page) -> None:
     expect(page.get_by_role("link", name="Sign in").last).to_have_attribute("href", re.compile(r"next=/posts/"))
 
 
-def test_wrong_password_is_refused_in_words(page: Page) -> None:
+def test_wrong_password_shows_a_message(page: Page) -> None:
     page.goto("/signin")
     fill_in(page, DEMO[0], "not the password")
     expect(page.get_by_role("alert")).to_contain_text("The e-mail address or the password is wrong.")
     expect(page).to_have_url(re.compile(r"/signin"))
 
 
-def test_mistakes_are_shown_where_they_were_made(page: Page) -> None:
+def test_validation_errors_are_shown_at_their_fields(page: Page) -> None:
     page.goto("/signup")
     fill_in(page, "nobody", "a quiet desk by the window", "Create the account")
     expect(page.get_by_label("E-mail")).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_label("E-mail")).to_have_accessible_description(re.compile("address"))
 
 
-def test_page_that_needs_an_account_asks_for_it_and_comes_back(page: Page, base_url: str) -> None:
+def test_protected_page_redirects_to_sign_in_and_back(page: Page, base_url: str) -> None:
     page.goto("/exports")
     expect(page).to_have_url(f"{base_url}/signin?next=/exports")
     fill_in(page, *DEMO)
     expect(page).to_have_url(f"{base_url}/exports")
 
 
-def test_link_to_sign_in_leads_to_no_other_site(page: Page, base_url: str) -> None:
+def test_sign_in_redirects_to_no_other_site(page: Page, base_url: str) -> None:
     page.goto("/signin?next=//example.org/")
     fill_in(page, *DEMO)
     expect(page).to_have_url(f"{base_url}/desk")
 
 
-def test_words_are_not_lost_by_leaving_too_soon(page: Page) -> None:
+def test_unsaved_text_is_not_lost_on_leaving(page: Page) -> None:
     sign_in(page)
     page.get_by_role("link", name="Write", exact=True).click()
     page.get_by_label("Title", exact=True).fill("Half a thought")
@@ -53,7 +53,7 @@ def test_words_are_not_lost_by_leaving_too_soon(page: Page) -> None:
     expect(page.get_by_role("heading", name="The front page")).to_be_visible()
 
 
-def test_list_of_posts_is_kept_in_its_address(page: Page) -> None:
+def test_list_state_is_kept_in_the_url(page: Page) -> None:
     sign_in(page)
     page.get_by_role("button", name="Published").click()
     expect(page).to_have_url(re.compile(r"/desk\?show=published$"))
@@ -69,7 +69,7 @@ def test_list_of_posts_is_kept_in_its_address(page: Page) -> None:
     expect(page).to_have_url(re.compile(r"/desk\?show=published$"))
 
 
-def test_stranger_to_the_administration_is_told_so(page: Page) -> None:
+def test_admin_page_refuses_other_users(page: Page) -> None:
     sign_in(page, "mara@example.com")
     page.goto("/admin/users")
     expect(page.get_by_role("heading", name="Not your desk")).to_be_visible()

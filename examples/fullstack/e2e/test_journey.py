@@ -1,4 +1,4 @@
-"""One person's way through all of the desk, from a guest who is turned away to an account with two factors.
+"""One user's journey through the whole app, from a guest to an account with two factors.
 
 Once on SQLite alone, and once on what it is deployed with: PostgreSQL, Redis, and a worker in a process of its own.
 """
@@ -51,7 +51,7 @@ def writes_and_publishes(page: Page) -> str:
     page.get_by_label("Title", exact=True).fill("On keeping a desk")
     page.get_by_label("Content, in Markdown").fill("Leave it **clear** at night. <b onclick='alert(1)'>Really.</b>")
     expect(page.get_by_role("region", name="Preview").locator("strong")).to_have_text("clear")
-    expect(page.get_by_text("Saved at")).to_be_visible()  # By itself.
+    expect(page.get_by_text("Saved at")).to_be_visible()  # Saved automatically.
     expect(page).to_have_url(re.compile(r"/posts/.+/edit$"))
     page.get_by_role("button", name="Publish").click()
     expect(page.get_by_role("heading", name="On keeping a desk")).to_be_visible()
@@ -71,7 +71,7 @@ def somebody_else_comments(browser: Browser, arguments: dict, base_url: str, pos
 
 
 def exports_everything(context: BrowserContext, page: Page, base_url: str) -> None:
-    """Enough of it that the bar has somewhere to go."""
+    """Write enough posts for the progress bar to be seen."""
     for number in range(60):
         content = f"# Chapter {number}\n\n" + "Words, *words*, words.\n\n" * 120
         call(context, base_url, "/posts", {"title": f"Chapter {number}", "content": content})

@@ -1,4 +1,4 @@
-"""Every page, for everybody: in both themes, on a desk and on a phone, quick to come and still once it is there."""
+"""Every page: accessibility in both themes, desktop and phone layout, load size and layout shifts."""
 
 import re
 from collections.abc import Callable
@@ -29,33 +29,33 @@ MEMBERS = [
     "/forbidden",
     "/no-such-page",
 ]
-MOST = 90_000  # Bytes of JavaScript and CSS before the first paint, compressed.
+MAX_BYTES = 90_000  # Bytes of JavaScript and CSS before the first paint, compressed.
 
 
 @pytest.fixture
 def check(page: Page, check_accessibility: Callable[[], None]) -> Callable[[], None]:
     def check() -> None:
-        """Contrast, names and roles in both themes, and nothing wider than a phone."""
+        """Check contrast, names and roles in both themes, and that nothing is wider than a phone."""
         page.wait_for_load_state("networkidle")
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme="dark" if scheme == "dark" else "light", reduced_motion="reduce")
             check_accessibility()
-        page.set_viewport_size(PHONE)  # type: ignore[arg-type]
+        page.set_viewport_size(PHONE)  # type: ignore[arg-type] # a dict is a ViewportSize
         check_accessibility()
         assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), page.url
-        page.set_viewport_size(DESK)  # type: ignore[arg-type]
+        page.set_viewport_size(DESK)  # type: ignore[arg-type] # likewise
 
     return check
 
 
 @pytest.mark.parametrize("path", GUESTS)
-def test_page_suits_every_guest(page: Page, check: Callable[[], None], path: str) -> None:
+def test_page_is_accessible_for_guests(page: Page, check: Callable[[], None], path: str) -> None:
     page.goto(path)
     check()
 
 
 @pytest.mark.parametrize("path", MEMBERS)
-def test_page_suits_every_member(
+def test_page_is_accessible_for_users(
     context: BrowserContext, page: Page, base_url: str, check: Callable[[], None], path: str
 ) -> None:
     enter(context, base_url)
@@ -63,7 +63,7 @@ def test_page_suits_every_member(
     check()
 
 
-def test_mistakes_menus_and_dialogs_suit_everybody(
+def test_errors_menus_and_dialogs_are_accessible(
     context: BrowserContext, page: Page, base_url: str, check: Callable[[], None]
 ) -> None:
     page.goto("/signup")
@@ -90,7 +90,7 @@ def test_mistakes_menus_and_dialogs_suit_everybody(
     check()
 
 
-def test_pages_speak_german(page: Page, check: Callable[[], None]) -> None:
+def test_pages_are_translated_to_german(page: Page, check: Callable[[], None]) -> None:
     page.add_init_script("localStorage.setItem('pilcrow.language', 'de')")
     page.goto("/signup")
     fill_in_german(page)
@@ -105,8 +105,8 @@ def fill_in_german(page: Page) -> None:
     page.get_by_role("button", name="Konto anlegen").click()
 
 
-def test_front_page_comes_quickly_and_stays_where_it_is(page: Page, base_url: str) -> None:
-    """What is sent before the first paint is limited, nothing moves, and the largest paint is reported."""
+def test_front_page_loads_quickly_without_layout_shifts(page: Page, base_url: str) -> None:
+    """Bytes before the first paint are limited, nothing shifts, and the largest paint is printed."""
     sizes: dict[str, int] = {}
 
     def weigh(response: Response) -> None:
@@ -119,11 +119,11 @@ def test_front_page_comes_quickly_and_stays_where_it_is(page: Page, base_url: st
     total = sum(sizes.values())
     paints = [largest_paint(page) for _ in range(5)]
     print(f"\nFirst paint: {total:,} bytes of JavaScript and CSS. Largest paint: {median(paints):.0f} ms.")
-    assert total < MOST, sizes
+    assert total < MAX_BYTES, sizes
 
 
 @pytest.mark.parametrize("path", ["/", "/desk", "/exports", "/settings/sessions", "/admin/users", "/signin"])
-def test_nothing_moves_while_a_page_loads(context: BrowserContext, page: Page, base_url: str, path: str) -> None:
+def test_page_loads_without_layout_shifts(context: BrowserContext, page: Page, base_url: str, path: str) -> None:
     if path != "/signin":
         enter(context, base_url)
     page.goto(path)
@@ -149,7 +149,7 @@ def largest_paint(page: Page) -> float:
     )
 
 
-def test_keyboard_reaches_everything_and_writes_a_post(context: BrowserContext, page: Page, base_url: str) -> None:
+def test_post_can_be_written_with_the_keyboard(context: BrowserContext, page: Page, base_url: str) -> None:
     enter(context, base_url)
     page.goto("/")
     account(page)
@@ -169,7 +169,7 @@ def test_keyboard_reaches_everything_and_writes_a_post(context: BrowserContext, 
     expect(page.get_by_label("Content, in Markdown")).to_have_value(re.compile(r"^\*\*"))
 
 
-def test_forgotten_password_is_set_anew_by_mail(context: BrowserContext, page: Page, base_url: str, mails) -> None:
+def test_forgotten_password_is_reset_by_mail(context: BrowserContext, page: Page, base_url: str, mails) -> None:
     call(context, base_url, "/auth/signup", {"email": "forgetful@example.com", "password": PASSWORD})
     context.clear_cookies()
     page.goto("/signin")

@@ -1,4 +1,4 @@
-"""Signing in without a password, with an authenticator that the browser pretends to have."""
+"""Signing in with passkeys, with the browser's virtual authenticator."""
 
 import re
 
@@ -20,7 +20,7 @@ AUTHENTICATOR = {
 
 @pytest.fixture
 def owner(context: BrowserContext, page: Page, base_url: str, mails: Mailbox) -> Page:
-    """A page of somebody with a verified address, at a machine that keeps passkeys."""
+    """A page signed in as a user with a verified address, and a virtual authenticator."""
     devtools = context.new_cdp_session(page)
     devtools.send("WebAuthn.enable")
     devtools.send("WebAuthn.addVirtualAuthenticator", {"options": AUTHENTICATOR})

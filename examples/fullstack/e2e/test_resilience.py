@@ -1,4 +1,4 @@
-"""What goes wrong around a page: no network, a deploy, and another window that was quicker."""
+"""Network outages, deploys while a page is open, and concurrent edits."""
 
 import re
 
@@ -8,7 +8,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 CHUNK = re.compile(r"/assets/ExportsView-.*\.js")
 
 
-def test_words_wait_for_the_network_to_come_back(context: BrowserContext, page: Page, base_url: str) -> None:
+def test_text_is_saved_when_the_network_is_back(context: BrowserContext, page: Page, base_url: str) -> None:
     join(context, base_url, "offline@example.com")
     post = call(context, base_url, "/posts", {"title": "A train", "content": "Before the tunnel."})
     page.goto(f"/posts/{post['id']}/edit")
@@ -24,7 +24,7 @@ def test_words_wait_for_the_network_to_come_back(context: BrowserContext, page: 
     assert context.request.get(f"{base_url}/api/posts/{post['id']}").json()["content"] == "In the tunnel."
 
 
-def test_list_loads_by_itself_once_the_network_is_back(context: BrowserContext, page: Page, base_url: str) -> None:
+def test_list_loads_automatically_when_the_network_is_back(context: BrowserContext, page: Page, base_url: str) -> None:
     enter(context, base_url)
     page.goto("/desk")
     expect(page.get_by_role("row")).not_to_have_count(0)
@@ -35,11 +35,11 @@ def test_list_loads_by_itself_once_the_network_is_back(context: BrowserContext, 
     expect(page.get_by_role("row").filter(has_text="Walking the old railway")).to_be_visible()
 
 
-def test_page_from_before_a_deploy_opens_the_next_one_anew(context: BrowserContext, page: Page, base_url: str) -> None:
+def test_page_reloads_after_a_deploy(context: BrowserContext, page: Page, base_url: str) -> None:
     enter(context, base_url)
     page.goto("/desk")
     expect(page.get_by_role("heading", level=1, name="Your desk")).to_be_visible()
-    asked: list[str] = []  # For pages, rather than for what they are made of.
+    asked: list[str] = []  # Requests for pages, not for their assets.
     page.on("request", lambda request: asked.append(request.url) if request.resource_type == "document" else None)
     page.route(CHUNK, lambda route: route.continue_() if asked else route.fulfill(status=404))
     page.get_by_role("link", name="Exports").first.click()
@@ -47,7 +47,7 @@ def test_page_from_before_a_deploy_opens_the_next_one_anew(context: BrowserConte
     assert asked == [f"{base_url}/exports"]
 
 
-def test_page_whose_chunk_stays_away_says_so(context: BrowserContext, page: Page, base_url: str) -> None:
+def test_missing_chunk_shows_an_error(context: BrowserContext, page: Page, base_url: str) -> None:
     enter(context, base_url)
     page.goto("/desk")
     page.route(CHUNK, lambda route: route.fulfill(status=404))
@@ -55,7 +55,7 @@ def test_page_whose_chunk_stays_away_says_so(context: BrowserContext, page: Page
     expect(page.get_by_role("heading", name="This page didn’t open")).to_be_visible()
 
 
-def test_window_that_was_slower_may_choose(context: BrowserContext, page: Page, base_url: str) -> None:
+def test_concurrent_edit_lets_the_user_choose(context: BrowserContext, page: Page, base_url: str) -> None:
     join(context, base_url, "windows@example.com")
     post = call(context, base_url, "/posts", {"title": "Two windows", "content": "As it was."})
     quick = context.new_page()

@@ -1,4 +1,4 @@
-"""Two tabs of one browser, whose access expires at the same moment."""
+"""Two tabs of one browser whose access token expires."""
 
 import re
 from collections import defaultdict
@@ -12,7 +12,7 @@ REFRESH = "POST /api/auth/refresh"
 
 
 def watch(page: Page) -> dict[str, list[int]]:
-    """What each request of all tabs is answered, in order."""
+    """Record the responses to all tabs, in order."""
     answers: dict[str, list[int]] = defaultdict(list)
 
     def note(response: Response) -> None:
@@ -25,11 +25,11 @@ def watch(page: Page) -> dict[str, list[int]]:
 
 
 def refused(answers: dict[str, list[int]]) -> dict[str, list[int]]:
-    """The requests that came too late at first."""
+    """The requests that were refused because the token had expired."""
     return {request: statuses for request, statuses in answers.items() if 401 in statuses}
 
 
-def test_tabs_refresh_once_between_them_and_repeat_each_request_once(page: Page) -> None:
+def test_tabs_refresh_once_and_retry_each_request_once(page: Page) -> None:
     sign_in(page)
     page.get_by_role("link", name="Front page").click()
     page.get_by_role("main").get_by_role("article").first.get_by_role("link").first.click()
@@ -43,7 +43,7 @@ def test_tabs_refresh_once_between_them_and_repeat_each_request_once(page: Page)
     answers = watch(page)
 
     def hold(route: Route) -> None:
-        """The new tokens take their time: every request finds that it is too late."""
+        """Delay the refresh, so that every request finds an expired token."""
         wait_until(page, lambda: {comment, EXPORTS} <= refused(answers).keys())
         route.continue_()
 
@@ -64,8 +64,8 @@ def test_tabs_refresh_once_between_them_and_repeat_each_request_once(page: Page)
     expect(page.get_by_text("Said once, though it was sent twice.")).to_have_count(1)
 
 
-def test_session_that_has_ended_is_not_refreshed(page: Page) -> None:
-    """Only a token past its time is renewed; any other refusal means signing in again."""
+def test_ended_session_is_not_refreshed(page: Page) -> None:
+    """Only an expired token is refreshed; any other 401 requires signing in again."""
     sign_in(page)
     other = page.context.new_page()
     other.goto("/desk")

@@ -1,4 +1,4 @@
-"""The desk, served, with somebody signed in who may do everything."""
+"""Fixtures for fuzzing: the served app, and a signed-in superuser."""
 
 import subprocess
 import sys
@@ -17,14 +17,14 @@ ACCOUNT = {"email": "demo@example.com", "password": "paper-and-ink"}
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest) -> Iterator[dict[str, str]]:
-    """Where the desk keeps things: in its own file, or on a server."""
+    """The database: a file, or a server."""
     with deployment(request.param) as variables:
         yield variables
 
 
 @pytest.fixture(scope="session")
 def address(database: dict[str, str]) -> Iterator[str]:
-    """Where the desk is: with cheap passwords and no limits, for all requests come from one place at once."""
+    """The app's URL. Password hashing is cheap and limits are off, because all requests come from one client."""
     with tempfile.TemporaryDirectory(prefix="desk-") as data:
         port = demo.free_port()
         environment = {
@@ -46,7 +46,7 @@ def address(database: dict[str, str]) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def stranger(address: str) -> Iterator[Session]:
-    """A browser that nobody is signed in with."""
+    """An HTTP client that is not signed in."""
     with Session() as browser:
         browser.headers["Origin"] = address
         yield browser
@@ -54,7 +54,7 @@ def stranger(address: str) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def member(address: str) -> Iterator[Session]:
-    """A browser in which somebody is signed in."""
+    """An HTTP client that is signed in."""
     with Session() as browser:
         browser.headers["Origin"] = address
         browser.post(f"{address}/api/auth/signin", json=ACCOUNT).raise_for_status()
@@ -63,7 +63,7 @@ def member(address: str) -> Iterator[Session]:
 
 @pytest.fixture(scope="session")
 def known(address: str, member: Session) -> dict[str, str]:
-    """The ids of things that are there, under the names that paths have for them."""
+    """Ids of existing rows, by path parameter."""
 
     def first(path: str, key: str = "id") -> str:
         found = member.get(f"{address}/api/{path}").json()

@@ -1,4 +1,4 @@
-"""Whatever is sent, the API answers with what its document says, and never with a 500."""
+"""Fuzzing: every response matches the OpenAPI schema, and none is a 500."""
 
 import os
 
@@ -25,7 +25,7 @@ CHECKS = [
     response_headers_conformance,
     response_schema_conformance,
 ]
-# After these somebody else is signed in, or nobody.
+# These change who is signed in.
 ENDS_THE_SESSION = r"/auth/(signup|signin|signout)$|/revoke|^DELETE "
 
 bounded = settings(
@@ -38,7 +38,7 @@ bounded = settings(
 
 
 def document(*, tokens: bool) -> BaseSchema:
-    """What the API says of itself; with made-up tokens in the requests, or with none."""
+    """The OpenAPI schema, for requests with random tokens or none."""
     config = SchemathesisConfig.from_dict({"generation": {"with-security-parameters": tokens}})
     return schemathesis.openapi.from_dict(kit.app.openapi(), config=config)
 
@@ -51,14 +51,14 @@ reads = [found.ok() for found in somebody.include(method="GET").get_all_operatio
 
 @anybody.parametrize()
 @bounded
-def test_stranger_gets_a_documented_answer(case: Case, address: str, stranger: Session) -> None:
+def test_guest_gets_a_documented_response(case: Case, address: str, stranger: Session) -> None:
     case.call_and_validate(base_url=address, session=stranger, checks=CHECKS)
 
 
 @writes.parametrize()
 @bounded
-def test_member_gets_a_documented_answer(case: Case, address: str, member: Session, known: dict[str, str]) -> None:
-    """Each request is made twice: about what is not there, and about what is."""
+def test_user_gets_a_documented_response(case: Case, address: str, member: Session, known: dict[str, str]) -> None:
+    """Each request is sent twice: with random ids, and with existing ones."""
     case.call_and_validate(base_url=address, session=member, checks=CHECKS)
     if case.path_parameters:
         case.path_parameters = {**case.path_parameters, **{n: known[n] for n in case.path_parameters if n in known}}
@@ -66,10 +66,10 @@ def test_member_gets_a_documented_answer(case: Case, address: str, member: Sessi
 
 
 @pytest.mark.parametrize("operation", reads, ids=lambda operation: operation.label)
-def test_member_can_read_everything(
+def test_user_can_read_everything(
     operation: APIOperation, address: str, member: Session, known: dict[str, str]
 ) -> None:
-    """So that what is fuzzed is more than refusals; and still signed in after all the rest."""
+    """Proves that fuzzing got more than refusals, and that the user is still signed in."""
     case = operation.Case(path_parameters={name: value for name, value in known.items() if name in operation.path})
     answer = case.call_and_validate(base_url=address, session=member, checks=CHECKS)
     assert answer.status_code // 100 == 2

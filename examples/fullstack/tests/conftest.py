@@ -1,4 +1,4 @@
-"""The desk's own tests: appkit's fixtures, and two people to write with."""
+"""Fixtures for all tests, in addition to appkit's."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,18 +12,18 @@ Write = Callable[..., Awaitable[dict[str, Any]]]
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> str:
-    """Asyncio, as Taskiq needs it."""
+    """Use asyncio, which Taskiq requires."""
     return "asyncio"
 
 
 @pytest.fixture(scope="session", autouse=True)
 async def _one_loop(anyio_backend: str) -> None:
-    """One event loop for all tests: an async fixture of the session keeps it open."""
+    """Keep one event loop for all tests: an async session fixture holds it open."""
 
 
 @pytest.fixture
 def write(auth_client: AsyncClient) -> Write:
-    """Write a post as `user`, and publish it where asked."""
+    """A function that writes a post as `user`, and optionally publishes it."""
 
     async def write(title: str = "A title", *, content: str = "Some *words*.", publish: bool = False) -> dict[str, Any]:
         post = (await auth_client.post("/api/posts", json={"title": title, "content": content})).json()
@@ -36,7 +36,7 @@ def write(auth_client: AsyncClient) -> Write:
 
 @pytest.fixture
 async def other(client: AsyncClient, make_user: MakeUser) -> AsyncClient:
-    """A browser in which somebody else is signed in."""
+    """An HTTP client signed in as another user."""
     somebody = {"email": "else@example.com", "password": "correct horse battery staple"}
     await make_user(somebody["email"], somebody["password"])
     assert (await client.post("/api/auth/signin", json=somebody)).is_success

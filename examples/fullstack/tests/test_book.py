@@ -1,4 +1,4 @@
-"""Whatever people write comes out as a book."""
+"""Typesetting of Markdown as PDF."""
 
 import socket
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What is done at a terminal: each in a process of its own, on a database of its own."""
+"""The app's commands, each in its own process with its own database."""
 
 import os
 import sqlite3
@@ -38,7 +38,7 @@ def run(database: Path) -> Run:
     return run
 
 
-def test_database_is_upgraded_by_migrations_that_say_what_the_models_do(run, database):
+def test_migrations_upgrade_the_database_and_match_the_models(run, database):
     upgraded = run("main.py", "upgrade-database")
     assert upgraded.stdout == "migrated\n", upgraded.stderr
     with sqlite3.connect(database) as connection:
@@ -49,7 +49,7 @@ def test_database_is_upgraded_by_migrations_that_say_what_the_models_do(run, dat
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_migrations_lead_back_to_an_empty_database(run, database):
+def test_migrations_can_be_rolled_back_to_an_empty_database(run, database):
     run("main.py", "upgrade-database")
     assert run("-m", "appkit", "db", "downgrade", "base").returncode == 0
     with sqlite3.connect(database) as connection:
@@ -58,7 +58,7 @@ def test_migrations_lead_back_to_an_empty_database(run, database):
     assert tables <= {"alembic_version", "sqlite_sequence"}
 
 
-def test_seeding_twice_plants_once(run, database):
+def test_seeding_is_idempotent(run, database):
     first = run("main.py", "seed")
     counts = count(database)
     second = run("main.py", "seed")
@@ -77,7 +77,7 @@ def test_seeding_is_refused_in_production(run):
     assert "This is production" in refused.stderr
 
 
-def test_frontend_knows_every_error_code(run):
+def test_error_codes_of_the_frontend_are_up_to_date(run):
     checked = run("-m", "appkit", "errors", "--ts", str(DESK / "frontend/src/api/errorCodes.gen.ts"), "--check")
     assert checked.returncode == 0, checked.stderr
 

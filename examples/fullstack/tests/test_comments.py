@@ -13,12 +13,12 @@ async def test_comments_are_counted_and_read_oldest_first(write, other, client):
     assert (await client.get(url)).json()["comment_count"] == 2
 
 
-async def test_comment_needs_somebody_signed_in(write, client):
+async def test_comment_requires_sign_in(write, client):
     post = await write(publish=True)
     assert (await client.post(f"/api/posts/{post['id']}/comments", json={"content": "A"})).status_code == 401
 
 
-async def test_draft_takes_no_comments(write, auth_client, assert_error):
+async def test_draft_accepts_no_comments(write, auth_client, assert_error):
     post = await write()
     answer = await auth_client.post(f"/api/posts/{post['id']}/comments", json={"content": "To myself"})
     assert_error(answer, NotPublishedException)

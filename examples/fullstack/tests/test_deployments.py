@@ -1,4 +1,4 @@
-"""The desk as it stands, on one SQLite file, on PostgreSQL with three instances, and on Redis with two workers."""
+"""The example on SQLite, on PostgreSQL with three instances, and on Redis with two workers."""
 
 import re
 import subprocess
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(("name", "instances", "workers"), [("sqlite", 1, 0), ("postgresql", 3, 0), ("redis", 1, 2)])
-def test_desk_runs_unchanged(name: str, instances: int, workers: int, tmp_path: Path) -> None:
+def test_app_runs_unchanged(name: str, instances: int, workers: int, tmp_path: Path) -> None:
     environment = demo.environment_for(tmp_path, demo.free_port())
     with ExitStack() as stack:
         environment |= stack.enter_context(deployment(name))
@@ -37,8 +37,8 @@ def test_desk_runs_unchanged(name: str, instances: int, workers: int, tmp_path: 
             demo.walk(demo.address_of(port), account, built=False)
 
 
-def test_exports_hold_up_no_answer(tmp_path: Path) -> None:
-    """While three are made in the process that answers; a try may fall on a moment when others compute."""
+def test_exports_do_not_delay_responses(tmp_path: Path) -> None:
+    """While three are created in the server's process. It is retried, because the machine may be busy."""
     port = demo.free_port()
     environment = demo.environment_for(tmp_path, port)
     demo.run_main("upgrade-database", environment)
@@ -52,7 +52,7 @@ def test_exports_hold_up_no_answer(tmp_path: Path) -> None:
 
 
 def slow_ping(browser: Client) -> float:
-    """The 99th percentile of seconds that an answer takes while three exports are made."""
+    """The 99th percentile of response times, in seconds, while three exports are created."""
     for _ in range(3):
         assert browser.post("/api/exports").status_code == 201
     seconds = []
@@ -66,7 +66,7 @@ def slow_ping(browser: Client) -> float:
 
 def test_search_uses_its_index_on_postgresql(tmp_path: Path) -> None:
     (condition,) = FeedQuery(q="bread").where()
-    postgresql = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's.
+    postgresql = PGDialect()  # type: ignore[no-untyped-call] # untyped in SQLAlchemy
     query = select(Post.id).where(condition).compile(dialect=postgresql, compile_kwargs={"literal_binds": True})
     with deployment("postgresql") as variables:
         environment = demo.environment_for(tmp_path, demo.free_port()) | variables

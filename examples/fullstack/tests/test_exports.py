@@ -13,7 +13,7 @@ from service.exports import ExportService
 from tasks.exports import purge_exports, router
 
 
-async def test_export_is_made_in_the_background(write, auth_client, tasks, assert_error):
+async def test_export_is_created_in_the_background(write, auth_client, tasks, assert_error):
     await write("One", publish=True)
     await write("Two")
     requested = await auth_client.post("/api/exports")
@@ -35,7 +35,7 @@ async def test_export_is_made_in_the_background(write, auth_client, tasks, asser
     assert [item["id"] for item in (await auth_client.get("/api/exports")).json()] == [export["id"]]
 
 
-async def test_export_says_how_far_it_is_at_each_post(write, auth_client, tasks, monkeypatch):
+async def test_export_reports_progress_at_each_post(write, auth_client, tasks, monkeypatch):
     reports: list[tuple[str, int, str]] = []
     report = ExportService.report
 
@@ -57,7 +57,7 @@ async def test_export_says_how_far_it_is_at_each_post(write, auth_client, tasks,
     ]
 
 
-async def test_export_that_breaks_waits_for_another_try(write, auth_client, tasks, monkeypatch):
+async def test_failed_export_is_retried(write, auth_client, tasks, monkeypatch):
     await write()
     export = (await auth_client.post("/api/exports")).json()
     with monkeypatch.context() as broken:
@@ -67,27 +67,27 @@ async def test_export_that_breaks_waits_for_another_try(write, auth_client, task
     assert (waiting["state"], waiting["step"]) == ("queued", "Waiting for another try")
 
 
-async def test_making_a_book_never_holds_the_event_loop(write, auth_client, tasks, never_blocks):
+async def test_export_does_not_block_the_event_loop(write, auth_client, tasks, never_blocks):
     await write(content="Words and *more* words.\n\n" * 2000)
     await auth_client.post("/api/exports")
     await tasks.run()
 
 
-async def test_export_is_its_owners_alone(auth_client, other, assert_error):
+async def test_export_is_visible_to_its_owner_only(auth_client, other, assert_error):
     export = (await auth_client.post("/api/exports")).json()
     assert_error(await other.get(f"/api/exports/{export['id']}"), ExportNotFoundException)
     assert_error(await other.get(f"/api/exports/{export['id']}/file"), ExportNotFoundException)
     assert (await other.get("/api/exports")).json() == []
 
 
-async def test_export_is_gone_after_its_time(auth_client, db, assert_error):
+async def test_expired_export_is_a_404(auth_client, db, assert_error):
     export = (await auth_client.post("/api/exports")).json()
     await db.execute(update(Export).values(expires_at=utcnow() - timedelta(seconds=1)))
     assert_error(await auth_client.get(f"/api/exports/{export['id']}"), ExportNotFoundException)
     assert (await auth_client.get("/api/exports")).json() == []
 
 
-async def test_night_deletes_the_exports_whose_time_is_over(auth_client, tasks, db):
+async def test_purge_deletes_expired_exports(auth_client, tasks, db):
     old, new = [(await auth_client.post("/api/exports")).json()["id"] for _ in range(2)]
     await tasks.run()
     await db.execute(update(Export).where(Export.id == UUID(old)).values(expires_at=utcnow() - timedelta(seconds=1)))
@@ -102,7 +102,7 @@ def test_exports_are_purged_each_night():
     ]
 
 
-async def test_export_that_is_cancelled_is_not_made(write, auth_client, tasks, other, assert_error):
+async def test_cancelled_export_is_not_created(write, auth_client, tasks, other, assert_error):
     await write()
     url = f"/api/exports/{(await auth_client.post('/api/exports')).json()['id']}"
     assert_error(await other.post(f"{url}/cancel"), ExportNotFoundException)
@@ -113,14 +113,14 @@ async def test_export_that_is_cancelled_is_not_made(write, auth_client, tasks, o
     assert_error(await auth_client.get(f"{url}/file"), ExportNotReadyException)
 
 
-async def test_export_that_is_done_can_not_be_cancelled(auth_client, tasks):
+async def test_finished_export_cannot_be_cancelled(auth_client, tasks):
     url = f"/api/exports/{(await auth_client.post('/api/exports')).json()['id']}"
     await tasks.run()
     assert (await auth_client.post(f"{url}/cancel")).json()["state"] == "done"
     assert (await auth_client.get(f"{url}/file")).is_success
 
 
-async def test_exports_are_followed_until_none_is_at_work(write, auth_client, tasks):
+async def test_stream_of_exports_ends_when_none_is_in_progress(write, auth_client, tasks):
     for number in range(5):
         await write(f"Post {number}", content="Words.\n\n" * 200)
     await auth_client.post("/api/exports")
@@ -134,5 +134,5 @@ async def test_exports_are_followed_until_none_is_at_work(write, auth_client, ta
     assert sorted(exports[0]["progress"] for exports in shown) == [exports[0]["progress"] for exports in shown]
 
 
-async def test_following_needs_somebody_signed_in(client):
+async def test_stream_of_exports_requires_sign_in(client):
     assert (await client.get("/api/exports/events")).status_code == 401

@@ -1,4 +1,4 @@
-async def test_sign_up_is_answered_with_a_mail(client, tasks, mailbox):
+async def test_signup_sends_a_mail(client, tasks, mailbox):
     account = {"email": "new@example.com", "password": "correct horse battery staple"}
     assert (await client.post("/api/auth/signup", json=account)).status_code == 201
     assert mailbox == []

@@ -13,7 +13,7 @@ async def test_post_starts_as_a_draft_with_its_author(auth_client):
     assert (post["published_at"], post["comment_count"], post["subtitle"]) == (None, 0, None)
 
 
-async def test_post_needs_somebody_signed_in(client):
+async def test_post_requires_sign_in(client):
     assert (await client.post("/api/posts", json={"title": "A", "content": "B"})).status_code == 401
     assert (await client.get("/api/posts/mine")).status_code == 401
 
@@ -27,13 +27,13 @@ async def test_post_needs_somebody_signed_in(client):
         ({"title": "A", "content": "B", "subtitle": "C" * 301}, "subtitle"),
     ],
 )
-async def test_post_is_refused_field_by_field(auth_client, body, field):
+async def test_invalid_post_is_refused_with_errors_by_field(auth_client, body, field):
     answer = await auth_client.post("/api/posts", json=body)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-async def test_published_posts_come_in_pages_latest_first(write, client, count_queries):
+async def test_published_posts_are_paged_newest_first(write, client, count_queries):
     for number in range(5):
         await write(f"Post {number}", publish=True)
     await write("A draft")
@@ -56,7 +56,7 @@ async def test_own_posts_include_drafts(write, auth_client):
     assert [post["title"] for post in mine] == ["Draft", "Published"]
 
 
-async def test_draft_is_its_authors_alone(write, auth_client, other, assert_error):
+async def test_draft_is_visible_to_its_author_only(write, auth_client, other, assert_error):
     url = f"/api/posts/{(await write())['id']}"
     assert (await auth_client.get(url)).status_code == 200
     for method, path in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/publish"), ("GET", "/comments")]:
@@ -64,7 +64,7 @@ async def test_draft_is_its_authors_alone(write, auth_client, other, assert_erro
         assert_error(answer, PostNotFoundException)
 
 
-async def test_published_post_is_changed_by_its_author_only(write, auth_client, other, assert_error):
+async def test_published_post_can_be_changed_by_its_author_only(write, auth_client, other, assert_error):
     url = f"/api/posts/{(await write(publish=True))['id']}"
     assert (await other.get(url)).status_code == 200
     assert_error(await other.patch(url, json={"title": "Mine now"}), NotYourPostException)
@@ -82,20 +82,20 @@ async def test_change_can_clear_the_subtitle_but_not_the_title(write, auth_clien
     assert (await auth_client.patch(url, json={"title": None})).status_code == 422
 
 
-async def test_post_is_published_once(write, auth_client, assert_error):
+async def test_post_cannot_be_published_twice(write, auth_client, assert_error):
     post = await write(publish=True)
     assert post["published_at"] is not None
     assert_error(await auth_client.post(f"/api/posts/{post['id']}/publish"), AlreadyPublishedException)
 
 
-async def test_deleted_post_is_gone_with_its_comments(write, auth_client, assert_error):
+async def test_deleting_a_post_deletes_its_comments(write, auth_client, assert_error):
     url = f"/api/posts/{(await write(publish=True))['id']}"
     await auth_client.post(f"{url}/comments", json={"content": "Words"})
     assert (await auth_client.delete(url)).status_code == 204
     assert_error(await auth_client.get(url), PostNotFoundException)
 
 
-async def test_own_posts_are_searched_filtered_and_sorted_by_the_database(write, auth_client, count_queries):
+async def test_own_posts_are_searched_filtered_and_sorted_in_the_database(write, auth_client, count_queries):
     for title in ("Tide tables", "bread", "Radios"):
         await write(title, content=f"All about {title}.", publish=title != "bread")
     await auth_client.patch(f"/api/posts/{(await write('Radio waves'))['id']}", json={"subtitle": "Short ones"})
@@ -114,14 +114,14 @@ async def test_own_posts_are_searched_filtered_and_sorted_by_the_database(write,
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "sort")
 
 
-async def test_readers_search_what_is_published(write, client):
+async def test_readers_search_published_posts(write, client):
     await write("Found", content="A lighthouse.", publish=True)
     await write("Draft", content="Another lighthouse.")
     found = (await client.get("/api/posts", params={"q": "LIGHTHOUSE"})).json()["items"]
     assert [post["title"] for post in found] == ["Found"]
 
 
-async def test_figures_count_what_one_wrote_and_what_was_said(write, auth_client, other):
+async def test_figures_count_posts_and_comments(write, auth_client, other):
     await write("Draft")
     post = await write("Published", publish=True)
     await other.post(f"/api/posts/{post['id']}/comments", json={"content": "Good."})

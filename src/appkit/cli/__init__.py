@@ -1,4 +1,4 @@
-"""The `appkit` command."""
+"""The `appkit` command: its groups, and the commands that plugins add."""
 
 import sys
 from collections.abc import Callable
@@ -13,30 +13,30 @@ from appkit.exceptions import APIException, AppKitError
 
 
 def main() -> None:
-    """Run the command that the process's arguments name."""
+    """Entry point: run the command in `sys.argv`."""
     cli = create_cli()
     try:
         add_plugin_commands(cli, sys.argv[1:])
         cli()
     except (AppKitError, APIException) as exc:
-        sys.exit(fail(_sentences(exc)).exit_code)
+        sys.exit(fail(_describe(exc)).exit_code)
 
 
 def create_cli() -> typer.Typer:
-    """The command with all that is appkit's own."""
+    """Build the command with appkit's own subcommands."""
     cli = typer.Typer(
         name="appkit",
-        help="Serve, inspect and look after an app made with appkit.",
+        help="Create, serve, inspect and manage an app made with appkit.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
     cli.callback()(_root)
-    _add(cli, "Begin", generate.new)
-    cli.add_typer(generate.add, name="add", rich_help_panel="Begin")
+    _add(cli, "Create", generate.new)
+    cli.add_typer(generate.add, name="add", rich_help_panel="Create")
     _add(cli, "Serve", server.dev, server.run, server.worker)
-    cli.add_typer(database.cli, name="db", rich_help_panel="Look after")
-    cli.add_typer(users.cli, name="users", rich_help_panel="Look after")
-    cli.add_typer(tasks.cli, name="tasks", rich_help_panel="Look after")
+    cli.add_typer(database.cli, name="db", rich_help_panel="Manage")
+    cli.add_typer(users.cli, name="users", rich_help_panel="Manage")
+    cli.add_typer(tasks.cli, name="tasks", rich_help_panel="Manage")
     _add(
         cli,
         "Inspect",
@@ -52,7 +52,7 @@ def create_cli() -> typer.Typer:
 
 
 def add_plugin_commands(cli: typer.Typer, arguments: list[str]) -> None:
-    """Let plugins add theirs, but only when the first word is none of ours: all others stay quick."""
+    """Add plugins' commands. Skipped for appkit's own commands, which start faster without importing the app."""
     word = next((argument for argument in arguments if not argument.startswith("-")), None)
     if word is None or word in command_names(cli):
         return
@@ -62,11 +62,11 @@ def add_plugin_commands(cli: typer.Typer, arguments: list[str]) -> None:
         kit = find_kit().kit
         kit.plugins.collect("register_commands", cli=cli, kit=kit)
     except AppKitError as exc:
-        typer.secho(f"No plugin's commands are known here. {exc}", fg="yellow", err=True)
+        typer.secho(f"Commands of plugins could not be loaded. {exc}", fg="yellow", err=True)
 
 
 def command_names(cli: typer.Typer) -> set[str | None]:
-    """The first words that `cli` knows."""
+    """The names of the commands and groups in `cli`."""
     commands = {info.name or getattr(info.callback, "__name__", None) for info in cli.registered_commands}
     return commands | {info.name for info in cli.registered_groups}
 
@@ -76,7 +76,7 @@ def _add(cli: typer.Typer, panel: str, *commands: Callable[..., None]) -> None:
         cli.command(rich_help_panel=panel)(command)
 
 
-def _print_version(wanted: bool) -> None:  # noqa: FBT001  # Typer calls it so.
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes it positionally
     if wanted:
         typer.echo(__version__)
         raise typer.Exit
@@ -85,14 +85,14 @@ def _print_version(wanted: bool) -> None:  # noqa: FBT001  # Typer calls it so.
 def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", help="Print the version and stop.", callback=_print_version, is_eager=True)
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
     pass
 
 
-def _sentences(exc: AppKitError | APIException) -> str:
-    """What went wrong, as an API would say it field by field, and what was behind it."""
+def _describe(exc: AppKitError | APIException) -> str:
+    """The error's message, the messages of its fields, and its cause."""
     fields = exc.extra.get("errors", []) if isinstance(exc, APIException) else []
     parts = [str(exc), *(field["message"] for field in fields)]
     if isinstance(exc, APIException) and exc.__cause__ is not None:

@@ -1,4 +1,4 @@
-"""Finds the kit that a command is about."""
+"""Find the app's `AppKit` for a command: from an argument, APPKIT_KIT, pyproject.toml or this folder."""
 
 import importlib
 import os
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from appkit.kit import AppKit
 
 USUAL_PLACES = ("main.py", "app.py", "app/main.py")
-HINT = "Name the kit's file, as in `appkit dev bookmarks.py`, or set APPKIT_KIT=bookmarks:kit."
+HINT = "Name its file, as in `appkit dev bookmarks.py`, or set APPKIT_KIT=bookmarks:kit."
 
 
 @dataclass(frozen=True)
 class FoundKit:
-    """A kit, and where it is."""
+    """A kit, with the module and the variable that hold it."""
 
     kit: "AppKit"
     module: ModuleType
@@ -31,13 +31,13 @@ class FoundKit:
 
     @property
     def app_path(self) -> str:
-        """Where an ASGI server finds the app: the module's own `app` where it has one, else the kit's."""
+        """The import string for an ASGI server: the module's own `app` if it has one, else the kit's."""
         own = callable(getattr(self.module, "app", None))
         return f"{self.module.__name__}:{'app' if own else f'{self.name}.app'}"
 
 
 def find_kit(target: str | None = None) -> FoundKit:
-    """The kit at `target`: a file or a module, with or without `:name`; else the one that this folder is about.
+    """Import the kit at `target` (a file or module, with or without `:name`), or else the one in this folder.
 
     Raises:
         AppKitError: When there is none, or more than one.
@@ -51,14 +51,14 @@ def find_kit(target: str | None = None) -> FoundKit:
             return _pick(module, kits)
     candidates = list(_candidates())
     if len(candidates) > 1:
-        raise AppKitError(f"More than one file here makes a kit: {', '.join(candidates)}. {HINT}")
+        raise AppKitError(f"More than one file in this folder creates an AppKit: {', '.join(candidates)}. {HINT}")
     if not candidates:
         raise AppKitError(f"There is no AppKit in this folder. {HINT}")
     return _load(candidates[0])
 
 
 def _configured() -> str | None:
-    """What `[tool.appkit] kit` in pyproject.toml says."""
+    """The value of `[tool.appkit] kit` in pyproject.toml."""
     path = Path("pyproject.toml")
     if not path.is_file():
         return None
@@ -67,7 +67,7 @@ def _configured() -> str | None:
 
 
 def _candidates() -> Iterator[str]:
-    """Files of this folder that make a kit."""
+    """Files in this folder that create a kit."""
     for path in sorted(Path().glob("*.py")):
         if re.search(r"\bAppKit\(", path.read_text(encoding="utf-8", errors="replace")):
             yield path.name
@@ -83,7 +83,7 @@ def _load(target: str) -> FoundKit:
 
 
 def _locate(place: str) -> tuple[str, Path]:
-    """A module's dotted name, and the directory from which that name is importable."""
+    """A module's dotted name, and the directory to import it from."""
     if not place.endswith(".py"):
         return place, Path.cwd()
     path = Path(place).resolve()
@@ -110,7 +110,7 @@ def _import(name: str, root: Path) -> ModuleType:
 
 
 def _describe(exc: Exception) -> str:
-    """What went wrong in somebody's module, and in which line."""
+    """The error and the line of a module that failed to import."""
     if isinstance(exc, SyntaxError):
         return f"{exc.msg} ({exc.filename}, line {exc.lineno})."
     last = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith("<")][-1]

@@ -1,4 +1,4 @@
-"""What `appkit add entity` was asked for: names, fields, and what each becomes in a model, a schema and a test."""
+"""The entity of `appkit add entity`: parses its name and fields, and provides the templates' variables."""
 
 import keyword
 import re
@@ -10,20 +10,20 @@ from appkit.exceptions import AppKitError
 
 @dataclass(frozen=True)
 class FieldType:
-    """What a kind of field becomes."""
+    """The code that a field type generates."""
 
     python: str
-    """Its type in a model and in an answer."""
+    """Its type in the model and in responses."""
     unset: str
-    """A value that stands for "left out" in a change; never written."""
+    """The default in the update schema, which means "not sent" and is never written."""
     sample: str
-    """JSON for a test."""
+    """A JSON value for tests."""
     change: str
-    """Other JSON for a test."""
+    """Another JSON value for tests."""
     column: str = ""
-    """Its SQLAlchemy type, where the annotation doesn't say it."""
+    """Its SQLAlchemy type, if the annotation doesn't imply it."""
     accepts: str = ""
-    """Its type in a request, where that is narrower."""
+    """Its type in requests, if narrower."""
 
 
 TYPES = {
@@ -44,7 +44,7 @@ TAKEN = frozenset({"id", "created_at", "updated_at", "metadata", "registry"})
 
 @dataclass(frozen=True)
 class Field:
-    """One of the entity's fields, as in `title:str` or `subtitle:str?`."""
+    """A field of the entity, as in `title:str` or `subtitle:str?`."""
 
     name: str
     kind: str
@@ -52,36 +52,38 @@ class Field:
 
     @classmethod
     def parse(cls, text: str) -> "Field":
-        """Read a field.
+        """Parse a field.
 
         Raises:
-            AppKitError: When it has no name that Python takes, or no type that we know.
+            AppKitError: When its name is invalid or reserved, or its type unknown.
         """
         name, _, kind = text.partition(":")
         optional = kind.endswith("?")
         kind = kind.removesuffix("?")
         if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in TAKEN:
-            raise AppKitError(f"{name!r} can't be a field. Use a noun in lower case, as in `title:str`.")
+            raise AppKitError(
+                f"{name!r} is not a valid field name, or is reserved. Use a noun in lower case, as in `title:str`."
+            )
         if kind not in TYPES and (kind != OWNER or optional):
             raise AppKitError(
-                f"{text!r} has no type that can be made here. There are {', '.join(TYPES)}, each with a ? where it may "
-                f"be missing, and {OWNER} for whom it belongs to. Others are for you to write into the files made."
+                f"{text!r} has an unknown type. Use {', '.join(TYPES)}, with a ? if it is optional, or {OWNER} for "
+                "its owner. For other types, edit the generated files."
             )
         return cls(name, kind, optional)
 
     @property
     def owns(self) -> bool:
-        """Whether this is whom the entity belongs to."""
+        """Whether this field is the entity's owner."""
         return self.kind == OWNER
 
     @property
     def type(self) -> FieldType:
-        """What its kind becomes."""
+        """What its type generates."""
         return TYPES[self.kind]
 
     @property
     def column(self) -> str:
-        """Its line in the model."""
+        """The line in the model."""
         if self.owns:
             key = f'ForeignKey("{OWNER}.id", ondelete="CASCADE"), index=True'
             return f"{self.name}_id: Mapped[UUID] = mapped_column({key})"
@@ -90,17 +92,17 @@ class Field:
 
     @property
     def input(self) -> str:
-        """Its line in what creates one."""
+        """The line in the create schema."""
         return f"{self.name}: {self._or_none(self._accepts)}" + (" = None" if self.optional else "")
 
     @property
     def change(self) -> str:
-        """Its line in what changes one."""
+        """The line in the update schema."""
         return f"{self.name}: {self._or_none(self._accepts)} = {'None' if self.optional else self.type.unset}"
 
     @property
     def output(self) -> str:
-        """Its line in an answer."""
+        """The line in the response schema."""
         return f"{self.name}_id: UUID" if self.owns else f"{self.name}: {self._or_none(self.type.python)}"
 
     @property
@@ -113,105 +115,109 @@ class Field:
 
 @dataclass(frozen=True)
 class Entity:
-    """A table to be, with its rules, routes and tests."""
+    """An entity to generate: a model with its service, routes and tests."""
 
     name: str
     fields: tuple[Field, ...]
 
     @classmethod
     def parse(cls, name: str, fields: list[str]) -> "Entity":
-        """Read an entity.
+        """Parse an entity.
 
         Raises:
-            AppKitError: When its name is none that a class can have, or a field is wrong or there twice.
+            AppKitError: When its name is no class name, or a field is invalid or given twice.
         """
         if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or keyword.iskeyword(name):
-            raise AppKitError(f"{name!r} can't name a class. Use a noun in the singular, as in `Post`.")
+            raise AppKitError(f"{name!r} is not a valid class name. Use a noun in the singular, as in `Post`.")
         parsed = tuple(map(Field.parse, fields))
         names = [field.name for field in parsed]
         if not [field for field in parsed if not field.owns]:
-            raise AppKitError("An entity needs a field of its own, as in `title:str`.")
+            raise AppKitError("An entity needs at least one field besides its owner. Add one, as in `title:str`.")
         if len({*names}) < len(names) or len([field for field in parsed if field.owns]) > 1:
-            raise AppKitError("Each field is there once, and at most one says whom the entity belongs to.")
+            raise AppKitError(f"Give each field once, and at most one field of type {OWNER}.")
         return cls(name, parsed)
 
     @cached_property
     def snake(self) -> str:
-        """As a variable: `blog_post`."""
+        """The name as a variable: `blog_post`."""
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.name).lower()
 
     @property
     def file(self) -> str:
-        """As a module."""
+        """The name of its modules."""
         return self.snake
 
     @property
     def plural(self) -> str:
-        """As a variable that holds several: `blog_posts`."""
+        """The plural as a variable: `blog_posts`."""
         if re.search(r"[^aeiou]y$", self.snake):
             return f"{self.snake[:-1]}ies"
         return f"{self.snake}es" if re.search(r"(s|x|z|ch|sh)$", self.snake) else f"{self.snake}s"
 
     @property
     def path(self) -> str:
-        """In a URL: `blog-posts`."""
+        """The plural in a URL: `blog-posts`."""
         return self.plural.replace("_", "-")
 
     @property
     def words(self) -> str:
-        """In a sentence: `blog post`."""
+        """The name in a sentence: `blog post`."""
         return self.snake.replace("_", " ")
 
     @property
     def plural_words(self) -> str:
-        """In a sentence: `blog posts`."""
+        """The plural in a sentence: `blog posts`."""
         return self.plural.replace("_", " ")
 
     @property
     def plural_title(self) -> str:
-        """At the beginning of a sentence: `Blog posts`."""
+        """The plural at the start of a sentence: `Blog posts`."""
         return self.plural_words.capitalize()
 
     @property
+    def words_with_article(self) -> str:
+        """The name in a sentence, with its article: `a blog post`."""
+        return f"{'an' if self.words[0] in 'aeiou' else 'a'} {self.words}"
+
+    @property
     def sentence(self) -> str:
-        """What one is, as far as a generator can tell."""
-        article = "An" if self.words[0] in "aeiou" else "A"
-        return f"{article} {self.words}."
+        """The name as a docstring: `A blog post`, and a full stop."""
+        return f"{self.words_with_article.capitalize()}."
 
     @property
     def constant(self) -> str:
-        """What tests call the JSON of one."""
+        """The name of the constant in tests: `BLOG_POST`."""
         return self.snake.upper()
 
     @property
     def owner(self) -> Field | None:
-        """The field that says whom it belongs to."""
+        """The field of its owner, if it has one."""
         return next((field for field in self.fields if field.owns), None)
 
     @property
     def writable(self) -> list[Field]:
-        """What callers choose."""
+        """The fields that requests may set."""
         return [field for field in self.fields if not field.owns]
 
     @property
     def required(self) -> Field | None:
-        """A field that nobody may leave out."""
+        """A field that requests must set, if there is one."""
         return next((field for field in self.writable if not field.optional), None)
 
     @property
     def column_types(self) -> list[str]:
-        """What the model imports from SQLAlchemy."""
+        """The names that the model imports from SQLAlchemy."""
         names = {field.type.column.partition("(")[0] for field in self.writable} - {""}
         return sorted(names | ({"ForeignKey"} if self.owner else set()))
 
     @property
     def text_types(self) -> list[str]:
-        """What the schemas import from ours."""
+        """The names that the schemas import from `api.schemas`."""
         return sorted({field.type.accepts for field in self.writable} - {""})
 
     @property
     def model_imports(self) -> list[str]:
-        """What the model imports from the standard library."""
+        """The import lines of the model from the standard library."""
         used = {field.type.python for field in self.writable}
         dates = sorted(used & {"date", "datetime"})
         lines = [f"from datetime import {', '.join(dates)}"] if dates else []
@@ -219,17 +225,17 @@ class Entity:
 
     @property
     def schema_imports(self) -> list[str]:
-        """What the schemas import from `datetime`."""
+        """The import lines of the schemas from `datetime`."""
         dates = {"datetime"} | ({field.type.python for field in self.writable} & {"date"})
         return [f"from datetime import {', '.join(sorted(dates))}"]
 
     @property
     def sample(self) -> str:
-        """A request for tests."""
+        """The JSON of a create request in tests."""
         return "{" + ", ".join(f'"{field.name}": {field.type.sample}' for field in self.writable) + "}"
 
     @property
     def sample_change(self) -> str:
-        """A change for tests."""
+        """The JSON of an update request in tests."""
         field = self.writable[0]
         return f'{{"{field.name}": {field.type.change}}}'

@@ -1,7 +1,12 @@
-"""`appkit new` and `appkit add`: the files of an app, and of an entity in it."""
+"""`appkit new` and `appkit add entity`: create an app, a plugin or an entity from the templates."""
 
+import os
 import re
+import shutil
+import subprocess
+import sys
 import tomllib
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,23 +16,25 @@ import typer
 from appkit.__about__ import __version__
 from appkit.exceptions import AppKitError
 
+TEMPLATES = Path(__file__).parent / "templates"
+
 
 class Frontend(StrEnum):
-    """Pages of the new app."""
+    """The frontend of the new app."""
 
     NONE = "none"
     VUE = "vue"
 
 
 class DatabaseKind(StrEnum):
-    """Where the new app keeps its data in production."""
+    """The new app's database in production."""
 
     SQLITE = "sqlite"
     POSTGRESQL = "postgresql"
 
 
 class BrokerKind(StrEnum):
-    """What hands the new app's tasks to its workers in production."""
+    """The new app's task broker in production."""
 
     DB = "db"
     REDIS = "redis"
@@ -40,30 +47,28 @@ BROKER_URLS = {
     BrokerKind.RABBITMQ: "amqp://guest:guest@{}",
 }
 
-add = typer.Typer(help="Add to an app made by `appkit new`.", no_args_is_help=True)
+add = typer.Typer(help="Add code to an app made by `appkit new`.", no_args_is_help=True)
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="The app's name, and its folder's.")],
+    name: Annotated[str, typer.Argument(help="The name of the app and of its folder.")],
     *,
-    frontend: Annotated[Frontend, typer.Option(help="Pages to begin with.")] = Frontend.NONE,
-    database: Annotated[DatabaseKind, typer.Option(help="For production; tests and trying out use SQLite.")] = (
+    frontend: Annotated[Frontend, typer.Option(help="The frontend to start with.")] = Frontend.NONE,
+    database: Annotated[DatabaseKind, typer.Option(help="For production; development and tests use SQLite.")] = (
         DatabaseKind.SQLITE
     ),
-    broker: Annotated[BrokerKind, typer.Option(help="For production; db is the app's own database.")] = BrokerKind.DB,
-    plugin: Annotated[bool, typer.Option("--plugin", help="Make a plugin, a package of its own, instead.")] = False,
+    broker: Annotated[BrokerKind, typer.Option(help="For production; db uses the app's own database.")] = BrokerKind.DB,
+    plugin: Annotated[bool, typer.Option("--plugin", help="Create a plugin package instead of an app.")] = False,
 ) -> None:
-    """Make a new app: five layers, their contracts, a migration, tests, and what deploys it."""
-    from appkit.cli.scaffold import render, run_appkit, write, write_migration
-
+    """Create a new app: layers with import rules, a first migration, tests, Dockerfile and CI."""
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise AppKitError(f"{name!r} can't name an app. Use lower case, digits and hyphens, as in `my-shop`.")
+        raise AppKitError(f"{name!r} is not a valid name. Use lower case, digits and hyphens, as in `my-shop`.")
     root = Path(name)
     if root.exists() and any(root.iterdir()):
-        raise AppKitError(f"The folder {name} is there, and not empty. Choose another name.")
+        raise AppKitError(f"The folder {name} already exists and is not empty. Choose another name.")
     if plugin:
         write(root, dict(render("plugin", plugin_context(name))))
-        typer.echo(f"{name} is there. Next:\n\n  cd {name}\n  pip install -e '.[dev]' && pytest")
+        typer.echo(f"Created {name}. Next:\n\n  cd {name}\n  pip install -e '.[dev]' && pytest")
         return
     context = context_for(name, frontend, database, broker)
     write(root, dict(render("app", context)))
@@ -73,13 +78,13 @@ def new(
     if frontend is Frontend.VUE:
         run_appkit(root, "errors", "--ts", "frontend/src/api/errorCodes.gen.ts")
     typer.echo(
-        f"{name} is there. Next, in a virtual environment:\n\n"
-        f"  cd {name}\n  pip install -e '.[dev]'\n  appkit dev    # the app\n  pytest        # its tests"
+        f"Created {name}. Next, in a virtual environment:\n\n"
+        f"  cd {name}\n  pip install -e '.[dev]'\n  appkit dev    # run the app\n  pytest        # run its tests"
     )
 
 
 def context_for(name: str, frontend: Frontend, database: DatabaseKind, broker: BrokerKind) -> dict[str, Any]:
-    """What the templates of an app speak of."""
+    """The variables of the app templates."""
     extras = {
         "postgres": database is DatabaseKind.POSTGRESQL,
         "redis": broker is BrokerKind.REDIS,
@@ -100,7 +105,7 @@ def context_for(name: str, frontend: Frontend, database: DatabaseKind, broker: B
 
 
 def plugin_context(name: str) -> dict[str, Any]:
-    """What the templates of a plugin speak of."""
+    """The variables of the plugin templates."""
     entry = name.replace("-", "_")
     return {
         "name": name,
@@ -120,9 +125,8 @@ def entity(
         list[str], typer.Argument(metavar="FIELD:TYPE...", help="As in `title:str`, `subtitle:str?`, `author:user`.")
     ],
 ) -> None:
-    """Add a table, its rules, its routes, its tests and its migration."""
+    """Add a model with its service, routes, schemas, tests and migration."""
     from appkit.cli.entity import Entity
-    from appkit.cli.scaffold import render, tidy, write, write_migration
 
     root = _root()
     parsed = Entity.parse(name, fields)
@@ -134,9 +138,88 @@ def entity(
 
 
 def _root() -> Path:
-    """The folder of the app that this is run in."""
+    """The root folder of the app that contains the working directory."""
     for folder in (Path.cwd(), *Path.cwd().parents):
         project = folder / "pyproject.toml"
         if project.is_file() and "kit" in tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("appkit", {}):
             return folder
-    raise AppKitError("This is no app made by `appkit new`: no pyproject.toml here or above has [tool.appkit] kit.")
+    raise AppKitError(
+        "No pyproject.toml here or above has [tool.appkit] kit. Run this inside an app made by `appkit new`."
+    )
+
+
+def render(template: str, context: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """Render a template folder; yield the path and text of each file.
+
+    Args:
+        template: A folder in `cli/templates`. Its file names are templates too, and end in `.jinja`.
+        context: The variables of the templates.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    root = TEMPLATES / template
+    jinja = Environment(
+        loader=FileSystemLoader(root),
+        autoescape=False,  # noqa: S701 - the output is source code, not HTML
+        keep_trailing_newline=True,
+        lstrip_blocks=True,
+        trim_blocks=True,
+        undefined=StrictUndefined,
+    )
+    for name in sorted(jinja.list_templates()):
+        path = jinja.from_string(name.removesuffix(".jinja")).render(context)
+        # Named without a dot among the templates, where Git and build tools would apply it.
+        yield Path(".gitignore" if path == "gitignore" else path), jinja.get_template(name).render(context)
+
+
+def write(root: Path, files: Mapping[Path, str]) -> list[Path]:
+    """Write files below a folder, and return the new ones. Never overwrites a file.
+
+    Raises:
+        AppKitError: When a file already exists with other contents. Nothing is written then.
+    """
+    existing = [path for path, text in files.items() if (root / path).exists() and _read(root / path) != text]
+    if existing:
+        shown = "\n\n".join(f"--- {path}\n{files[path]}" for path in existing)
+        raise AppKitError(
+            f"{shown}\nNothing was written, because these files already exist with other contents: "
+            f"{', '.join(map(str, existing))}. Rename or remove them, or merge the text above by hand."
+        )
+    new = [path for path in files if not (root / path).exists()]
+    for path in new:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_text(files[path], encoding="utf-8")
+    return [root / path for path in new]
+
+
+def tidy(root: Path, paths: list[Path]) -> None:
+    """Format files and sort their imports with ruff, if it is installed."""
+    if ruff := shutil.which(
+        "ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    ):
+        python = [str(path) for path in paths if path.suffix == ".py"]
+        for command in (["check", "--quiet", "--select", "I", "--fix"], ["format", "--quiet"]):
+            subprocess.run([ruff, *command, *python], cwd=root, check=False)
+
+
+def write_migration(root: Path, message: str) -> str:
+    """Create the migration that the models need, and return its path."""
+    return run_appkit(root, "db", "revision", "-m", message)
+
+
+def run_appkit(root: Path, *arguments: str) -> str:
+    """Run `appkit` for the app in a folder, in a process of its own, and return its output.
+
+    Raises:
+        AppKitError: When the command failed.
+    """
+    environment = {**os.environ, "ENVIRONMENT": "development", "DATABASE_URL": "", "APPKIT_KIT": ""}
+    command = [sys.executable, "-m", "appkit", *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise AppKitError(f"The files were written, but `appkit {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""

@@ -1,4 +1,4 @@
-"""What an app is made of: routes, errors, settings, plugins and its OpenAPI schema."""
+"""Commands that inspect an app: `routes`, `errors`, `settings`, `plugins`, `openapi` and `secret`."""
 
 import json
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def routes(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List the routes: method, path, and the function that answers."""
+    """List the routes: methods, path and name of the function."""
     from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 
     rows = [
@@ -33,10 +33,10 @@ def errors(
     target: Target = None,
     *,
     as_json: AsJson = False,
-    ts: Annotated[Path | None, typer.Option(metavar="PATH", help="Write them to this TypeScript file.")] = None,
+    ts: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the codes to this TypeScript file.")] = None,
     check: Annotated[bool, typer.Option("--check", help="With --ts: fail when the file is out of date.")] = False,
 ) -> None:
-    """List the errors that the app answers with: status, code, and when."""
+    """List the app's errors: code, status, name and message."""
     from appkit.exceptions import APIException
 
     find_kit(target)
@@ -56,12 +56,12 @@ def errors(
 
 
 def settings(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List every environment variable that the app reads, with its value; secrets are not shown."""
+    """List the environment variables that the app reads, with their values; secrets are masked."""
     show(list(_settings(find_kit(target).kit.settings)), as_json=as_json)
 
 
 def plugins(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List the plugins, and what is wrong with those that fail while the app is put together."""
+    """List the plugins, and why any of them failed to load."""
     kit = find_kit(target).kit
     _ = kit.app, kit.broker
     failed = {name: f"{type(exc).__name__}: {exc}" for name, exc in kit.plugins.failed.items()}
@@ -75,9 +75,9 @@ def plugins(target: Target = None, *, as_json: AsJson = False) -> None:
 def openapi(
     target: Target = None,
     *,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write it to this file.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the schema to this file.")] = None,
 ) -> None:
-    """Print the app's OpenAPI schema, without a server."""
+    """Print the app's OpenAPI schema."""
     schema = json.dumps(find_kit(target).kit.app.openapi(), indent=2)
     if output is None:
         typer.echo(schema)
@@ -86,14 +86,14 @@ def openapi(
 
 
 def secret() -> None:
-    """Print a fresh secret for AUTH_SECRET_KEYS."""
+    """Print a new random secret for AUTH_SECRET_KEYS."""
     from appkit.core.secrets import new_secret
 
     typer.echo(new_secret())
 
 
 def typescript(classes: "list[type[APIException]]") -> str:
-    """The error codes as a TypeScript module, named as their classes are."""
+    """The error codes as a TypeScript module, named after their classes."""
     lines = ["// Made by `appkit errors --ts`: don't edit, run it again.", "", "export const ErrorCode = {"]
     for cls in classes:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Exception"))

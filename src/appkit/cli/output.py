@@ -1,4 +1,4 @@
-"""How commands speak: tables for people, JSON for programs, and one sentence for what went wrong."""
+"""Options and output that commands share: tables, JSON and error messages."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def show(
     rows: Sequence[Mapping[str, Any]], *, as_json: bool, red: Callable[[Mapping[str, Any]], bool] = lambda _: False
 ) -> None:
-    """Print rows as JSON, or as columns under their names, those that are bad news in red."""
+    """Print rows as JSON, or as a table, with the rows for which `red` is true in red."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2, default=str))
     elif rows:
@@ -41,7 +41,7 @@ def show(
 
 
 def fail(message: str, *, code: int = 1) -> "typer.Exit":
-    """Say what went wrong; raise what this returns."""
+    """Print an error message, and return the exception to raise."""
     typer.secho(message, fg="red", err=True)
     return typer.Exit(code)
 

@@ -1,4 +1,4 @@
-"""Processes that stay: the development server, the server, and the worker."""
+"""`appkit dev`, `appkit run` and `appkit worker`: the development server, the server and the separate worker."""
 
 import json
 import os
@@ -19,16 +19,14 @@ Port = Annotated[int, typer.Option(help="The port to listen on.")]
 
 
 def dev(target: Target = None, *, host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Serve while you write: a saved file restarts the app."""
+    """Serve for development, and reload when a file changes."""
     import uvicorn
 
     _default("ENVIRONMENT", "development")
-    _default("TASKS_SHUTDOWN_GRACE", "1")  # A task that a restart interrupts runs again.
+    _default("TASKS_SHUTDOWN_GRACE", "1")  # Short, because a task that a reload interrupts runs again.
     found = find_kit(target)
     address = f"http://{host}:{port}"
-    typer.echo(
-        f"{found.app_path} at {address}, its API's documentation at {address}{found.kit.settings.api_prefix}/docs"
-    )
+    typer.echo(f"{found.app_path} at {address}, API documentation at {address}{found.kit.settings.api_prefix}/docs")
     uvicorn.run(
         found.app_path,
         host=host,
@@ -44,11 +42,11 @@ def dev(target: Target = None, *, host: Host = "127.0.0.1", port: Port = 8000) -
 def run(
     target: Target = None,
     *,
-    host: Host = "0.0.0.0",  # noqa: S104  # A server is there to be reached.
+    host: Host = "0.0.0.0",  # noqa: S104 - a server must be reachable
     port: Port = 8000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes that answer requests.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="The number of server processes.")] = 1,
 ) -> None:
-    """Serve in production, unless ENVIRONMENT says otherwise."""
+    """Serve with ENVIRONMENT=production, unless it is set."""
     import anyio
     import uvicorn
 
@@ -72,16 +70,19 @@ def worker(
     target: Target = None,
     *,
     queues: Annotated[
-        str | None, typer.Option(help="Only the tasks of these queues, as in `mail,reports`.  [default: TASKS_QUEUES]")
+        str | None, typer.Option(help="Run only these queues, as in `mail,reports`.  [default: TASKS_QUEUES]")
     ] = None,
     concurrency: Annotated[
-        int | None, typer.Option(min=1, help="Tasks to run at once.  [default: TASKS_CONCURRENCY]")
+        int | None, typer.Option(min=1, help="The maximum number of concurrent tasks.  [default: TASKS_CONCURRENCY]")
     ] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Run nothing: say whether the worker of this folder is well, for a probe.")
+        bool,
+        typer.Option(
+            "--check", help="Health check: run nothing, and fail unless the worker of this folder is healthy."
+        ),
     ] = False,
 ) -> None:
-    """Run background tasks, and nothing else, until told to stop."""
+    """Run background tasks in a separate worker, until SIGINT or SIGTERM."""
     import anyio
 
     from appkit.cli.pulse import Pulse
@@ -97,11 +98,11 @@ def worker(
     elif (problem := pulse.problem()) is not None:
         raise fail(problem)
     else:
-        typer.echo("The worker is well.")
+        typer.echo("The worker is healthy.")
 
 
 def _default(name: str, value: str) -> None:
-    """Set a variable that neither the environment nor `.env` sets."""
+    """Set a variable, unless the environment or `.env` sets it."""
     from dotenv import dotenv_values
 
     if not os.environ.get(name) and not dotenv_values(".env").get(name):
@@ -109,7 +110,7 @@ def _default(name: str, value: str) -> None:
 
 
 async def _preflight(kit: "AppKit") -> None:
-    """Fail here and in a sentence, rather than in every process that a server starts."""
+    """Report an error at startup once, instead of in each server process."""
     async with kit.lifespan(work=False):
         pass
 
@@ -119,12 +120,12 @@ async def _work(kit: "AppKit", pulse: "Pulse") -> None:
 
     async with kit.lifespan(work=True), anyio.create_task_group() as group:
         group.start_soon(pulse.beat, lambda: kit.broker.healthy)
-        await _told_to_stop()
+        await _wait_for_signal()
         group.cancel_scope.cancel()
     pulse.stop()
 
 
-async def _told_to_stop() -> None:
+async def _wait_for_signal() -> None:
     import signal
 
     import anyio

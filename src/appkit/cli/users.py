@@ -1,4 +1,4 @@
-"""`appkit users`: the people who may sign in."""
+"""`appkit users`: list, create, change and disable accounts."""
 
 import sys
 from collections.abc import Awaitable, Callable
@@ -16,25 +16,27 @@ if TYPE_CHECKING:
     from appkit.service.users import UserService
 
 T = TypeVar("T")
-Email = Annotated[str, typer.Argument(help="The e-mail address they sign in with.")]
+Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
 
-cli = typer.Typer(help="Look after the people who sign in.", no_args_is_help=True)
+cli = typer.Typer(help="Manage users.", no_args_is_help=True)
 
 
 @cli.command()
 def create(
     email: Email,
     *,
-    superuser: Annotated[bool, typer.Option("--superuser", help="They may do everything.")] = False,
+    superuser: Annotated[
+        bool, typer.Option("--superuser", help="Make the user a superuser, who may do everything.")
+    ] = False,
     kit: KitOption = None,
 ) -> None:
-    """Make an account; the password is asked for, or read from standard input."""
+    """Create a user. The password is prompted for, or read from standard input."""
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
         password = sys.stdin.readline().rstrip("\r\n")
     user = _run(kit, lambda users: users.create(email, password, superuser=superuser))
-    typer.echo(f"{user.email} can sign in now.")
+    typer.echo(f"{user.email} can now sign in.")
 
 
 @cli.command(name="list")
@@ -42,57 +44,64 @@ def list_users(
     q: Annotated[str | None, typer.Argument(help="Only addresses that contain this.")] = None,
     *,
     active: Annotated[
-        bool | None, typer.Option("--active/--disabled", help="Only those who may sign in, or not.")
+        bool | None, typer.Option("--active/--disabled", help="Only users who can sign in, or only disabled ones.")
     ] = None,
-    superuser: Annotated[bool | None, typer.Option("--superusers/--others", help="Only superusers, or others.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="How many at the most.")] = 50,
+    superuser: Annotated[
+        bool | None, typer.Option("--superusers/--others", help="Only superusers, or only other users.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="The maximum number to list.")] = 50,
     kit: KitOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the people who may sign in, the youngest account first."""
+    """List users, newest first."""
     page = _run(kit, lambda users: users.page(q=q, active=active, superuser=superuser, size=limit))
     print_rows([_describe(user) for user in page.items], as_json=as_json)
 
 
 @cli.command()
 def show(email: Email, *, kit: KitOption = None, as_json: AsJson = False) -> None:
-    """Show one of them."""
+    """Show one user."""
     print_rows([_describe(_run(kit, lambda users: _find(users, email)))], as_json=as_json)
 
 
 @cli.command()
 def promote(email: Email, *, kit: KitOption = None) -> None:
-    """Make someone a superuser."""
-    _change(kit, email, lambda users, user_id: users.promote(user_id), "{} is a superuser now.")
+    """Make a user a superuser."""
+    _change(kit, email, lambda users, user_id: users.promote(user_id), "{} is now a superuser.")
 
 
 @cli.command()
 def demote(email: Email, *, kit: KitOption = None) -> None:
     """Make a superuser an ordinary user."""
-    _change(kit, email, lambda users, user_id: users.demote(user_id), "{} is no superuser any more.")
+    _change(kit, email, lambda users, user_id: users.demote(user_id), "{} is no longer a superuser.")
 
 
 @cli.command()
 def disable(email: Email, *, kit: KitOption = None) -> None:
-    """Lock someone out; all their sessions end."""
-    _change(kit, email, lambda users, user_id: users.disable(user_id), "{} can't sign in any more.")
+    """Disable a user, and end all their sessions."""
+    _change(kit, email, lambda users, user_id: users.disable(user_id), "{} can no longer sign in.")
 
 
 @cli.command()
 def enable(email: Email, *, kit: KitOption = None) -> None:
-    """Let someone sign in again."""
+    """Let a disabled user sign in again."""
     _change(kit, email, lambda users, user_id: users.enable(user_id), "{} can sign in again.")
 
 
 @cli.command()
 def reset(email: Email, *, kit: KitOption = None) -> None:
-    """Take someone's password away, end their sessions, and mail them a link to set a new one."""
-    _change(kit, email, lambda users, user_id: users.force_reset(user_id), "{} gets a mail to set a new password.")
+    """Remove a user's password, end their sessions, and mail them a link to set a new one."""
+    _change(
+        kit,
+        email,
+        lambda users, user_id: users.force_reset(user_id),
+        "{} gets a mail with a link to set a new password.",
+    )
 
 
 @cli.command()
 def revoke(email: Email, *, kit: KitOption = None) -> None:
-    """End all of someone's sessions; they may sign in again."""
+    """End all sessions of a user, who may sign in again."""
 
     async def revoke_all(users: "UserService", user_id: "UUID") -> None:
         from appkit.service.sessions import SessionService
@@ -117,7 +126,7 @@ async def _find(users: "UserService", email: str) -> "BaseUser":
     from appkit.exceptions import NotFoundException
 
     if (user := await users.find(email)) is None:
-        raise NotFoundException("Nobody has this e-mail address.")
+        raise NotFoundException("There is no user with this e-mail address. List users with `appkit users list`.")
     return user
 
 

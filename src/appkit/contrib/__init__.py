@@ -1,1 +1,1 @@
-"""Optional features, each a plugin built on the public hooks only."""
+"""Optional features. Each is a plugin that uses public hooks only."""

@@ -1,4 +1,4 @@
-"""Pages to look at and change the rows of an app's tables, for superusers, and for whom a role lets in.
+"""Admin pages to view and edit the rows of an app's tables, for superusers and roles with `admin:enter`.
 
 Turn it on with `AppKit(plugins=[admin])`, and install `fastapi-appkit[admin]`. The pages are starlette-admin's, under
 `/admin` beside the app's other routes.
@@ -6,10 +6,11 @@ Turn it on with `AppKit(plugins=[admin])`, and install `fastapi-appkit[admin]`. 
 
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import sha256
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -39,50 +40,60 @@ except ImportError as exc:
     ) from exc
 
 PERMISSION: Final = "admin:enter"
-"""What a role of the plugin `roles` must have among its permissions, for people who are no superusers."""
+"""The permission, of the plugin `roles`, that lets users in who are not superusers."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEPT: Final = ("id", "created_at", "updated_at")
-_PERSON: Final = ("id", "email", "is_active", "is_superuser", "email_verified_at", "last_signin_at", "created_at")
-_HANDLERS: Final = ("applyColumnVisibility()", "window.location = this.value")  # In attributes, where no nonce counts.
+# starlette-admin takes names of fields, but its annotation doesn't.
+_PERSON: Final[Sequence[Any]] = (
+    "id",
+    "email",
+    "is_active",
+    "is_superuser",
+    "email_verified_at",
+    "last_signin_at",
+    "created_at",
+)
+# Inline event handlers, for which nonces don't work.
+_HANDLERS: Final = ("applyColumnVisibility()", "window.location = this.value")
 
 _nonce: ContextVar[str] = ContextVar("appkit_admin_nonce", default="")
 
-_RENEW: Final = """<!doctype html><title>Admin</title><p id="said">One moment.</p><script nonce="{nonce}">
+_RENEW: Final = """<!doctype html><title>Admin</title><p id="message">Signing you in again.</p><script nonce="{nonce}">
 fetch("{prefix}/auth/refresh", {{method: "POST"}}).then(answer => {{
   if (answer.ok) location.reload();
-  else document.getElementById("said").textContent = "Sign in as somebody who may come here, and load this page again.";
+  else document.getElementById("message").textContent = "Sign in as a user who may see these pages, then reload.";
 }});
 </script>"""
 
 
-class MomentField(DateTimeField):
-    """A moment, typed in the time zone of whoever types it."""
+class UTCDateTimeField(DateTimeField):
+    """A date and time, entered in the browser's time zone and submitted as UTC."""
 
     async def parse_form_data(self, *args: Any, **kwargs: Any) -> datetime | None:
-        """It as it was typed, in UTC and aware of it."""
-        moment = await super().parse_form_data(*args, **kwargs)
-        return moment and moment.replace(tzinfo=UTC)
+        """The entered time, UTC-aware."""
+        entered = await super().parse_form_data(*args, **kwargs)
+        return entered and entered.replace(tzinfo=UTC)
 
 
 class Converter(ModelConverter):
-    """Which field a column has."""
+    """Chooses the form field for a column."""
 
     @converts("DateTime")
     def conv_datetime(self, *args: Any, **kwargs: Any) -> BaseField:
-        """Every moment is aware of its time zone here."""
-        return MomentField(**self._field_common(*args, **kwargs))
+        """Use a field that gives aware datetimes."""
+        return UTCDateTimeField(**self._field_common(*args, **kwargs))
 
     @converts("Enum")
     def conv_enum(self, *args: Any, **kwargs: Any) -> BaseField:
-        """A `Literal` is a choice too, without an enum behind it."""
+        """Also offer the choices of a `Literal`, which has no enum class."""
         if kwargs["type"].enum_class is not None:
             return super().conv_enum(*args, **kwargs)
         return EnumField(**self._field_common(*args, **kwargs), choices=[(name, name) for name in kwargs["type"].enums])
 
 
 class RowView(ModelView):
-    """The pages of a table. Subclass it, and name the subclass as the model's `admin_view`, for other ones.
+    """The pages of a table. To change them, subclass it and set the subclass as the model's `admin_view`.
 
     class Post(BaseTableModel):
         admin_view = PostView  # None for no pages
@@ -93,11 +104,11 @@ class RowView(ModelView):
 
     def __init__(self, model: type[BaseTableModel], **more: Any) -> None:
         if not self.fields:
-            self.fields = _readable(model)  # type: ignore[assignment] # Names will do, as it says itself.
+            self.fields = _readable(model)
         super().__init__(model, **{"converter": Converter(), **more})
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
-        """The row with this id; None, which is a 404, when there is none or it is no id."""
+        """The row with this id; None (a 404) when there is none or the id is malformed."""
         try:
             return await super().find_by_pk(request, pk)
         except ValueError:
@@ -105,19 +116,19 @@ class RowView(ModelView):
 
 
 class PersonView(RowView):
-    """The users, to look at: `/users` and `appkit users` are for changes, which end sessions and tell auditors."""
+    """The users, read-only. Use `/users` or `appkit users` for changes, which end sessions and emit events."""
 
-    fields = [*_PERSON]  # type: ignore[list-item] # noqa: RUF012 - names will do, and nobody adds to them
+    fields = _PERSON
 
-    def can_create(self, request: Request) -> bool:  # noqa: ARG002 - asked for
-        """Nobody."""
+    def can_create(self, request: Request) -> bool:  # noqa: ARG002 - starlette-admin's signature
+        """Nobody may."""
         return False
 
     can_edit = can_delete = can_import = can_create
 
 
 class AdminPages:
-    """The pages of one app."""
+    """The admin pages of one app."""
 
     def __init__(self, app: AppContext) -> None:
         key = sha256(b"admin" + str(app.settings.signing_keys[0]).encode()).hexdigest()
@@ -137,7 +148,7 @@ class AdminPages:
         admin.mount_to(self._shell)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a page, whose scripts are its own and no others."""
+        """Serve a page, with a Content-Security-Policy that allows only its own scripts."""
         nonce = secrets.token_urlsafe(16)
         _nonce.set(nonce)
 
@@ -150,7 +161,7 @@ class AdminPages:
 
 
 class _SessionMiddleware(BaseHTTPMiddleware):
-    """Gives each page a session of the app's, committed before the answer is sent, or rolled back with an error."""
+    """Gives each request a database session, committed before the answer is sent, or rolled back on an error."""
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         super().__init__(app)
@@ -160,14 +171,14 @@ class _SessionMiddleware(BaseHTTPMiddleware):
         async with self._database.session(reader=request.method in _SAFE) as session:
             request.state.session = session
             response = await call_next(request)
-            if response.status_code >= 400:  # noqa: PLR2004 - the first of the errors
+            if response.status_code >= HTTPStatus.BAD_REQUEST:
                 await session.rollback()
         await run_on_commit_callbacks(request)
         return response
 
 
 class _Templates(PackageLoader):
-    """starlette-admin's templates, with a nonce in each script, and without the font of another site."""
+    """starlette-admin's templates, with a nonce on each script and without the third-party font."""
 
     def get_source(self, environment: Environment, template: str) -> tuple[str, str, Callable[[], bool] | None]:
         source, name, is_fresh = super().get_source(environment, template)
@@ -176,7 +187,7 @@ class _Templates(PackageLoader):
 
 
 class _Forward(Response):
-    """An answer that the admin gives."""
+    """A response that the mounted admin app produces."""
 
     def __init__(self, prefix: str, pages: AdminPages) -> None:
         super().__init__()
@@ -184,16 +195,16 @@ class _Forward(Response):
         self._pages = pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        kept = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers")
-        inner = {name: scope[name] for name in (*kept, "client", "server", "extensions") if name in scope}
+        keys = ("type", "asgi", "http_version", "method", "scheme", "path", "raw_path", "query_string", "headers")
+        inner = {name: scope[name] for name in (*keys, "client", "server", "extensions") if name in scope}
         await self._pages({**inner, "root_path": scope.get("root_path", "") + self._prefix}, receive, send)
 
 
 async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
-    """The person who asks, who may see the pages.
+    """The signed-in user, if they may use the pages.
 
     Raises:
-        ForbiddenException: When they are no superuser, and no role of theirs has the permission.
+        ForbiddenException: When they are not a superuser, and none of their roles has the permission.
     """
     app: AppContext = request.app.state.appkit
     if user.is_superuser or await _has_permission(app, user):
@@ -204,7 +215,7 @@ async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
 async def _has_permission(app: AppContext, user: BaseUser) -> bool:
     if "appkit.contrib.roles" not in app.plugins.names():
         return False
-    from appkit.contrib.roles.service import RoleService  # Whoever imports it has its tables.
+    from appkit.contrib.roles.service import RoleService  # Here, because importing it adds its tables.
 
     async with app.database.read_session(primary=True) as db:
         return await RoleService(db).allows(user, PERMISSION)
@@ -215,7 +226,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.api_route("/admin/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def serve_admin(_: Annotated[BaseUser, Depends(get_admin)], request: Request) -> Response:
-    """A page, or what its scripts ask for."""
+    """Serve a page, a static file or a request of its scripts."""
     app: AppContext = request.app.state.appkit
     if AdminPages not in app.resources:
         app.resources[AdminPages] = AdminPages(app)
@@ -224,13 +235,13 @@ async def serve_admin(_: Annotated[BaseUser, Depends(get_admin)], request: Reque
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """`/admin`."""
+    """Serve `/admin`."""
     return [router]
 
 
 @hookimpl
 def render_exception(exception: Exception, request: Request) -> Response | None:
-    """Renew the access of somebody whose page outlived it, as a frontend does by itself."""
+    """Answer a page request whose access token has expired with a page that refreshes it, as a frontend would."""
     prefix = request.app.state.appkit.settings.api_prefix
     asks = request.method == "GET" and request.url.path.startswith(f"{prefix}/admin/")
     if not asks or not isinstance(exception, UnauthorizedException):
@@ -250,14 +261,14 @@ def _policy(nonce: str) -> str:
 
 
 def _models(user: type[BaseUser]) -> Iterator[type[BaseTableModel]]:
-    """The app's tables, by name: none of appkit's and its plugins', but for the users."""
+    """The app's models by name, and the user model; none of appkit's or its plugins'."""
     mappers: list[Mapper[Any]] = sorted(BaseTableModel.registry.mappers, key=lambda mapper: mapper.class_.__name__)
     for model in (mapper.class_ for mapper in mappers):
         if model is user or not (issubclass(model, BaseUser) or model.__module__.startswith("appkit.")):
             yield model
 
 
-def _readable(model: type[BaseTableModel]) -> list[str]:
-    """The names of a table's columns, but for those that are encrypted, which are nobody's to read."""
+def _readable(model: type[BaseTableModel]) -> list[Any]:
+    """The names of a model's columns, without the encrypted ones."""
     mapper: Mapper[Any] = inspect(model)
     return [each.key for each in mapper.column_attrs if not isinstance(each.columns[0].type, EncryptedString)]

@@ -1,4 +1,4 @@
-"""An audit trail: a row for each event, and for each change of the tables that ask for it.
+"""Audit trail: a row for each event, and for each change of a table that is `Audited`.
 
 Turn it on with `AppKit(plugins=[audit])`. It needs no further package.
 """
@@ -33,7 +33,7 @@ from appkit import (
     hookimpl,
     require,
 )
-from appkit.exceptions import ForbiddenException, UnauthorizedException
+from appkit.exceptions import ForbiddenException
 
 _NOISE: Final = frozenset({"id", "created_at", "updated_at", "version"})
 _HIDDEN: Final = frozenset({"hashed_password"})
@@ -43,40 +43,40 @@ class AuditSettings(SettingsGroup):
     """The audit trail."""
 
     keep_days: int = Field(default=365, gt=0)
-    """How long an entry is kept."""
+    """How many days an entry is kept."""
 
 
 class AuditEntry(BaseTableModel):
-    """Something that happened. Nothing changes an entry, and only its age deletes it."""
+    """One event or change. Entries are never updated, and deleted only by age."""
 
     kind: Mapped[str] = mapped_column(String(255), index=True)
-    """The event's class, as in `UserSignedIn`, or a table and what was done to its row, as in `post.updated`."""
+    """The event's class, as in `UserSignedIn`, or the table and the change, as in `post.updated`."""
     actor_id: Mapped[UUID | None] = mapped_column(index=True)
-    """Who did it, as far as the request knew; no foreign key, for entries outlive accounts."""
+    """The user who did it, if known; not a foreign key, because entries outlive accounts."""
     subject: Mapped[str | None] = mapped_column(String(255), index=True)
-    """The id of the row that changed, or of the person whom an event is about."""
+    """The id of the changed row, or of the user that an event is about."""
     request_id: Mapped[str | None] = mapped_column(String(64))
     data: Mapped[dict[str, Any]]
-    """The event's fields; or, by column, the value before and the one after."""
+    """The event's fields; or, by column, the value before and after."""
     task_id: Mapped[str | None] = mapped_column(String(255), unique=True)
-    """The task that told of the event: at least once, and it is written once."""
+    """The task that delivered the event. Unique, so that a repeated delivery adds no second entry."""
 
 
 class Audited:
-    """A table whose rows' changes are in the trail, in the transaction that makes them.
+    """Mixin for a table whose changes are recorded, in the same transaction.
 
         class Post(Audited, BaseTableModel):
             audit_hidden = {"draft"}
 
-    It sees what a session writes object by object, and no statement that changes many rows at once.
+    It records what a session writes object by object. It misses bulk statements such as `update(Post)`.
     """
 
     audit_hidden: ClassVar[set[str]] = set()
-    """Columns of which only that they changed is written, as of encrypted ones and of passwords."""
+    """Columns whose values are masked, as those of encrypted columns and passwords always are."""
 
 
 class AuditEntrySchema(Schema):
-    """An entry of the trail."""
+    """An entry of the audit trail."""
 
     id: UUID
     created_at: datetime
@@ -88,7 +88,7 @@ class AuditEntrySchema(Schema):
 
 
 class AuditQuery(CursorQuery):
-    """Which entries to list."""
+    """Filters and order of the entries."""
 
     sortable: ClassVar = {"age": AuditEntry.id}
     default_sort: ClassVar = "-age"
@@ -107,16 +107,16 @@ tasks = TaskRouter()
 @router.get(
     "",
     dependencies=[Depends(require(superuser=True))],
-    responses=errors(UnauthorizedException, ForbiddenException),
+    responses=errors(ForbiddenException),
 )
 async def list_audit_entries(db: ReadSession, query: Annotated[AuditQuery, Query()]) -> CursorPage[AuditEntrySchema]:
-    """What happened, the latest first. For superusers only."""
+    """List audit entries, newest first. For superusers only."""
     return CursorPage[AuditEntrySchema].model_validate(await Repository[AuditEntry](db).page(query))
 
 
 @tasks.cron("20 3 * * *", name="appkit.audit:forget")
-async def forget_audit_entries(task: TaskContext) -> None:
-    """Delete the entries that are older than `AUDIT_KEEP_DAYS`."""
+async def delete_old_audit_entries(task: TaskContext) -> None:
+    """Delete entries older than `AUDIT_KEEP_DAYS`."""
     oldest = datetime.now(UTC) - timedelta(days=task.settings.group(AuditSettings).keep_days)
     async with task.session() as db:
         await db.execute(delete(AuditEntry).where(AuditEntry.created_at < oldest))
@@ -124,25 +124,25 @@ async def forget_audit_entries(task: TaskContext) -> None:
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`AUDIT_…`."""
+    """Read `AUDIT_…`."""
     return {"audit": AuditSettings}
 
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """`/audit`."""
+    """Serve `/audit`."""
     return [router]
 
 
 @hookimpl
 def register_tasks() -> list[TaskRouter]:
-    """The task that deletes what is old."""
+    """Add the task that deletes old entries."""
     return [tasks]
 
 
 @hookimpl
 async def on_event(kit: AppKit, event: Event) -> None:
-    """Write an event down; once, though the task that tells of it may run again."""
+    """Record an event once, even if the task that delivers it runs again."""
     data = event.model_dump(mode="json")
     task_id = current_ids().get("task_id")
     async with kit.session() as db:
@@ -152,41 +152,41 @@ async def on_event(kit: AppKit, event: Event) -> None:
 
 
 @sqlalchemy_events.listens_for(Audited, "after_insert", propagate=True)
-def _note_insert(_: Mapper[Any], connection: Connection, row: Audited) -> None:
-    _note(connection, row, "created", {name: [None, value] for name, value in _values(row).items()})
+def _record_insert(_: Mapper[Any], connection: Connection, row: Audited) -> None:
+    _record(connection, row, "created", {name: [None, value] for name, value in _values(row).items()})
 
 
 @sqlalchemy_events.listens_for(Audited, "after_update", propagate=True)
-def _note_update(_: Mapper[Any], connection: Connection, row: Audited) -> None:
+def _record_update(_: Mapper[Any], connection: Connection, row: Audited) -> None:
     changes: dict[str, list[Any]] = {}
     for name, value in _values(row).items():
         history = inspect(row).attrs[name].history
         if history.has_changes():
             changes[name] = [history.deleted[0] if history.deleted else None, value]
     if changes:
-        _note(connection, row, "updated", changes)
+        _record(connection, row, "updated", changes)
 
 
 @sqlalchemy_events.listens_for(Audited, "after_delete", propagate=True)
-def _note_delete(_: Mapper[Any], connection: Connection, row: Audited) -> None:
-    _note(connection, row, "deleted", {name: [value, None] for name, value in _values(row).items()})
+def _record_delete(_: Mapper[Any], connection: Connection, row: Audited) -> None:
+    _record(connection, row, "deleted", {name: [value, None] for name, value in _values(row).items()})
 
 
 def _values(row: Audited) -> dict[str, Any]:
-    """What is known of a row's columns, but for those that say nothing."""
+    """The loaded values of a row's columns, without id, timestamps and version."""
     state = inspect(row)
-    names = [name for name in state.mapper.column_attrs.keys() if name not in _NOISE]  # noqa: SIM118 - it is no dict
-    known = {name: state.attrs[name].loaded_value for name in names}
-    return {name: value for name, value in known.items() if value is not NO_VALUE}
+    names = [attribute.key for attribute in state.mapper.column_attrs if attribute.key not in _NOISE]
+    loaded = {name: state.attrs[name].loaded_value for name in names}
+    return {name: value for name, value in loaded.items() if value is not NO_VALUE}
 
 
-def _note(connection: Connection, row: Audited, what: str, changes: dict[str, list[Any]]) -> None:
+def _record(connection: Connection, row: Audited, action: str, changes: dict[str, list[Any]]) -> None:
     mapper: Mapper[Any] = inspect(type(row))
     for name in changes:
         if name in _HIDDEN | row.audit_hidden or isinstance(mapper.columns[name].type, EncryptedString):
             changes[name] = ["…", "…"]
     subject = ",".join(map(str, mapper.primary_key_from_instance(row)))
-    connection.execute(insert(AuditEntry).values(**_entry(f"{mapper.local_table}.{what}", subject, changes)))
+    connection.execute(insert(AuditEntry).values(**_entry(f"{mapper.local_table}.{action}", subject, changes)))
 
 
 def _entry(kind: str, subject: str | None, data: dict[str, Any], *, by: str | None = None) -> dict[str, Any]:

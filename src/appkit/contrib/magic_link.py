@@ -1,4 +1,4 @@
-"""Signing in by a link in a mail, without a password.
+"""Sign in with a link in an e-mail, without a password.
 
 Turn it on with `AppKit(plugins=[magic_link])`. It needs no further package.
 """
@@ -39,26 +39,26 @@ tasks = TaskRouter()
 
 
 class MagicLinkSettings(SettingsGroup):
-    """Signing in by a link in a mail."""
+    """Signing in with a link in an e-mail."""
 
     ttl: int = Field(default=900, gt=0)
-    """Seconds that a link is good for."""
+    """How many seconds a link is valid."""
 
 
 class MagicLinkRequested(Event):
-    """Someone asked for a link to sign in with; whether there is an account is not known yet."""
+    """A sign-in link was requested for this address, which may have no account."""
 
     email: str
 
 
 class MagicLinkSchema(Schema, extra="forbid"):
-    """Someone asks for a link."""
+    """A request for a sign-in link."""
 
     email: Email
 
 
 class MagicSigninSchema(Schema, extra="forbid"):
-    """Someone followed a link."""
+    """The token of a sign-in link."""
 
     token: SecretStr = Field(max_length=256)
     remember: bool = False
@@ -69,31 +69,31 @@ class MagicLinkService(BaseService):
     """Links that sign people in."""
 
     async def ask(self, email: str) -> None:
-        """Ask for a link; a task finds out whether there is somebody to send it to.
+        """Request a link. A task looks up the account, so that the response time doesn't reveal whether there is one.
 
         Raises:
-            TooManyRequestsException: When too many were sent to this address.
+            TooManyRequestsException: When too many were requested for this address.
         """
         await self.limiter.hit(BY_EMAIL, PURPOSE, email.lower())
         self.emit(MagicLinkRequested(email=email))
 
     async def write(self, email: str) -> Mail | None:
-        """The mail with a link, which makes older ones void; None where there is no account that may be used."""
+        """Compose the mail with a new link, which voids older ones; None when there is no open account."""
         user = await UserService(self.db).find(email, lock=True)
         if user is None or not user.is_open:
             return None
         ttl, url = self.settings.group(MagicLinkSettings).ttl, self.settings.frontend.url
         token = await LinkService(self.db).make(user, PURPOSE, ttl=ttl)
-        # Behind a #, which no server's log and no Referer shows.
+        # In the fragment, which no server log and no Referer header contains.
         link = f"{url.rstrip('/')}/magic-link#token={token}" if url else token
-        written: Mail | None = await self.plugins.first("write_mail", kind=PURPOSE, user=user, to=user.email, link=link)
-        return written or _compose(self.settings.app_name, user.email, link)
+        custom: Mail | None = await self.plugins.first("write_mail", kind=PURPOSE, user=user, to=user.email, link=link)
+        return custom or _compose(self.settings.app_name, user.email, link)
 
     async def use(self, token: str) -> BaseUser:
-        """Whose link it is. As it came by mail, the address is theirs, and whatever else knew the account is void.
+        """The user of a link. It proves the address, so an unverified account is taken over by its owner.
 
         Raises:
-            InvalidTokenException: When the link is used, too old, or another one was sent since.
+            InvalidTokenException: When the link is used, expired, or replaced by a newer one.
         """
         used = await LinkService(self.db).consume(token, PURPOSE)
         users = UserService(self.db)
@@ -104,7 +104,7 @@ class MagicLinkService(BaseService):
 
 @router.post("", status_code=202, dependencies=[Depends(limit(BY_ADDRESS))], responses=errors(TooManyRequestsException))
 async def ask_for_magic_link(payload: MagicLinkSchema, db: DbSession) -> None:
-    """Ask for a mail with a link to sign in. The answer is the same whether there is an account or not."""
+    """Request a mail with a sign-in link. The answer is the same whether there is an account or not."""
     await MagicLinkService(db).ask(payload.email)
 
 
@@ -119,8 +119,8 @@ async def sign_in_by_magic_link(
 
 @tasks.on(MagicLinkRequested, name="appkit.magic_link:send")
 async def send_magic_link(event: MagicLinkRequested, task: TaskContext) -> None:
-    """Send somebody a link to sign in with."""
-    # The token is committed before it is sent, for a mail can't be taken back; a retry makes another.
+    """Mail a sign-in link, if the address has an account."""
+    # The token is committed before the mail, because a mail can't be rolled back; a retry creates another token.
     async with task.session() as db:
         mail = await MagicLinkService(db).write(event.email)
     if mail is not None:
@@ -129,25 +129,25 @@ async def send_magic_link(event: MagicLinkRequested, task: TaskContext) -> None:
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`MAGIC_LINK_…`."""
+    """Read `MAGIC_LINK_…`."""
     return {"magic_link": MagicLinkSettings}
 
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """The routes under `/auth/magic`."""
+    """Serve `/auth/magic`."""
     return [router]
 
 
 @hookimpl
 def register_tasks() -> list[TaskRouter]:
-    """The task that sends the link."""
+    """Add the task that mails the link."""
     return [tasks]
 
 
 def _compose(app: str, to: str, link: str) -> Mail:
-    before = f"Somebody wants to sign in to {app} with this address. If that was you, go on here:"
-    after = "If it wasn't you, there is nothing to do."
+    before = f"Somebody asked to sign in to {app} with this address. If that was you, continue here:"
+    after = "If it wasn't you, ignore this mail."
     shown = f'<a href="{escape(link)}">Sign in</a>' if "://" in link else f"<code>{link}</code>"
     return Mail(
         to=to,

@@ -1,4 +1,4 @@
-"""Figures for Prometheus: requests, the connections to the database, the tasks, and what happened.
+"""Prometheus metrics of requests, database connections, tasks and events.
 
 Turn it on with `AppKit(plugins=[metrics])`, and install `fastapi-appkit[metrics]`.
 """
@@ -48,14 +48,14 @@ _SCOPE: Final = "appkit.metrics"
 
 
 class MetricsSettings(SettingsGroup):
-    """Figures for Prometheus."""
+    """Prometheus metrics."""
 
     token: SecretStr | None = None
-    """What Prometheus sends as `Authorization: Bearer …`; unless set, there are no figures in production."""
+    """What Prometheus sends as `Authorization: Bearer …`; unset, `/metrics` is a 404 in production."""
 
 
 class EventCount(BaseTableModel):
-    """How often something happened. Any process may hear of it, and any may be asked, so it is kept for all."""
+    """How many times an event was emitted. In the database, because any process may count it and any may be scraped."""
 
     name: Mapped[str] = mapped_column(String(255), unique=True)
     """The event's class, as in `UserSignedIn`."""
@@ -63,42 +63,42 @@ class EventCount(BaseTableModel):
 
 
 class MetricsMiddleware:
-    """Counts requests and takes their time, by the route's path, so that there are as many series as routes."""
+    """Counts and times requests, by the route's path template, so that there are as many series as routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._registry = CollectorRegistry()  # The app's own: another one in this process has another.
+        self._registry = CollectorRegistry()  # Per app, because one process may have several.
         labels = ("method", "path", "status")
         self._requests = Counter("appkit_requests", "Requests answered.", labels, registry=self._registry)
         self._seconds = Histogram(
-            "appkit_request_seconds", "How long an answer took.", ("method", "path"), registry=self._registry
+            "appkit_request_seconds", "Time to answer a request.", ("method", "path"), registry=self._registry
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one connection."""
+        """Serve a request, and count it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started, status = time.perf_counter(), 500
         scope[_SCOPE] = self._registry
 
-        async def watch(message: Message) -> None:
+        async def send_and_record(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, send_and_record)
         finally:
-            method = scope["method"] if scope["method"] in _METHODS else "other"  # A caller may make words up.
+            method = scope["method"] if scope["method"] in _METHODS else "other"  # A client may send any word.
             path = route_path(scope)
             self._requests.labels(method, path, status).inc()
             self._seconds.labels(method, path).observe(time.perf_counter() - started)
 
 
-class AppFigures(Collector):
-    """What is known at the moment of the database's connections, the tasks and the events."""
+class AppCollector(Collector):
+    """Current values: database connections, tasks and event counts."""
 
     def __init__(self, app: AppContext, tasks: TaskFigures, events: Mapping[str, int]) -> None:
         self._app = app
@@ -106,23 +106,23 @@ class AppFigures(Collector):
         self._events = events
 
     def collect(self) -> Iterator[Metric]:
-        """The figures."""
-        connections = GaugeMetricFamily("appkit_database_connections", "Connections.", labels=("state",))
+        """Yield the metrics."""
+        connections = GaugeMetricFamily("appkit_database_connections", "Database connections.", labels=("state",))
         pools = [engine.pool for engine in self._app.database.engines if isinstance(engine.pool, QueuePool)]
         connections.add_metric(["used"], sum(pool.checkedout() for pool in pools))
         connections.add_metric(["idle"], sum(pool.checkedin() for pool in pools))
         yield connections
-        depth = GaugeMetricFamily("appkit_tasks", "Tasks that are kept.", labels=("queue", "state"))
+        depth = GaugeMetricFamily("appkit_tasks", "Tasks by state.", labels=("queue", "state"))
         for queue, states in self._tasks.depth.items():
             for state, count in states.items():
                 depth.add_metric([queue, state], count)
         yield depth
-        waiting = "Seconds that the first task that could run has been waiting."
+        waiting = "Seconds that the oldest due task has been waiting."
         yield GaugeMetricFamily("appkit_tasks_oldest_pending_seconds", waiting, self._tasks.oldest_pending)
-        yield GaugeMetricFamily("appkit_tasks_dead", "Tasks that failed for good.", self._tasks.dead)
-        rescued = "Tasks that a process left behind, and that have not been done since."
+        yield GaugeMetricFamily("appkit_tasks_dead", "Tasks that failed permanently.", self._tasks.dead)
+        rescued = "Tasks rescued from a dead worker and not done yet."
         yield GaugeMetricFamily("appkit_tasks_rescued", rescued, self._tasks.rescued)
-        events = CounterMetricFamily("appkit_events", "What happened, by the event's class.", labels=("event",))
+        events = CounterMetricFamily("appkit_events", "Events emitted, by class.", labels=("event",))
         for name, count in self._events.items():
             events.add_metric([name], count)
         yield events
@@ -132,11 +132,11 @@ router = APIRouter(tags=["health"])
 
 
 def check_token(request: Request) -> None:
-    """See that Prometheus asks.
+    """Check the bearer token.
 
     Raises:
-        NotFoundException: In production, when there is no `METRICS_TOKEN`.
-        UnauthorizedException: When it is not what was sent.
+        NotFoundException: In production, when `METRICS_TOKEN` is unset.
+        UnauthorizedException: When the token is missing or wrong.
     """
     settings: Settings = request.app.state.appkit.settings
     token = settings.group(MetricsSettings).token
@@ -156,36 +156,36 @@ def check_token(request: Request) -> None:
     responses=errors(UnauthorizedException, NotFoundException),
 )
 async def read_metrics(request: Request, db: ReadSession) -> Response:
-    """The figures, as Prometheus reads them."""
-    moment = CollectorRegistry()
+    """The metrics, in the Prometheus text format."""
+    current = CollectorRegistry()
     rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
-    figures = AppFigures(request.app.state.appkit, await TaskService(db).figures(), dict(rows.all()))
-    moment.register(figures)
-    text = generate_latest(request.scope[_SCOPE]) + generate_latest(moment)
+    figures = AppCollector(request.app.state.appkit, await TaskService(db).figures(), dict(rows.all()))
+    current.register(figures)
+    text = generate_latest(request.scope[_SCOPE]) + generate_latest(current)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`METRICS_…`."""
+    """Read `METRICS_…`."""
     return {"metrics": MetricsSettings}
 
 
 @hookimpl
 def register_middleware() -> list[Middleware]:
-    """What counts the requests."""
+    """Add the middleware that counts requests."""
     return [Middleware(MetricsMiddleware)]
 
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """`/metrics`."""
+    """Serve `/metrics`."""
     return [router]
 
 
 @hookimpl
 async def on_event(kit: AppKit, event: Event) -> None:
-    """Count an event; one that is told of twice, as happens when a process dies over it, counts twice."""
+    """Count an event. Delivery is at least once, so a retried task may count it twice."""
     name = type(event).__name__
     async with kit.session() as db:
         await Repository[EventCount](db).get_or_create({"name": name, "count": 0}, on=[EventCount.name])

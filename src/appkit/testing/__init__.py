@@ -1,1 +1,1 @@
-"""For the tests of apps: fixtures, and the plain helpers beneath them."""
+"""Testing tools for apps: the pytest plugin with its fixtures, and the functions behind them."""

@@ -1,4 +1,4 @@
-"""What tests ask of an answer, and of the database."""
+"""Assertions for tests: error responses and SQL statements."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def assert_error(response: "Response", expected: type[APIException]) -> dict[str, Any]:
-    """Fail unless the response is the problem document of this exception; return the document."""
+    """Fail unless the response is the problem document of this exception. Returns the document."""
     kind = response.headers.get("content-type", "")
     assert kind == "application/problem+json", f"Expected a problem, got {response.status_code} {kind}: {response.text}"
     problem: dict[str, Any] = response.json()
@@ -24,23 +24,23 @@ def assert_error(response: "Response", expected: type[APIException]) -> dict[str
 
 
 @contextmanager
-def count_queries(*, max: int | None = None) -> Iterator[list[str]]:  # noqa: A002  # It reads best.
-    """The statements that run in the block, in order, those that only begin a transaction left out.
+def count_queries(*, max: int | None = None) -> Iterator[list[str]]:  # noqa: A002 - reads best at the call
+    """Collect the SQL statements of the block in order, without BEGIN and PRAGMA.
 
     Args:
-        max: Fail when there are more, and print them.
+        max: Fail when there are more, and list them.
     """
     statements: list[str] = []
 
-    def remember(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    def record(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if not statement.startswith(("BEGIN", "PRAGMA")):
             statements.append(statement)
 
-    event.listen(Engine, "before_cursor_execute", remember)
+    event.listen(Engine, "before_cursor_execute", record)
     try:
         yield statements
     finally:
-        event.remove(Engine, "before_cursor_execute", remember)
+        event.remove(Engine, "before_cursor_execute", record)
     if max is not None:
         listing = "\n\n".join(statements)
         assert len(statements) <= max, f"{len(statements)} queries, {max} allowed:\n\n{listing}"

@@ -1,4 +1,4 @@
-"""Databases that exist for one test."""
+"""Temporary PostgreSQL databases for tests."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,10 +13,10 @@ from appkit.repository.database import parse_url
 
 @asynccontextmanager
 async def fresh_database(server: str) -> AsyncIterator[str]:
-    """An empty PostgreSQL database, dropped when the block ends.
+    """Create an empty PostgreSQL database, and drop it when the block ends.
 
     Args:
-        server: The URL of any database on the server, of a user who may create databases.
+        server: The URL of any database on the server. Its user must be allowed to create databases.
     """
     url = parse_url(server)
     name = f"test_{uuid4().hex}"

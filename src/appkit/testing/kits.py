@@ -1,4 +1,4 @@
-"""A kit as tests need it: the app's own, with other settings and everything built anew."""
+"""Rebuild an app's kit with test settings."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +29,8 @@ def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
     """The same settings, but for what reaches out of a test: other servers, mail, and tasks that run by themselves.
 
     Args:
-        settings: The app's.
-        database_url: An empty database, whose tables are made without migrations.
+        settings: The app's settings.
+        database_url: An empty database, whose tables are created without migrations.
     """
     database = {"url": database_url, "replica_urls": (), "migrate": "off"}
     groups = {
@@ -42,9 +42,9 @@ def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
 
 @contextmanager
 def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
-    """The same kit with these settings, and with a database, a broker, plugins and an app of this block's own.
+    """Give the kit these settings, and a new database, broker, plugins and app, until the block ends.
 
-    It stays the same object, for tasks and routes may name it.
+    It stays the same object, because tasks and routes may refer to it.
     """
     before = dict(vars(kit))
     routers: list[TaskRouter] = before.get("_task_routers", [])
@@ -53,7 +53,7 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
         if isinstance(getattr(type(kit), name, None), cached_property):
             del vars(kit)[name]
     for task in brokers:
-        task._brokers.clear()  # Else a task would be asked which of its two kits is meant.
+        task._brokers.clear()  # A task of two brokers can't tell which one to use.
     kit._settings = settings
     try:
         yield kit
@@ -64,6 +64,6 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
                     task._brokers.discard(broker)
         vars(kit).clear()
         vars(kit).update(before)
-        for task, held in brokers.items():
+        for task, previous in brokers.items():
             task._brokers.clear()
-            task._brokers.update(held)
+            task._brokers.update(previous)

@@ -1,4 +1,4 @@
-"""Whether migrations can be undone."""
+"""Test that each migration can be rolled back."""
 
 from collections.abc import Callable
 
@@ -9,9 +9,9 @@ from appkit.kit import AppKit
 
 
 async def assert_migrations_reversible(kit: AppKit) -> None:
-    """Apply, undo and apply again each of the kit's migrations, in an empty database that is gone afterwards.
+    """Upgrade, downgrade and upgrade each of the kit's migrations, in a temporary database.
 
-    Fails when undoing one leaves tables other than they were before it, and as the migration itself does.
+    Fails when a migration fails, or when its downgrade does not restore the tables.
     """
     from alembic import command
 
@@ -33,12 +33,14 @@ async def assert_migrations_reversible(kit: AppKit) -> None:
             await run(command.upgrade, script.revision)
             after = await run(command.downgrade, "-1")
             changes = [f"lost: {line}" for line in before - after] + [f"left behind: {line}" for line in after - before]
-            assert not changes, "\n".join([f"Undoing {script.revision} ({script.doc}) is no way back.", *changes])
+            assert not changes, "\n".join(
+                [f"The downgrade of {script.revision} ({script.doc}) is incomplete.", *changes]
+            )
             before = await run(command.upgrade, script.revision)
 
 
 def _schema(connection: Connection) -> set[str]:
-    """Lines that describe all tables; their order, which is of no consequence, left out."""
+    """The lines of all CREATE statements, as a set, because order doesn't matter."""
     metadata = MetaData()
     metadata.reflect(connection)
     lines = set()

@@ -1,16 +1,16 @@
 """The pytest plugin: fixtures for the tests of an app.
 
-Point it at the app, and tell AnyIO's plugin to run async tests:
+Configure the app, and let AnyIO's plugin run async tests:
 
     [tool.pytest]
     appkit_kit = "bookmarks:kit"
     anyio_mode = "auto"
 
-Each test has a database of its own, so that transactions are real ones. It is SQLite unless you override
-`database_url`, and other settings are changed by overriding `settings`.
+Each test has its own database, with real transactions. It is SQLite unless you override the fixture `database_url`.
+Override `settings` to change other settings.
 """
 
-# pytest imports this wherever appkit is installed, so what is expensive waits for a fixture that needs it.
+# pytest imports this module wherever appkit is installed, so fixtures import expensive modules themselves.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -36,24 +36,24 @@ if TYPE_CHECKING:
     from appkit.repository.user import BaseUser
     from appkit.testing.tasks import Tasks
 
-PASSWORD = "correct horse battery staple"  # noqa: S105  # Of every user whom tests make.
+PASSWORD = "correct horse battery staple"  # noqa: S105 - the password of all test users
 
 
 class MakeUser(Protocol):
-    """Makes a user who can sign in."""
+    """Type of the fixture `make_user`."""
 
     def __call__(
         self, email: str | None = None, password: str = PASSWORD, *, superuser: bool = False
     ) -> "Awaitable[BaseUser]":
-        """Make them."""
-        ...  # pyright asks for it in a protocol.
+        """Create a user who can sign in."""
+        ...  # Required by pyright in a protocol.
 
 
 class OpenSessions(list["AsyncSession"]):
-    """The test's own sessions. They end their transactions before the app works, which has sessions of its own."""
+    """The test's database sessions. They commit before the app runs, which uses other sessions."""
 
     async def commit(self, *_: object) -> None:
-        """Let everybody see what the test did so far."""
+        """Commit them, so that the app sees what the test wrote."""
         for session in self:
             if session.in_transaction():
                 await session.commit()
@@ -61,20 +61,18 @@ class OpenSessions(list["AsyncSession"]):
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `appkit_kit` and `appkit_never_blocks`."""
-    parser.addini("appkit_kit", "The kit that tests are about, as in bookmarks:kit.", default="")
-    parser.addini(
-        "appkit_never_blocks", "Whether every async test has the fixture never_blocks.", "bool", default=False
-    )
+    parser.addini("appkit_kit", "The kit to test, as in bookmarks:kit.", default="")
+    parser.addini("appkit_never_blocks", "Apply the fixture never_blocks to every async test.", "bool", default=False)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """See that the app is in a test from its first import on."""
+    """Set ENVIRONMENT=test before the app is imported."""
     if config.getini("appkit_kit"):
         os.environ["ENVIRONMENT"] = "test"
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Let `never_blocks` watch an async test once its other fixtures are there, for an app may take long to build."""
+    """Set up `never_blocks` after all other fixtures, because building an app may block for long."""
     if not isinstance(item, pytest.Function) or not iscoroutinefunction(item.function):
         return
     if "never_blocks" in item.fixturenames:
@@ -86,7 +84,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    """An empty database of the test's own: a SQLite file. Override it for another, as `fresh_database` makes."""
+    """URL of an empty SQLite database for one test. Override it to use another one, such as `fresh_database`."""
     return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
 
 
@@ -98,7 +96,7 @@ def _kit_under_test(request: pytest.FixtureRequest) -> "AppKit | None":
 
 @pytest.fixture
 def settings(_kit_under_test: "AppKit | None", database_url: str) -> "Settings":
-    """The app's settings, with memory mail and nothing that reaches out of the test."""
+    """The app's settings, with mail in memory and without other servers."""
     from appkit.core.settings import Settings
     from appkit.testing.kits import settings_for_tests
 
@@ -107,7 +105,7 @@ def settings(_kit_under_test: "AppKit | None", database_url: str) -> "Settings":
 
 @pytest.fixture
 def kit(_kit_under_test: "AppKit | None", settings: "Settings") -> "Iterator[AppKit]":
-    """The kit named by `appkit_kit`, built anew with the test's settings; without one, a plain kit."""
+    """The kit named by `appkit_kit`, rebuilt with the test's settings; without `appkit_kit`, a plain kit."""
     from appkit.kit import AppKit
     from appkit.testing.kits import rebuilt
 
@@ -117,7 +115,7 @@ def kit(_kit_under_test: "AppKit | None", settings: "Settings") -> "Iterator[App
 
 @pytest.fixture
 async def app(kit: "AppKit") -> "AsyncIterator[FastAPI]":
-    """The app, started, with the tables of its models."""
+    """The app after startup, with the tables of its models."""
     app = kit.app
     await kit.database.create_all()
     async with app.router.lifespan_context(app):
@@ -131,7 +129,7 @@ def _sessions() -> OpenSessions:
 
 @pytest.fixture
 async def db(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> "AsyncIterator[AsyncSession]":
-    """A session for the test itself, which commits before each request of a client, and when told to."""
+    """A database session for the test. It commits before each request of a client, and on `commit()`."""
     async with kit.session() as session:
         _sessions.append(session)
         yield session
@@ -156,14 +154,14 @@ def _new_client(app: "FastAPI", _sessions: OpenSessions) -> "Callable[[], Abstra
 
 @pytest.fixture
 async def client(_new_client: "Callable[[], AbstractAsyncContextManager[AsyncClient]]") -> "AsyncIterator[AsyncClient]":
-    """A browser that nobody is signed in with."""
+    """An HTTP client that is not signed in."""
     async with _new_client() as client:
         yield client
 
 
 @pytest.fixture
 def make_user(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> MakeUser:
-    """Makes further users: call it with an address and a password, or with nothing."""
+    """A function that creates users. Address and password are optional."""
     from appkit.service.users import UserService
 
     numbers = count(1)
@@ -179,7 +177,7 @@ def make_user(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> MakeUse
 
 @pytest.fixture
 async def user(make_user: MakeUser) -> "BaseUser":
-    """Somebody who can sign in with `PASSWORD`."""
+    """A user who can sign in with `PASSWORD`."""
     return await make_user("user@example.com")
 
 
@@ -187,7 +185,7 @@ async def user(make_user: MakeUser) -> "BaseUser":
 async def auth_client(
     _new_client: "Callable[[], AbstractAsyncContextManager[AsyncClient]]", settings: "Settings", user: "BaseUser"
 ) -> "AsyncIterator[AsyncClient]":
-    """A browser in which `user` is signed in."""
+    """An HTTP client signed in as `user`."""
     async with _signed_in(_new_client(), settings, user) as client:
         yield client
 
@@ -196,7 +194,7 @@ async def auth_client(
 async def admin_client(
     _new_client: "Callable[[], AbstractAsyncContextManager[AsyncClient]]", settings: "Settings", make_user: MakeUser
 ) -> "AsyncIterator[AsyncClient]":
-    """A browser in which a superuser is signed in."""
+    """An HTTP client signed in as a superuser."""
     async with _signed_in(_new_client(), settings, await make_user("admin@example.com", superuser=True)) as client:
         yield client
 
@@ -214,7 +212,7 @@ async def _signed_in(
 
 @pytest.fixture
 def tasks(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> "Tasks":
-    """The tasks that were committed; none runs before `await tasks.run()`."""
+    """The committed tasks. They run in `await tasks.run()`."""
     from appkit.testing.tasks import Tasks
 
     return Tasks(kit, before=_sessions.commit)
@@ -222,24 +220,24 @@ def tasks(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> "Tasks":
 
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> "list[Event]":
-    """The events whose transactions were committed, in order."""
+    """The events of committed transactions, in order."""
     from appkit.repository.database import on_commit
     from appkit.service.base import BaseService
 
     committed: list[Event] = []
     emit = BaseService.emit
 
-    def emit_and_remember(self: BaseService, event: "Event") -> None:
+    def emit_and_record(self: BaseService, event: "Event") -> None:
         emit(self, event)
         on_commit(self.db, lambda: committed.append(event))
 
-    monkeypatch.setattr(BaseService, "emit", emit_and_remember)
+    monkeypatch.setattr(BaseService, "emit", emit_and_record)
     return committed
 
 
 @pytest.fixture
 def mailbox(kit: "AppKit") -> "list[Mail]":
-    """The mails that were sent; tasks send them, so `await tasks.run()` first."""
+    """The sent mails. Tasks send them, so `await tasks.run()` first."""
     from appkit.core.mail import MemoryMailer
 
     assert isinstance(kit.mailer, MemoryMailer), "The fixture `mailbox` needs MAIL_URL=memory://."
@@ -248,7 +246,7 @@ def mailbox(kit: "AppKit") -> "list[Mail]":
 
 @pytest.fixture
 def count_queries() -> "Callable[..., AbstractContextManager[list[str]]]":
-    """Counts the statements of a `with` block, and fails it when there are more than `max`."""
+    """A context manager that collects SQL statements, and fails when there are more than `max`."""
     from appkit.testing.checks import count_queries
 
     return count_queries
@@ -256,7 +254,7 @@ def count_queries() -> "Callable[..., AbstractContextManager[list[str]]]":
 
 @pytest.fixture
 def assert_error() -> "Callable[[Response, type[APIException]], dict[str, Any]]":
-    """Checks that a response is an exception's, as in `assert_error(response, EmailTakenException)`."""
+    """A function that checks an error response, as in `assert_error(response, EmailTakenException)`."""
     from appkit.testing.checks import assert_error
 
     return assert_error
@@ -264,13 +262,13 @@ def assert_error() -> "Callable[[Response, type[APIException]], dict[str, Any]]"
 
 @pytest.fixture
 async def never_blocks() -> AsyncIterator[None]:
-    """Fail the test when one step of the event loop takes more than 100 ms, and name the line.
+    """Fail the test when its event loop is blocked for more than 100 ms, and name the line.
 
-    The setting `appkit_never_blocks = true` does so for every async test.
+    `appkit_never_blocks = true` in the configuration applies it to every async test.
     """
     from appkit.core.watchdog import watch_loop
 
     with watch_loop(asyncio.get_running_loop()) as found:
         yield
     if found:
-        pytest.fail("The event loop was held: " + "; ".join(map(str, found)), pytrace=False)
+        pytest.fail("The event loop was blocked: " + "; ".join(map(str, found)), pytrace=False)

@@ -1,1 +1,1 @@
-"""Requests come in here."""
+"""The HTTP API."""

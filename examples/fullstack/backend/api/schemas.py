@@ -1,4 +1,4 @@
-"""What requests hold, and what answers show."""
+"""Schemas of requests and responses."""
 
 from datetime import datetime
 from typing import Annotated
@@ -15,7 +15,7 @@ Content = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
 
 
 class AuthorSchema(Schema):
-    """Whose work it is."""
+    """The author of a post or comment."""
 
     id: UUID
     name: str
@@ -30,13 +30,13 @@ class PostCreate(Schema):
 
 
 class PostUpdate(Schema):
-    """What is to change; what is left out stays as it is."""
+    """Changes to a post. Fields that are not sent stay as they are."""
 
     title: Title = ""
     subtitle: Subtitle | None = None
     content: Content = ""
     version: int | None = None
-    """The one that the change was made to: a later one is not written over."""
+    """The version that was edited. If the post has a newer one, the change is refused."""
 
 
 class PostSchema(Schema):
@@ -55,7 +55,7 @@ class PostSchema(Schema):
 
 
 class FiguresSchema(Schema):
-    """What someone has to show for it."""
+    """How much a user has written."""
 
     drafts: int
     published: int
@@ -78,7 +78,7 @@ class CommentSchema(Schema):
 
 
 class ExportSchema(Schema):
-    """How far an export is."""
+    """An export and its progress."""
 
     id: UUID
     state: ExportState

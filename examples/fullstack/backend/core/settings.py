@@ -1,4 +1,4 @@
-"""What the desk reads from its environment: appkit's settings, some with other defaults."""
+"""The app's settings, read from the environment: appkit's, some with other defaults."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ DIST = BACKEND.parent / "frontend" / "dist"
 
 
 class DeskSettings(Settings):
-    """The desk's settings: run from anywhere, it finds its migrations and, once they are built, its pages."""
+    """The app's settings. It finds its migrations and its built frontend from any working directory."""
 
     app_name: str = "Pilcrow"
     database: DatabaseSettings = DatabaseSettings(migrations=BACKEND / "repository" / "migrations" / "versions")

@@ -1,1 +1,1 @@
-"""What things mean, without input or output."""
+"""Events and typesetting, without I/O."""

@@ -1,4 +1,4 @@
-"""Typesetting: posts in Markdown become a PDF. Pure, and too slow for the event loop."""
+"""Typesetting: converts posts in Markdown to a PDF. CPU-bound, so run it in a thread."""
 
 from collections.abc import Sequence
 from datetime import date
@@ -16,7 +16,7 @@ EMPHASIS = {"strong": "B", "em": "I", "s": "S", "a": ""}
 
 
 class Book(FPDF):
-    """A small book that grows by one post at a time; pictures stay links, so making it fetches nothing."""
+    """A PDF book to which posts are added one at a time. Images become links, so nothing is downloaded."""
 
     def __init__(self, title: str, author: str, day: date) -> None:
         super().__init__(format=(148, 210))
@@ -30,7 +30,7 @@ class Book(FPDF):
             self.add_font("mono", style, FONTS / "IBMPlexMono-Regular.ttf")
         self._markdown = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"]).disable("image")
         self._lists: list[int | None] = []  # The next number of each open list; None where it has bullets.
-        self._rows: list[list[str]] = []  # The open table's.
+        self._rows: list[list[str]] = []  # Rows of the open table.
         self._quotes = 0
         self.add_page()
         self.set_y(70)
@@ -39,7 +39,7 @@ class Book(FPDF):
         self._line(_written(day), 9, color=ACCENT)
 
     def add_post(self, title: str, subtitle: str | None, day: date | None, content: str) -> None:
-        """Set one post, from the top of a new page; one without a day is a draft."""
+        """Add a post on a new page. A post without a date is a draft."""
         self.add_page()
         self.start_section(title)
         self._line(title, 20, "B")
@@ -51,25 +51,25 @@ class Book(FPDF):
             self._block(token)
 
     def bind(self) -> bytes:
-        """The finished file."""
+        """The finished PDF."""
         return bytes(self.output())
 
     def close(self) -> None:
-        """Let go of the typefaces' files."""
+        """Close the font files."""
         for font in self.fonts.values():
             if isinstance(font, TTFFont):
                 font.close()
 
     def footer(self) -> None:
-        """Number every page but the cover."""
+        """Print the page number, except on the cover."""
         if self.page > 1:
             self.set_y(-15)
             self._type(8, color=QUIET)
             self.cell(0, LINE, str(self.page - 1), align="C")
 
     def normalize_text(self, text: str) -> str:
-        """Show a lozenge for each character that the typeface doesn't have, rather than nothing."""
-        known = self.current_font.cmap if self.is_ttf_font else {}  # type: ignore[union-attr]
+        """Replace characters that the font doesn't have with a lozenge."""
+        known = self.current_font.cmap if self.is_ttf_font else {}  # type: ignore[union-attr] # TTF fonts have a cmap
         return super().normalize_text("".join(c if ord(c) in known or c.isspace() else "\u25ca" for c in text))
 
     def _block(self, token: Token) -> None:
@@ -110,7 +110,7 @@ class Book(FPDF):
                 self._line("* * *", 10, color=QUIET)
 
     def _inline(self, tokens: Sequence[Token]) -> None:
-        """Set the words of a paragraph, starting from the type that is set."""
+        """Write the text of a paragraph, in the current font."""
         size, styles, link = self.font_size_pt, [self.font_style], ""
         for token in tokens:
             if token.nesting > 0:

@@ -1,4 +1,4 @@
-"""What happens at the desk."""
+"""The app's events."""
 
 from uuid import UUID
 
@@ -6,6 +6,6 @@ from appkit import Event
 
 
 class ExportRequested(Event):
-    """Someone wants their posts as a PDF."""
+    """A user requested a PDF of their posts."""
 
     export_id: UUID

@@ -1,1 +1,1 @@
-"""How things are kept."""
+"""Database models, queries and migrations."""

@@ -1,4 +1,4 @@
-"""The tables: people, their posts, what others say about them, and the exports they ask for."""
+"""Database models: users, posts, comments and exports."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -14,13 +14,13 @@ ExportState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 class Profile(BaseModel):
-    """What people say of themselves."""
+    """The fields of their profile that users can change."""
 
     pen_name: Annotated[str, StringConstraints(strip_whitespace=True, max_length=60)] | None = None
 
 
 class User(BaseUser):
-    """A person; appkit's columns, and the name that others see."""
+    """A user: appkit's columns, and the name that others see."""
 
     profile = Profile
 
@@ -28,12 +28,12 @@ class User(BaseUser):
 
     @property
     def name(self) -> str:
-        """Their pen name, else the part of the address before the @, so that the whole of it stays private."""
+        """The pen name, or else the part of the address before the @, so that the full address stays private."""
         return self.pen_name or self.email.partition("@")[0]
 
 
 class Post(Versioned, BaseTableModel):
-    """Something to read; a draft until it is published. It counts its changes, for two windows may edit one post."""
+    """A post; a draft until it is published. Versioned, so that concurrent edits are detected."""
 
     __table_args__ = (Index(None, "published_at", "id"), Index(None, "author_id", "id"))
 
@@ -49,7 +49,7 @@ class Post(Versioned, BaseTableModel):
 
 
 class Comment(BaseTableModel):
-    """What someone says about a published post."""
+    """A comment on a published post."""
 
     __table_args__ = (Index(None, "post_id", "id"),)
 
@@ -60,18 +60,18 @@ class Comment(BaseTableModel):
     author: Mapped[User] = relationship(lazy="joined", innerjoin=True)
 
 
-# SQLite has no such index: its search looks at each post.
+# PostgreSQL only. On SQLite, search scans all posts.
 SEARCHED = (Post.title, Post.subtitle, Post.content)
 Index("ix_post_search", search_vector(*SEARCHED), postgresql_using="gin").ddl_if(dialect="postgresql")
 
 Post.comment_count = column_property(
     select(func.count(Comment.id)).where(Comment.post_id == Post.id).correlate_except(Comment).scalar_subquery(),
-    expire_on_flush=False,  # Else every change of a post would forget it.
+    expire_on_flush=False,  # Otherwise, every flush would expire it.
 )
 
 
 class Export(BaseTableModel):
-    """A PDF of someone's posts, from the moment it is asked for until it expires."""
+    """A PDF of a user's posts, from the request until it expires."""
 
     __table_args__ = (Index(None, "owner_id", "id"),)
 

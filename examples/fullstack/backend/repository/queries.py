@@ -1,4 +1,4 @@
-"""What lists of posts may be asked for: an allow-list each, of filters and orders."""
+"""Allow-lists of filters and sort orders, for lists of posts."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -15,13 +15,13 @@ def _is_published(wanted: bool) -> ColumnElement[bool]:
 
 
 class FeedQuery(CursorQuery):
-    """The published posts, from the latest on."""
+    """Query of the published posts."""
 
     q: Words = None
 
 
 class OwnPostsQuery(PageQuery):
-    """Someone's own posts, page by page."""
+    """Query of a user's own posts."""
 
     sortable: ClassVar[dict[str, Any]] = {
         "title": func.lower(Post.title),

@@ -1,4 +1,4 @@
-"""Something to look at: three people, what they wrote, and what they said about it."""
+"""Demo data: three users, their posts and their comments."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,35 +14,35 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from repository.models import Comment, Post, User
 
-PASSWORD = "paper-and-ink"  # noqa: S105 - everybody may know it: seeding is refused in production
+PASSWORD = "paper-and-ink"  # noqa: S105 - public, because seeding is refused in production
 PEOPLE = ("demo", "mara", "jonas")
 POSTS = Path(__file__).parent / "posts"
 
 
 @dataclass
 class Draft:
-    """A post as it lies in its file."""
+    """A post as read from its file."""
 
     content: str
     fields: dict[str, str] = field(default_factory=dict)
     comments: list[tuple[str, int, str]] = field(default_factory=list)
 
 
-async def plant(kit: AppKit) -> str:
-    """Fill an empty desk.
+async def add_demo_data(kit: AppKit) -> str:
+    """Add the demo data, unless it exists.
 
     Returns:
-        What to tell the person who asked for it.
+        A message with the account to sign in with.
     """
     if kit.settings.production:
-        raise SystemExit("This is production: everybody knows the demo's password, so nothing was planted.")
+        raise SystemExit("This is production, and the demo's password is public: nothing was added.")
     async with kit.lifespan(work=False), kit.session() as db:
         if await db.scalar(select(User.id).where(User.email == _address("demo"))) is None:
-            await _plant(db)
+            await _add_rows(db)
     return f"Sign in as {_address('demo')} with the password {PASSWORD}"
 
 
-async def _plant(db: AsyncSession) -> None:
+async def _add_rows(db: AsyncSession) -> None:
     now = utcnow()
     people = {name: await _welcome(db, name) for name in PEOPLE}
     for draft in _drafts():
@@ -55,7 +55,7 @@ async def _plant(db: AsyncSession) -> None:
 
 
 async def _welcome(db: AsyncSession, name: str) -> UUID:
-    """Make an account with a verified address; the first one's owner runs the place."""
+    """Create an account with a verified address; the first one is a superuser."""
     user = await UserService(db).create(_address(name), PASSWORD, superuser=name == PEOPLE[0])
     user.email_verified_at = utcnow()
     return user.id
@@ -77,7 +77,7 @@ def _post(draft: Draft, people: dict[str, UUID], now: datetime) -> Post:
 
 
 def _drafts() -> Iterator[Draft]:
-    """Each file: lines of `name: value`, an empty line, and the post."""
+    """Read the files: lines of `name: value`, an empty line, and the post."""
     for path in sorted(POSTS.glob("*.md")):
         head, _, content = path.read_text(encoding="utf-8").partition("\n\n")
         draft = Draft(content.strip())

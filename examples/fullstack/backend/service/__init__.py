@@ -1,1 +1,1 @@
-"""The rules, one transaction each."""
+"""Services: business rules. Each call is one transaction."""

@@ -1,4 +1,4 @@
-"""Comments: what people say about published posts."""
+"""Comments on published posts."""
 
 from uuid import UUID
 
@@ -10,10 +10,10 @@ from service.posts import PostService
 
 
 class CommentService(BaseService):
-    """What people do with comments."""
+    """Lists and adds comments."""
 
     async def on_post(self, post_id: UUID, reader_id: UUID | None, query: CursorQuery) -> KeysetPage[Comment]:
-        """The comments on a post, the oldest first.
+        """The comments on a post, oldest first.
 
         Raises:
             PostNotFoundException: When there is no such post, or it is somebody else's draft.

@@ -1,4 +1,4 @@
-"""Exports: somebody's posts as a PDF, asked for here and made by a task."""
+"""Exports: PDFs of a user's posts, requested here and created by a task."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -17,16 +17,16 @@ ACTIVE: tuple[ExportState, ...] = ("queued", "running")
 
 
 class ExportService(BaseService):
-    """What people, and the task that makes them, do with exports."""
+    """Exports, for their owners and for the task that creates them."""
 
     async def request(self, owner_id: UUID) -> Export:
-        """Ask for a PDF of everything that someone wrote; the task hears of it once this is committed."""
+        """Request a PDF of all posts of a user. The task starts after the commit."""
         export = await self.save(Export(owner_id=owner_id, expires_at=utcnow() + KEPT))
         self.emit(ExportRequested(export_id=export.id))
         return export
 
     async def of(self, owner_id: UUID) -> Sequence[Export]:
-        """Someone's exports, the latest first."""
+        """The exports of a user, newest first."""
         exports = select(Export).where(Export.owner_id == owner_id, Export.expires_at > utcnow())
         return (await self.db.scalars(exports.order_by(Export.id.desc()).limit(20))).all()
 
@@ -34,7 +34,7 @@ class ExportService(BaseService):
         """One export, without its file.
 
         Raises:
-            ExportNotFoundException: When there is none, it is somebody else's, or its time is over.
+            ExportNotFoundException: When there is none, it is somebody else's, or it has expired.
         """
         export = await self.db.get(Export, export_id)
         if export is None or export.owner_id != owner_id or export.expires_at <= utcnow():
@@ -45,8 +45,8 @@ class ExportService(BaseService):
         """The PDF.
 
         Raises:
-            ExportNotFoundException: When there is none, it is somebody else's, or its time is over.
-            ExportNotReadyException: When it is still being made, or could not be.
+            ExportNotFoundException: When there is none, it is somebody else's, or it has expired.
+            ExportNotReadyException: When it is not finished, or has failed.
         """
         export = await self.find(export_id, owner_id)
         content = await self.db.scalar(select(Export.content).where(Export.id == export.id))
@@ -55,10 +55,10 @@ class ExportService(BaseService):
         return content
 
     async def cancel(self, export_id: UUID, owner_id: UUID) -> Export:
-        """Stop an export, unless it has ended; its task hears of it when it next reports.
+        """Cancel an export, unless it has ended. Its task stops at the next progress report.
 
         Raises:
-            ExportNotFoundException: When there is none, it is somebody else's, or its time is over.
+            ExportNotFoundException: When there is none, it is somebody else's, or it has expired.
         """
         export = await self.find(export_id, owner_id)
         await self.report(export.id, "cancelled", 0, "Cancelled")
@@ -66,7 +66,7 @@ class ExportService(BaseService):
         return export
 
     async def material(self, export_id: UUID) -> tuple[User, Sequence[Post]]:
-        """Who asked for an export, and what goes into it, the oldest first."""
+        """The owner of an export, and the posts to put into it, oldest first."""
         owner = await self.db.scalar(
             select(User).join(Export, Export.owner_id == User.id).where(Export.id == export_id)
         )
@@ -76,17 +76,17 @@ class ExportService(BaseService):
         return owner, posts.all()
 
     async def report(self, export_id: UUID, state: ExportState, progress: int, step: str) -> bool:
-        """Say how far an export is; False when it has ended, as by being cancelled."""
+        """Report progress. False when the export has ended, for example because it was cancelled."""
         at_work = update(Export).where(Export.id == export_id, Export.state.in_(ACTIVE))
         changed = at_work.values(state=state, progress=progress, step=step).returning(Export.id)
         return await self.db.scalar(changed) is not None
 
     async def finish(self, export_id: UUID, content: bytes) -> None:
-        """Keep the PDF."""
+        """Store the PDF."""
         if await self.report(export_id, "done", 100, "Ready"):
             kept = update(Export).where(Export.id == export_id).values(content=content, size=len(content))
             await self.db.execute(kept)
 
     async def purge(self) -> None:
-        """Delete everybody's exports whose time is over."""
+        """Delete all expired exports."""
         await self.db.execute(delete(Export).where(Export.expires_at <= utcnow()))

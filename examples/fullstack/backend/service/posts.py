@@ -1,4 +1,4 @@
-"""Posts: who may write, read, change and publish them."""
+"""Posts: write, read, change and publish them."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from repository.queries import FeedQuery, OwnPostsQuery
 
 
 class Figures(NamedTuple):
-    """What someone has to show for it."""
+    """How much a user has written."""
 
     drafts: int
     published: int
@@ -23,7 +23,7 @@ class Figures(NamedTuple):
 
 
 class PostService(BaseService):
-    """What people do with posts. Only its author may change one.
+    """Manages posts. Only its author may change one.
 
     Raises:
         PostNotFoundException: When there is no such post, or it is somebody else's draft.
@@ -31,18 +31,18 @@ class PostService(BaseService):
     """
 
     async def published(self, query: FeedQuery) -> KeysetPage[Post]:
-        """What everybody may read, the latest first."""
+        """The published posts, newest first."""
         posts = select(Post).where(Post.published_at.is_not(None), *query.where())
         return await keyset_page(
             self.db, posts, order=[Post.published_at.desc(), Post.id.desc()], cursor=query.cursor, size=query.size
         )
 
     async def written_by(self, author_id: UUID, query: OwnPostsQuery) -> OffsetPage[Post]:
-        """What someone wrote, drafts included."""
+        """The posts of a user, drafts included."""
         return await Repository(self.db, Post).page(query, Post.author_id == author_id)
 
     async def figures(self, author_id: UUID) -> Figures:
-        """How much someone wrote, and how much was said about it."""
+        """The number of a user's posts, and of the comments on them."""
         counted = select(func.count(), func.count(Post.published_at)).where(Post.author_id == author_id)
         comments = (
             select(func.count(Comment.id)).join(Post, Post.id == Comment.post_id).where(Post.author_id == author_id)
@@ -51,14 +51,14 @@ class PostService(BaseService):
         return Figures(posts - published, published, await self.db.scalar(comments) or 0)
 
     async def read(self, post_id: UUID, reader_id: UUID | None) -> Post:
-        """A published post, or one's own draft."""
+        """A published post, or the reader's own draft."""
         post = await self.db.get(Post, post_id)
         if post is None or (post.published_at is None and post.author_id != reader_id):
             raise PostNotFoundException
         return post
 
     async def write(self, author_id: UUID, title: str, subtitle: str | None, content: str) -> Post:
-        """Start a draft."""
+        """Create a draft."""
         self._check(title, subtitle, content)
         post = await self.save(Post(author_id=author_id, title=title, subtitle=subtitle, content=content))
         await self.db.refresh(post)
@@ -67,20 +67,20 @@ class PostService(BaseService):
     async def edit(
         self, post_id: UUID, author_id: UUID, changes: Mapping[str, Any], version: int | None = None
     ) -> Post:
-        """Change what a post says.
+        """Change a post.
 
         Raises:
-            StaleVersionException: When they were made to an older version than it has now.
+            StaleVersionException: When the post has a newer version than the edited one.
         """
         post = await self._own(post_id, author_id)
         self._check(*changes.values())
         return await Repository(self.db, Post).update(post, changes, expected_version=version)
 
     async def publish(self, post_id: UUID, author_id: UUID) -> Post:
-        """Let everybody read a post.
+        """Publish a post.
 
         Raises:
-            AlreadyPublishedException: When it was published before.
+            AlreadyPublishedException: When it is already published.
         """
         post = await self._own(post_id, author_id)
         if post.published_at is not None:
@@ -89,7 +89,7 @@ class PostService(BaseService):
         return await self.save(post)
 
     async def remove(self, post_id: UUID, author_id: UUID) -> None:
-        """Delete a post, and its comments with it."""
+        """Delete a post and its comments."""
         await self.delete(await self._own(post_id, author_id))
 
     async def _own(self, post_id: UUID, author_id: UUID) -> Post:
@@ -99,6 +99,6 @@ class PostService(BaseService):
         return post
 
     def _check(self, *texts: str | None) -> None:
-        """Let plugins refuse what they find in a text."""
+        """Let plugins check the texts."""
         for text in filter(None, texts):
             self.plugins.collect("check_text", text=text, settings=self.settings)

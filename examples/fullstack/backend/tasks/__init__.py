@@ -1,1 +1,1 @@
-"""Jobs come in here."""
+"""Background tasks."""

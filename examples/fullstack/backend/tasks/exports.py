@@ -1,4 +1,4 @@
-"""Exports: the PDF is made here, in a thread, while the page that asked for it shows how far it is."""
+"""Tasks that create and delete exports. The PDF is created in a thread, with progress reports."""
 
 from contextlib import closing
 
@@ -16,7 +16,7 @@ router = TaskRouter()
 
 @router.on(ExportRequested)
 async def make_export(event: ExportRequested, ctx: TaskContext, db: TaskSession) -> None:
-    """Set somebody's posts as a book, one after the other; kept with the task's own end, the book is made once."""
+    """Typeset a user's posts as a PDF, post by post. It is stored in the transaction that completes the task."""
 
     async def report(state: ExportState, progress: int, step: str) -> bool:
         await ctx.progress(progress, step)
@@ -42,5 +42,5 @@ async def make_export(event: ExportRequested, ctx: TaskContext, db: TaskSession)
 
 @router.cron("40 3 * * *")
 async def purge_exports(db: TaskSession) -> None:
-    """Each night, delete the exports whose time is over."""
+    """Delete expired exports, each night."""
     await ExportService(db).purge()

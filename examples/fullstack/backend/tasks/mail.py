@@ -1,4 +1,4 @@
-"""Mail: sent when something has happened, never while somebody waits for an answer."""
+"""Tasks that send mail, in the background."""
 
 from appkit import Mail, TaskContext, TaskRouter
 from appkit.domain.events import UserSignedUp
@@ -10,7 +10,7 @@ router = TaskRouter()
 
 @router.on(UserSignedUp)
 async def send_welcome_mail(event: UserSignedUp, ctx: TaskContext) -> None:
-    """Say hello to somebody new."""
+    """Send a welcome mail to a new user."""
     async with ctx.session() as db:
         user = await db.get_one(User, event.user_id)
     text = f"Hello {user.name},\n\nyour desk at Pilcrow is ready. Write something: {ctx.settings.frontend.url or ''}\n"

@@ -1,11 +1,11 @@
 /// <reference types="vite/client" />
 
 interface ImportMetaEnv {
-  /** Where the API lives; `/api` on this origin when unset. */
+  /** The API's base URL; `/api` on this origin if unset. */
   readonly VITE_API_BASE_URL?: string
 }
 
-// Vuex 4.1.0 ships types, but its package.json `exports` doesn't say where.
+// Vuex 4.1.0 ships types, but its package.json doesn't export them.
 declare module 'vuex' {
   export * from 'vuex/types/index.d.ts'
 }

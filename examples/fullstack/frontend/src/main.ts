@@ -22,7 +22,7 @@ onSignedOut(() => {
 watchChunks()
 router.afterEach((_to, _from, failure) => failure ?? allIsWell())
 
-// In English at once; in another language when its words are here, rather than first in one and then in the other.
+// English is built in. Other languages are loaded before mounting, so that the page never switches language.
 const { language } = store.state.ui
 const spoken = language === 'en' ? undefined : setLanguage(language).catch(() => undefined)
 const app = createApp(App).use(store, storeKey)

@@ -256,7 +256,7 @@ describe('the administration of tasks', () => {
     answerWith({ 'GET /tasks': { data: { items: [] } }, 'GET /tasks/stats': { data: figures } })
     const { main, router } = await open('/admin/tasks')
     await eventually(() => expect(main.text()).toContain('No tasks here.'))
-    await button(main, 'Given up').trigger('click')
+    await button(main, 'Dead').trigger('click')
     await flushPromises()
     expect(router.currentRoute.value.fullPath).toBe('/admin/tasks?state=dead')
   })

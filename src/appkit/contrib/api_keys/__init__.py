@@ -1,4 +1,4 @@
-"""Keys for programs: each is its owner's, good for what its scopes say, and for as long as they choose.
+"""API keys for programs: each belongs to a user, and may be limited to scopes and a lifetime.
 
 Turn it on with `AppKit(plugins=[api_keys])`. It needs no further package.
 """
@@ -18,33 +18,33 @@ tasks = TaskRouter()
 
 
 @tasks.on(UserDeleted, name="appkit.api_keys:forget")
-async def forget_api_keys(event: UserDeleted, task: TaskContext) -> None:
-    """Delete what is left of somebody's keys."""
+async def delete_api_keys(event: UserDeleted, task: TaskContext) -> None:
+    """Delete the API keys of a deleted user."""
     async with task.session() as db:
         await db.execute(delete(ApiKey).where(ApiKey.user_id == event.user_id))
 
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`API_KEYS_…`."""
+    """Read `API_KEYS_…`."""
     return {"api_keys": ApiKeysSettings}
 
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """The routes under `/auth/api-keys`."""
+    """Serve `/auth/api-keys`."""
     return [router]
 
 
 @hookimpl
 def register_tasks() -> list[TaskRouter]:
-    """The task that deletes the keys of somebody who is gone."""
+    """Add the task that deletes the keys of deleted users."""
     return [tasks]
 
 
 @hookimpl
 async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal | None:
-    """Recognise `Authorization: Bearer ak_…`; any other token is somebody else's to read."""
+    """Authenticate `Authorization: Bearer ak_…`; other tokens are left to other plugins."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.startswith("ak_"):
         return None
@@ -55,5 +55,5 @@ async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal |
 
 @hookimpl
 async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, Any]]:
-    """Somebody's keys, without what opens anything."""
+    """Add the user's API keys, without the keys themselves."""
     return [("api_keys", [ApiKeySchema.of(row, user).model_dump() for row in await ApiKeyService(db).all(user.id)])]

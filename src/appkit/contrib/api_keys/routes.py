@@ -1,4 +1,4 @@
-"""Looking after one's keys."""
+"""Routes to create, list and revoke one's API keys."""
 
 from datetime import datetime
 from typing import Annotated, Any, Self
@@ -14,22 +14,21 @@ from appkit.exceptions import (
     NotFoundException,
     ReauthenticationRequiredException,
     SessionRequiredException,
-    UnauthorizedException,
 )
 
 
 class NewApiKeySchema(Schema, extra="forbid"):
-    """Someone makes a key."""
+    """A new API key."""
 
     name: str = Field(min_length=1, max_length=100)
     scopes: list[Scope] | None = Field(default=None, min_length=1, max_length=100)
-    """What it is good for; null is everything that you may do."""
+    """What the key may do; null is everything that you may do."""
     days: int | None = Field(default=90, ge=1, le=3650)
-    """How long it is good; null is until you revoke it."""
+    """How many days the key is valid; null is until you revoke it."""
 
 
 class ApiKeySchema(Schema):
-    """A key, as its owner sees it."""
+    """One of your API keys."""
 
     id: UUID
     name: str
@@ -39,43 +38,41 @@ class ApiKeySchema(Schema):
     expires_at: datetime | None
     last_used_at: datetime | None
     valid: bool
-    """Whether it opens anything still."""
+    """False when the key has expired, or a password change or sign-out everywhere made it void."""
 
     @classmethod
     def of(cls, row: ApiKey, user: BaseUser, **more: Any) -> Self:
-        """As its row has it, and its owner's."""
+        """Build it from the key's row and its owner."""
         valid = row.security_version == user.security_version and (row.expires_at is None or row.expires_at > now())
         values = {name: getattr(row, name, None) for name in cls.model_fields}
         return cls.model_validate({**values, "valid": valid, **more})
 
 
 class CreatedApiKeySchema(ApiKeySchema):
-    """A key that was just made."""
+    """A new API key, with the key itself."""
 
     key: str
-    """The key itself, which is shown this once."""
+    """The key itself, which is shown only now."""
 
 
 router = APIRouter(prefix="/auth/api-keys", tags=["auth"])
-# A session that was left open must not become a way in for good, nor an account with an address that isn't theirs.
+# A session left open must not gain a lasting way to sign in, nor an account whose address isn't verified.
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 
-@router.get("", responses=errors(UnauthorizedException, SessionRequiredException))
+@router.get("", responses=errors(SessionRequiredException))
 async def list_api_keys(user: CurrentUser, _: SignedInPrincipal, db: DbSession) -> list[ApiKeySchema]:
-    """Your keys."""
+    """List your API keys."""
     return [ApiKeySchema.of(row, user) for row in await ApiKeyService(db).all(user.id)]
 
 
 @router.post(
     "",
     status_code=201,
-    responses=errors(
-        UnauthorizedException, ReauthenticationRequiredException, EmailNotVerifiedException, TooManyApiKeysException
-    ),
+    responses=errors(ReauthenticationRequiredException, EmailNotVerifiedException, TooManyApiKeysException),
 )
 async def create_api_key(payload: NewApiKeySchema, user: FreshUser, db: DbSession) -> CreatedApiKeySchema:
-    """Make a key for a program. It is shown this once: keep it where only the program reads it."""
+    """Create an API key for a program. It is shown only now: store it where only the program can read it."""
     row, key = await ApiKeyService(db).create(user, payload.name, scopes=payload.scopes, days=payload.days)
     return CreatedApiKeySchema.of(row, user, key=key)
 
@@ -83,8 +80,8 @@ async def create_api_key(payload: NewApiKeySchema, user: FreshUser, db: DbSessio
 @router.delete(
     "/{api_key_id}",
     status_code=204,
-    responses=errors(UnauthorizedException, SessionRequiredException, NotFoundException),
+    responses=errors(SessionRequiredException, NotFoundException),
 )
 async def revoke_api_key(api_key_id: UUID, user: CurrentUser, _: SignedInPrincipal, db: DbSession) -> None:
-    """Make one of your keys void, at once."""
+    """Revoke one of your API keys, with immediate effect."""
     await ApiKeyService(db).revoke(user.id, api_key_id)

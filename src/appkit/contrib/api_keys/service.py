@@ -1,4 +1,4 @@
-"""ApiKeyService: making keys, recognising them, and making them void."""
+"""ApiKeyService: create, verify and revoke API keys. Also their table, events and settings."""
 
 import secrets
 from datetime import UTC, datetime, timedelta
@@ -15,103 +15,104 @@ from sqlalchemy.orm import Mapped, mapped_column
 from appkit import BaseService, BaseTableModel, BaseUser, Event, SettingsGroup
 from appkit.exceptions import ConflictException, NotFoundException, UnauthorizedException, UnprocessableException
 
-MOST: Final = 50
-"""How many keys somebody may have."""
-SEEN: Final = timedelta(minutes=1)
-"""How exactly it is known when a key was last used: a write for each request would cost more than it tells."""
-_SHOWN: Final = 11
+MAX_KEYS: Final = 50
+"""How many keys a user may have."""
+LAST_USED_PRECISION: Final = timedelta(minutes=1)
+"""How precise `last_used_at` is, because a write per request would be too expensive."""
+_PREFIX: Final = 11
+_LENGTH: Final = 51  # "ak_", 40 hexadecimal digits, and a checksum of 8.
 
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]  # RFC 6749, 3.3
 
 
 class InvalidApiKeyException(UnauthorizedException):
-    """A program's key is unknown, revoked, past its time, or its owner's account is closed or has a new password."""
+    """The API key is unknown, revoked or expired, or its owner's account is closed or has a new password."""
 
     internal_code = 40175
-    detail = "This key is not valid, or no longer."
+    detail = "This API key is invalid, expired or revoked."
 
 
 class TooManyApiKeysException(ConflictException):
-    """Someone has as many keys as anybody may have."""
+    """The user has the maximum number of API keys."""
 
     internal_code = 40975
-    detail = f"You have {MOST} keys. Revoke one that you don't need."
+    detail = f"You have {MAX_KEYS} API keys, the maximum. Revoke one that you don't need."
 
 
 class ApiKeysSettings(SettingsGroup):
-    """Keys for programs."""
+    """API keys for programs."""
 
     scopes: tuple[Scope, ...] = ()
-    """What a key may be made for, as in `["posts:read"]`; unless set, anything."""
+    """The scopes that a key may have, as in `["posts:read"]`; unset, any."""
 
 
 class ApiKey(BaseTableModel):
-    """A key that a program speaks for its owner with. The row goes when it is revoked."""
+    """An API key, with which a program acts as its owner. Revoking it deletes the row."""
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     security_version: Mapped[int]
-    """The owner's when it was made: what ends their sessions makes their keys void, too."""
+    """The owner's when the key was created: ending all their sessions also voids their keys."""
     name: Mapped[str] = mapped_column(String(100))
-    """What its owner calls it."""
-    prefix: Mapped[str] = mapped_column(String(_SHOWN))
-    """How it begins, to tell it from others."""
+    """The name that its owner gave it."""
+    prefix: Mapped[str] = mapped_column(String(_PREFIX))
+    """The first characters of the key, to tell it from others."""
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 in hexadecimal, which is enough for 160 random bits; the key itself is shown once and never kept."""
+    """SHA-256 in hexadecimal, which is enough for 160 random bits; the key itself is shown once and not stored."""
     scopes: Mapped[list[str] | None]
-    """What it is good for; None is everything that its owner may do."""
+    """What the key may do; None is everything that its owner may do."""
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]
 
 
 class ApiKeyCreated(Event):
-    """Someone made a key."""
+    """A user created an API key."""
 
     user_id: UUID
     api_key_id: UUID
 
 
 class ApiKeyRevoked(Event):
-    """Someone revoked a key of theirs."""
+    """A user revoked an API key."""
 
     user_id: UUID
     api_key_id: UUID
 
 
 class ApiKeyService(BaseService):
-    """Somebody's keys."""
+    """API keys of users."""
 
     async def all(self, user_id: UUID) -> list[ApiKey]:
-        """Somebody's keys, the youngest first; those that are void are among them, so that they see why."""
+        """The API keys of a user, newest first, void and expired ones included."""
         rows = select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id.desc())
         return list(await self.db.scalars(rows))
 
     async def create(
         self, user: BaseUser, name: str, *, scopes: list[str] | None = None, days: int | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a key, and return it beside its row: nobody can read it again.
+        """Create a key, and return its row and the key, which can't be read again.
 
         Args:
-            user: Whose it is.
-            name: What they call it.
-            scopes: What it is good for; None is everything that they may do.
-            days: How long it is good; None is until they revoke it.
+            user: The owner.
+            name: The owner's name for it.
+            scopes: What the key may do; None is everything that its owner may do.
+            days: How long it is valid; None is until it is revoked.
 
         Raises:
-            UnprocessableException: When a scope is none of `API_KEYS_SCOPES`.
-            TooManyApiKeysException: When they have 50.
+            UnprocessableException: When a scope is not in `API_KEYS_SCOPES`.
+            TooManyApiKeysException: When the user has 50 keys.
         """
         known = self.settings.group(ApiKeysSettings).scopes
         if known and (unknown := set(scopes or ()) - set(known)):
-            raise UnprocessableException(f"There is no scope {min(unknown)}. There are {', '.join(known)}.")
+            raise UnprocessableException(f"There is no scope {min(unknown)}. Use one of {', '.join(known)}.")
         count = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user.id)
-        if (await self.db.scalar(count) or 0) >= MOST:
+        if (await self.db.scalar(count) or 0) >= MAX_KEYS:
             raise TooManyApiKeysException
         key = new_key()
         row = ApiKey(
             user_id=user.id,
             security_version=user.security_version,
             name=name,
-            prefix=key[:_SHOWN],
+            prefix=key[:_PREFIX],
             key_hash=_hash(key),
             scopes=scopes,
             expires_at=None if days is None else now() + timedelta(days=days),
@@ -121,10 +122,10 @@ class ApiKeyService(BaseService):
         return row, key
 
     async def revoke(self, user_id: UUID, api_key_id: UUID) -> None:
-        """Make somebody's key void.
+        """Revoke a user's API key.
 
         Raises:
-            NotFoundException: When they have no such key.
+            NotFoundException: When the user has no such key.
         """
         mine = delete(ApiKey).where(ApiKey.id == api_key_id, ApiKey.user_id == user_id).returning(ApiKey.id)
         if await self.db.scalar(mine) is None:
@@ -132,37 +133,37 @@ class ApiKeyService(BaseService):
         self.emit(ApiKeyRevoked(user_id=user_id, api_key_id=api_key_id))
 
     async def use(self, key: str) -> ApiKey:
-        """The row of a key that a program sent; that it was used is written down, once a minute.
+        """The row of a key that a request sent. Records its use, at most once a minute.
 
         Raises:
-            InvalidApiKeyException: When it is not valid.
+            InvalidApiKeyException: When the key is invalid, expired or void.
         """
         at = now()
-        live = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at)
-        found = select(ApiKey).where(ApiKey.key_hash == _hash(key), live, _has_owner())
+        unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at)
+        found = select(ApiKey).where(ApiKey.key_hash == _hash(key), unexpired, _has_valid_owner())
         row = await self.db.scalar(found) if is_well_formed(key) else None
         if row is None:
             raise InvalidApiKeyException
-        if row.last_used_at is None or row.last_used_at < at - SEEN:
-            await self.db.commit()  # On SQLite, a reader that writes after others did would be refused.
+        if row.last_used_at is None or row.last_used_at < at - LAST_USED_PRECISION:
+            await self.db.commit()  # SQLite refuses a write in a read transaction that others have overtaken.
             await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=at))
         return row
 
 
 def new_key() -> str:
-    """160 random bits, and a checksum by which a scanner for leaked secrets tells a key from other words."""
+    """160 random bits, and a checksum by which secret scanners recognise a key."""
     body = secrets.token_hex(20)
     return f"ak_{body}{_checksum(body)}"
 
 
 def is_well_formed(key: str) -> bool:
-    """Whether it may be a key at all, which is known without the database."""
+    """Whether length and checksum are right, checked without the database."""
     body, checksum = key[3:-8], key[-8:]
-    return len(key) == 51 and compare_digest(_checksum(body).encode(), checksum.encode())  # noqa: PLR2004 - 3 + 40 + 8
+    return len(key) == _LENGTH and compare_digest(_checksum(body).encode(), checksum.encode())
 
 
-def _has_owner() -> ColumnElement[bool]:
-    """Whether the owner's account is open, and nothing made its sessions void since the key was made."""
+def _has_valid_owner() -> ColumnElement[bool]:
+    """Whether the owner's account is open and its security version is the key's."""
     user = ApiKey.metadata.tables["user"].c
     mine = (user.id == ApiKey.user_id, user.security_version == ApiKey.security_version)
     return exists().where(*mine, user.is_active, user.deleted_at.is_(None))
@@ -177,5 +178,5 @@ def _hash(key: str) -> str:
 
 
 def now() -> datetime:
-    """The present."""
+    """Current time, UTC-aware."""
     return datetime.now(UTC)

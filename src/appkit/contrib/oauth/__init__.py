@@ -1,30 +1,29 @@
-"""Signing in with an account elsewhere: Google, GitHub, or whoever speaks OpenID Connect.
+"""Sign in with Google, GitHub or another OpenID Connect provider.
 
-Turn it on with `AppKit(plugins=[oauth])`, and install `fastapi-appkit[oauth]`. `OAUTH_PROVIDERS` says which.
+Turn it on with `AppKit(plugins=[oauth])`, install `fastapi-appkit[oauth]`, and set `OAUTH_PROVIDERS`.
 """
 
 from fastapi import APIRouter
 
 from appkit import AppKitError, Settings, SettingsGroup, hookimpl
-from appkit.contrib.oauth.providers import Providers
+from appkit.contrib.oauth.providers import OAuthSettings, Providers
 from appkit.contrib.oauth.routes import router
-from appkit.contrib.oauth.settings import OAuthSettings
 
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`OAUTH_…`."""
+    """Read `OAUTH_…`."""
     return {"oauth": OAuthSettings}
 
 
 @hookimpl
 def register_routers(settings: Settings) -> list[APIRouter]:
-    """The routes under `/auth/oauth`.
+    """Serve `/auth/oauth`.
 
     Raises:
-        AppKitError: When providers would not find the way back, or we not to them.
+        AppKitError: When `FRONTEND_URL` is missing in production, or a provider has no issuer.
     """
     if settings.production and settings.frontend.url is None:
-        raise AppKitError("The plugin oauth needs FRONTEND_URL in production: providers send people back there.")
+        raise AppKitError("The plugin oauth needs FRONTEND_URL in production. Set it: providers redirect to it.")
     Providers(settings.group(OAuthSettings))
     return [router]

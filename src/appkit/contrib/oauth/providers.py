@@ -1,13 +1,15 @@
-"""Providers: where people have accounts, and what they say of somebody who signed in there."""
+"""OAuth providers: their settings, the authorization request, and the identity that a provider returns."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from appkit import AppContext
-from appkit.contrib.oauth.settings import OAuthSettings, ProviderSettings
+from pydantic import Field, SecretStr, field_validator
+
+from appkit import AppContext, SettingsGroup
 from appkit.exceptions import AppKitError, BadRequestException, NotFoundException
 
 try:
@@ -25,20 +27,49 @@ _GITHUB: Final = "https://github.com"
 _ISSUERS: Final = {"google": "https://accounts.google.com", "github": _GITHUB}
 _FAILURES: Final = (OAuthError, HTTPError, JoseError, ValueError, KeyError, TypeError, RuntimeError)
 
-# By keys that only the provider has: what nobody signed proves nothing, nor what we could have signed ourselves.
+# Asymmetric algorithms only: "none" proves nothing, and HMAC would be keyed with a secret that we know too.
 _ALGORITHMS: Final = [f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)] + ["Ed25519"]
 
 
+class ProviderSettings(SettingsGroup):
+    """The app's registration at one provider."""
+
+    client_id: str
+    client_secret: SecretStr
+    issuer: str = ""
+    """The provider's URL, for OpenID Connect Discovery; not needed for Google and GitHub. For a GitHub Enterprise
+    Server, its address."""
+    scope: str = "openid email"
+
+    @field_validator("issuer")
+    @classmethod
+    def _is_encrypted(cls, issuer: str) -> str:
+        parts = urlsplit(issuer)
+        if issuer and parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1"}:
+            raise ValueError("An issuer must start with https://, except on localhost and 127.0.0.1")
+        return issuer
+
+
+class OAuthSettings(SettingsGroup):
+    """Signing in with OAuth providers."""
+
+    providers: dict[str, ProviderSettings] = Field(default_factory=dict)
+    """The providers as JSON, by their names in the app's URLs:
+    `{"google": {"client_id": "…", "client_secret": "…"}}`."""
+    signin_page: str = "/signin"
+    """The page to redirect to when a sign-in fails (`#error=`) or needs a second factor (`#challenge=`)."""
+
+
 class ProviderFailedException(BadRequestException):
-    """The person or their provider said no, or the provider did not answer, or with something that proves nothing."""
+    """The provider did not answer, refused the sign-in, or answered with something that could not be verified."""
 
     internal_code = 40071
-    detail = "Signing in there did not work. Try again."
+    detail = "The provider could not sign you in. Try again."
 
 
 @dataclass(frozen=True)
 class Authorization:
-    """Where to send somebody, and what to remember until they are back."""
+    """An authorization request: the URL to redirect to, and what the callback needs."""
 
     url: str
     state: str
@@ -48,19 +79,19 @@ class Authorization:
 
 @dataclass(frozen=True)
 class Identity:
-    """Somebody, as a provider knows them."""
+    """The person who signed in at a provider."""
 
     subject: str
-    """Its own number for them, which never changes."""
+    """The provider's own id for them, which never changes."""
     email: str | None
     email_verified: bool
 
 
 class OpenIDProvider:
-    """One that speaks OpenID Connect: the authorization code flow, with PKCE and a nonce.
+    """An OpenID Connect provider: the authorization code flow, with PKCE and a nonce.
 
     Raises:
-        AppKitError: When it isn't known where it is.
+        AppKitError: When its issuer is neither set nor known.
     """
 
     def __init__(self, name: str, settings: ProviderSettings) -> None:
@@ -68,24 +99,24 @@ class OpenIDProvider:
         self._settings = settings
         self._issuer = settings.issuer or _ISSUERS.get(name, "")
         if not self._issuer:
-            raise AppKitError(f"OAUTH_PROVIDERS: the provider {name!r} needs its issuer, as in https://id.example.com.")
+            raise AppKitError(f"OAUTH_PROVIDERS: the provider {name!r} needs an issuer, as in https://id.example.com.")
         self._app = self._connect()
 
-    async def begin(self, redirect_uri: str) -> Authorization:
-        """Where to send somebody.
+    async def start(self, redirect_uri: str) -> Authorization:
+        """Create an authorization request that returns to `redirect_uri`.
 
         Raises:
-            ProviderFailedException: When the provider doesn't say.
+            ProviderFailedException: When the provider's metadata can't be fetched.
         """
         with self._failing():
-            made = await self._app.create_authorization_url(redirect_uri)
-        return Authorization(made["url"], made["state"], made["code_verifier"], made.get("nonce"))
+            values = await self._app.create_authorization_url(redirect_uri)
+        return Authorization(values["url"], values["state"], values["code_verifier"], values.get("nonce"))
 
     async def finish(self, code: str, redirect_uri: str, *, code_verifier: str, nonce: str | None) -> Identity:
-        """Who came back with a code.
+        """Exchange the callback's code for the identity of the person who signed in.
 
         Raises:
-            ProviderFailedException: When the code is worth nothing, or what the provider says of them.
+            ProviderFailedException: When the code or the provider's answer is invalid.
         """
         with self._failing():
             token = await self._app.fetch_access_token(
@@ -96,7 +127,7 @@ class OpenIDProvider:
     def _connect(self) -> StarletteOAuth2App:
         return self._create(server_metadata_url=f"{self._issuer.rstrip('/')}/.well-known/openid-configuration")
 
-    def _create(self, *, scope: str | None = None, **where: str) -> StarletteOAuth2App:
+    def _create(self, *, scope: str | None = None, **endpoints: str) -> StarletteOAuth2App:
         return StarletteOAuth2App(
             None,
             self.name,
@@ -107,13 +138,13 @@ class OpenIDProvider:
                 "code_challenge_method": "S256",
                 "timeout": 10,
             },
-            **where,
+            **endpoints,
         )
 
     async def _identify(self, token: dict[str, Any], nonce: str | None) -> Identity:
         metadata = await self._app.load_server_metadata()
         if metadata["issuer"] != self._issuer:  # OpenID Connect Discovery, 4.3.
-            raise ValueError(f"It calls itself {metadata['issuer']!r}, and not {self._issuer!r}.")
+            raise ValueError(f"The metadata names the issuer {metadata['issuer']!r} instead of {self._issuer!r}.")
         metadata["id_token_signing_alg_values_supported"] = _ALGORITHMS
         claims = await self._app.parse_id_token(
             token,
@@ -131,12 +162,12 @@ class OpenIDProvider:
         try:
             yield
         except _FAILURES as exc:
-            _logger.warning("The OAuth provider %r failed: %r", self.name, exc)
+            _logger.warning("OAuth provider %r failed: %r", self.name, exc)
             raise ProviderFailedException from exc
 
 
 class GitHubProvider(OpenIDProvider):
-    """GitHub, which knows OAuth but no ID tokens, so that it is asked who somebody is."""
+    """GitHub. It issues no ID tokens, so the identity comes from its API."""
 
     def _connect(self) -> StarletteOAuth2App:
         api = "https://api.github.com/" if self._issuer == _GITHUB else f"{self._issuer}/api/v3/"
@@ -147,18 +178,18 @@ class GitHubProvider(OpenIDProvider):
             api_base_url=api,
         )
 
-    async def _identify(self, token: dict[str, Any], nonce: str | None) -> Identity:  # noqa: ARG002 - it has none
-        person = (await self._app.get("user", token=token)).raise_for_status().json()
+    async def _identify(self, token: dict[str, Any], nonce: str | None) -> Identity:  # noqa: ARG002 - only ID tokens have a nonce
+        profile = (await self._app.get("user", token=token)).raise_for_status().json()
         emails = (await self._app.get("user/emails", token=token)).raise_for_status().json()
         primary: dict[str, Any] = next((each for each in emails if each["primary"]), {})
-        return Identity(str(person["id"]), primary.get("email"), primary.get("verified") is True)
+        return Identity(str(profile["id"]), primary.get("email"), primary.get("verified") is True)
 
 
 class Providers:
-    """The providers of one app, by the names that they have in our URLs.
+    """The providers of one app, by their names in its URLs.
 
     Raises:
-        AppKitError: When it isn't known where one of them is.
+        AppKitError: When the issuer of one of them is neither set nor known.
     """
 
     def __init__(self, settings: OAuthSettings) -> None:
@@ -169,18 +200,18 @@ class Providers:
 
     @classmethod
     def of(cls, app: AppContext) -> "Providers":
-        """The app's own, made when they are first needed."""
+        """The providers of this app, created on first use."""
         if cls not in app.resources:
             app.resources[cls] = cls(app.settings.group(OAuthSettings))
         providers: Providers = app.resources[cls]
         return providers
 
     def names(self) -> list[str]:
-        """What they are called."""
+        """Their names."""
         return list(self._all)
 
     def get(self, name: str) -> OpenIDProvider:
-        """The one with this name.
+        """The provider with this name.
 
         Raises:
             NotFoundException: When there is none.

@@ -1,4 +1,4 @@
-"""Going to a provider, coming back, and linking accounts."""
+"""Routes that start and finish an OAuth flow, and that link and unlink provider accounts."""
 
 from datetime import datetime
 from typing import Annotated
@@ -8,46 +8,41 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from appkit import AppContext, BaseUser, CurrentUser, DbSession, Schema, complete_signin, errors, limit, require
-from appkit.contrib.oauth.providers import OpenIDProvider, ProviderFailedException, Providers
-from appkit.contrib.oauth.service import InvalidStateException, OAuthService, new_browser
-from appkit.contrib.oauth.settings import OAuthSettings
-from appkit.contrib.oauth.tables import OAuthFlow
+from appkit.contrib.oauth.providers import OAuthSettings, OpenIDProvider, ProviderFailedException, Providers
+from appkit.contrib.oauth.service import InvalidStateException, OAuthFlow, OAuthService, new_browser_secret
 from appkit.exceptions import (
     APIException,
     EmailNotVerifiedException,
     NotFoundException,
     ReauthenticationRequiredException,
-    SessionRevokedException,
-    TokenExpiredException,
     TooManyRequestsException,
-    UnauthorizedException,
 )
 
 
-class DepartureSchema(Schema, extra="forbid"):
-    """Someone goes to a provider."""
+class StartOAuthSchema(Schema, extra="forbid"):
+    """Options of an OAuth flow."""
 
-    # A path here, and no other site's address however it is spelt: browsers read \ as /, and skip control characters.
+    # A path of this app, never another site's URL: browsers read \ as /, and skip control characters.
     next: str = Field("/", max_length=500, pattern=r"^/([^/\\\x00-\x20][^\\\x00-\x20]*)?$")
-    """The page where they want to be after."""
+    """The page to go to afterwards."""
     remember: bool = False
     """Whether to stay signed in when the browser is closed."""
 
 
 class AuthorizationSchema(Schema):
-    """Where to send the browser: `location.href = authorization_url`."""
+    """The provider's URL to go to: `location.href = authorization_url`."""
 
     authorization_url: str
 
 
 class ProvidersSchema(Schema):
-    """With which accounts people can sign in."""
+    """The providers that people can sign in with."""
 
     providers: list[str]
 
 
 class OAuthAccountSchema(Schema):
-    """An account elsewhere that somebody signs in with."""
+    """A provider account that is linked to yours."""
 
     provider: str
     email: str | None
@@ -55,7 +50,7 @@ class OAuthAccountSchema(Schema):
 
 
 def get_app(request: Request) -> AppContext:
-    """The app that a request came to."""
+    """The app that serves the request."""
     app: AppContext = request.app.state.appkit
     return app
 
@@ -69,23 +64,22 @@ def get_provider(provider: str, app: App) -> OpenIDProvider:
 
 
 ChosenProvider = Annotated[OpenIDProvider, Depends(get_provider)]
-# A session that was left open must not become a way in for good, nor an account with an address that isn't theirs.
+# A session left open must not gain a lasting way to sign in, nor an account whose address isn't verified.
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 router = APIRouter(prefix="/auth/oauth", tags=["auth"])
-_SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException)
-_FRESH = (*_SIGNED_IN, ReauthenticationRequiredException, EmailNotVerifiedException)
+_FRESH = (ReauthenticationRequiredException, EmailNotVerifiedException)
 
 
 @router.get("")
 async def list_providers(app: App) -> ProvidersSchema:
-    """With which accounts people can sign in."""
+    """List the providers that people can sign in with."""
     return ProvidersSchema(providers=Providers.of(app).names())
 
 
-@router.get("/linked", responses=errors(*_SIGNED_IN))
+@router.get("/linked")
 async def list_linked_accounts(user: CurrentUser, db: DbSession) -> list[OAuthAccountSchema]:
-    """The accounts elsewhere that you sign in with."""
+    """List the provider accounts that are linked to yours."""
     return [OAuthAccountSchema.model_validate(account) for account in await OAuthService(db).linked(user.id)]
 
 
@@ -95,28 +89,28 @@ async def list_linked_accounts(user: CurrentUser, db: DbSession) -> list[OAuthAc
     responses=errors(NotFoundException, ProviderFailedException, TooManyRequestsException),
 )
 async def start_oauth(
-    payload: DepartureSchema, provider: ChosenProvider, request: Request, response: Response, db: DbSession
+    payload: StartOAuthSchema, provider: ChosenProvider, request: Request, response: Response, db: DbSession
 ) -> AuthorizationSchema:
-    """Begin to sign in with an account elsewhere."""
-    return await _depart(payload, provider, request, response, OAuthService(db))
+    """Start signing in with a provider: returns the URL to go to."""
+    return await _start_flow(payload, provider, request, response, OAuthService(db))
 
 
 @router.post("/{provider}/link", responses=errors(*_FRESH, NotFoundException, ProviderFailedException))
 async def link_oauth(
-    payload: DepartureSchema,
+    payload: StartOAuthSchema,
     provider: ChosenProvider,
     request: Request,
     response: Response,
     user: FreshUser,
     db: DbSession,
 ) -> AuthorizationSchema:
-    """Begin to link an account elsewhere with yours."""
-    return await _depart(payload, provider, request, response, OAuthService(db), user)
+    """Start linking a provider account to yours: returns the URL to go to."""
+    return await _start_flow(payload, provider, request, response, OAuthService(db), user)
 
 
 @router.delete("/{provider}/link", status_code=204, responses=errors(*_FRESH, NotFoundException))
 async def unlink_oauth(provider: str, user: FreshUser, db: DbSession) -> None:
-    """Sign in with that account no longer."""
+    """Unlink your account at this provider."""
     await OAuthService(db).unlink(user.id, provider)
 
 
@@ -129,20 +123,20 @@ async def unlink_oauth(provider: str, user: FreshUser, db: DbSession) -> None:
 async def finish_oauth(
     provider: ChosenProvider, app: App, request: Request, state: str = "", code: str = ""
 ) -> Response:
-    """Where the provider sends people back to. They go on to where they wanted to be, signed in."""
+    """Callback of the provider: signs in or links the account, and redirects to the page `next`."""
     async with app.database.session() as db:
-        flow = await OAuthService(db).arrive(provider.name, state, request.cookies.get(_cookie_name(app), ""))
+        flow = await OAuthService(db).finish_flow(provider.name, state, request.cookies.get(_cookie_name(app), ""))
     redirect = Response(status_code=303)
     try:
-        page = await _arrive(flow, provider, app, request, redirect, code)
-    except APIException as exc:  # They are on no page of ours that could read a problem document.
+        page = await _finish_flow(flow, provider, app, request, redirect, code)
+    except APIException as exc:  # The browser is on no page that could read a problem document.
         page = _signin_page(app, error=str(exc.internal_code))
     redirect.headers["Location"] = f"{(app.settings.frontend.url or '').rstrip('/')}{page}"
     return redirect
 
 
-async def _depart(
-    payload: DepartureSchema,
+async def _start_flow(
+    payload: StartOAuthSchema,
     provider: OpenIDProvider,
     request: Request,
     response: Response,
@@ -150,28 +144,28 @@ async def _depart(
     user: BaseUser | None = None,
 ) -> AuthorizationSchema:
     app = get_app(request)
-    authorization = await provider.begin(_callback_url(app, request, provider))
-    # One browser may be on its way several times, in several tabs.
-    browser = request.cookies.get(_cookie_name(app)) or new_browser()
-    await service.depart(
+    authorization = await provider.start(_callback_url(app, request, provider))
+    # One browser may have several flows, in several tabs.
+    browser = request.cookies.get(_cookie_name(app)) or new_browser_secret()
+    await service.start_flow(
         provider.name,
         authorization,
         browser,
-        next=payload.next,
+        next_page=payload.next,
         remember=payload.remember,
         user_id=user.id if user else None,
     )
-    # Lax, for the way back begins on the provider's page.
+    # Lax, because the callback is a navigation from the provider's site.
     response.set_cookie(
         _cookie_name(app), browser, 600, secure=app.settings.secure_cookies, httponly=True, samesite="lax"
     )
     return AuthorizationSchema(authorization_url=authorization.url)
 
 
-async def _arrive(
+async def _finish_flow(
     flow: OAuthFlow, provider: OpenIDProvider, app: AppContext, request: Request, redirect: Response, code: str
 ) -> str:
-    # No connection to the database is held while the provider is asked.
+    # No database connection is held while waiting for the provider.
     identity = await provider.finish(
         code, _callback_url(app, request, provider), code_verifier=flow.code_verifier, nonce=flow.nonce
     )
@@ -186,12 +180,12 @@ async def _arrive(
     return _signin_page(app, challenge=challenge, factors=",".join(getattr(answer, "factors", ())), next=flow.next)
 
 
-def _signin_page(app: AppContext, **said: str) -> str:
-    return f"{app.settings.group(OAuthSettings).signin_page}#{urlencode(said)}"
+def _signin_page(app: AppContext, **parameters: str) -> str:
+    return f"{app.settings.group(OAuthSettings).signin_page}#{urlencode(parameters)}"
 
 
 def _callback_url(app: AppContext, request: Request, provider: OpenIDProvider) -> str:
-    page = urlsplit(app.settings.frontend.url or str(request.base_url))  # The latter in development only.
+    page = urlsplit(app.settings.frontend.url or str(request.base_url))  # base_url in development only.
     prefix = f"{request.scope.get('root_path', '')}{app.settings.api_prefix}"
     return f"{page.scheme}://{page.netloc}{prefix}/auth/oauth/{provider.name}/callback"
 

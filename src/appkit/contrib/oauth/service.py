@@ -1,4 +1,4 @@
-"""OAuthService: whose account elsewhere it is, and when two accounts may become one."""
+"""OAuthService: OAuth flows, linked accounts, and signing in with them. Also their tables and events."""
 
 import hashlib
 from collections.abc import Sequence
@@ -7,11 +7,11 @@ from secrets import token_urlsafe
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, select
+from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import AuthService, BaseService, BaseUser, Event, UserService
+from appkit import AuthService, BaseService, BaseTableModel, BaseUser, Event, UserService
 from appkit.contrib.oauth.providers import Authorization, Identity
-from appkit.contrib.oauth.tables import OAuthAccount, OAuthFlow
 from appkit.exceptions import (
     BadRequestException,
     ConflictException,
@@ -20,75 +20,111 @@ from appkit.exceptions import (
 )
 
 TTL: Final = timedelta(minutes=10)
-"""How long somebody may be away."""
+"""How long a flow may take."""
+
+
+class OAuthAccount(BaseTableModel):
+    """A provider account that is linked to a user.
+
+    It is identified by the provider's own id, never by an e-mail address, which may later belong to somebody else
+    (OWASP ASVS 6.8.1).
+    """
+
+    __tablename__ = "oauth_account"
+    __table_args__ = (UniqueConstraint("provider", "subject"),)
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    provider: Mapped[str] = mapped_column(String(50))
+    subject: Mapped[str] = mapped_column(String(255))  # OpenID Connect Core, 2: at most 255 characters.
+    email: Mapped[str | None] = mapped_column(String(320))
+    """The address at the provider when the account was linked; for display only."""
+
+
+class OAuthFlow(BaseTableModel):
+    """An OAuth flow that was started and isn't finished. Finishing it deletes the row."""
+
+    __tablename__ = "oauth_flow"
+
+    state_hash: Mapped[str] = mapped_column(String(64), unique=True)
+    browser_hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256 of the cookie's value: only the browser that started the flow can finish it."""
+    provider: Mapped[str] = mapped_column(String(50))
+    nonce: Mapped[str | None] = mapped_column(String(64))
+    code_verifier: Mapped[str] = mapped_column(String(128))
+    next: Mapped[str] = mapped_column(String(500))
+    """The page of this app to go to afterwards."""
+    remember: Mapped[bool]
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    """The user who links an account; None in a flow that signs in."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class InvalidStateException(BadRequestException):
-    """Somebody came back who was not sent, took too long, or was sent from another browser or to another provider."""
+    """The callback's `state` is unknown, expired or used, or belongs to another browser or provider."""
 
     internal_code = 40070
-    detail = "This sign-in was begun elsewhere or took too long. Begin it again."
+    detail = "This sign-in was started in another browser or took too long. Start again."
 
 
 class AccountTakenException(ConflictException):
-    """The account elsewhere belongs to somebody else here, or this person has another one there."""
+    """The provider account is linked to another user, or this user has linked another account of that provider."""
 
     internal_code = 40970
-    detail = "This account is linked already."
+    detail = "This account is already linked, or you have linked another one of this provider."
 
 
 class OAuthLinked(Event):
-    """Someone may sign in with an account elsewhere from now on."""
+    """A provider account was linked to a user, who can sign in with it from now on."""
 
     user_id: UUID
     provider: str
 
 
 class OAuthUnlinked(Event):
-    """Someone may not sign in with an account elsewhere any more."""
+    """A provider account was unlinked; it no longer signs anybody in."""
 
     user_id: UUID
     provider: str
 
 
 class OAuthService(BaseService):
-    """People's accounts elsewhere."""
+    """OAuth flows and linked provider accounts."""
 
     async def linked(self, user_id: UUID) -> Sequence[OAuthAccount]:
-        """Somebody's accounts elsewhere."""
+        """The provider accounts that are linked to a user."""
         mine = select(OAuthAccount).where(OAuthAccount.user_id == user_id).order_by(OAuthAccount.provider)
         return (await self.db.scalars(mine)).all()
 
     async def unlink(self, user_id: UUID, provider: str) -> None:
-        """Let somebody no longer sign in with an account elsewhere.
+        """Unlink a user's account at a provider.
 
         Raises:
-            NotFoundException: When they never could.
+            NotFoundException: When there is none.
         """
         mine = delete(OAuthAccount).where(OAuthAccount.user_id == user_id, OAuthAccount.provider == provider)
         if await self.db.scalar(mine.returning(OAuthAccount.id)) is None:
             raise NotFoundException
         self.emit(OAuthUnlinked(user_id=user_id, provider=provider))
 
-    async def depart(
+    async def start_flow(
         self,
         provider: str,
         authorization: Authorization,
         browser: str,
         *,
-        next: str,  # noqa: A002 - its name in the URL
+        next_page: str,
         remember: bool = False,
         user_id: UUID | None = None,
     ) -> None:
-        """Remember somebody who goes to a provider.
+        """Store a flow until its callback, and delete expired ones.
 
         Args:
-            provider: Which.
-            authorization: What they are sent with.
-            browser: The secret that their browser keeps.
-            next: Where they want to be after.
-            remember: Whether they want to stay signed in.
-            user_id: Who they are, if it is to link an account.
+            provider: The provider's name.
+            authorization: The authorization request that `OpenIDProvider.start` created.
+            browser: The secret in the browser's cookie.
+            next_page: The page to go to afterwards.
+            remember: Whether to stay signed in when the browser is closed.
+            user_id: The user who links an account; None to sign in.
         """
         now = datetime.now(UTC)
         await self.db.execute(delete(OAuthFlow).where(OAuthFlow.expires_at < now))
@@ -99,18 +135,18 @@ class OAuthService(BaseService):
                 provider=provider,
                 nonce=authorization.nonce,
                 code_verifier=authorization.code_verifier,
-                next=next,
+                next=next_page,
                 remember=remember,
                 user_id=user_id,
                 expires_at=now + TTL,
             )
         )
 
-    async def arrive(self, provider: str, state: str, browser: str) -> OAuthFlow:
-        """Whom we sent, now that they are back: once, in the same browser, and from where we sent them.
+    async def finish_flow(self, provider: str, state: str, browser: str) -> OAuthFlow:
+        """Delete and return the flow of a callback: each `state` works once, in the browser that started the flow.
 
         Raises:
-            InvalidStateException: When it isn't so.
+            InvalidStateException: When there is no such flow, or it has expired.
         """
         found: OAuthFlow | None = await self.db.scalar(
             delete(OAuthFlow)
@@ -127,10 +163,10 @@ class OAuthService(BaseService):
         return found
 
     async def link(self, user_id: UUID, provider: str, identity: Identity) -> None:
-        """Let somebody who is signed in sign in with an account elsewhere, whatever its address.
+        """Link a provider account to a user who is signed in, whatever its e-mail address.
 
         Raises:
-            AccountTakenException: When it is somebody else's, or they have another one there.
+            AccountTakenException: When it is linked to another user, or the user has another one of this provider.
         """
         known = select(OAuthAccount).where(
             OAuthAccount.provider == provider,
@@ -143,14 +179,14 @@ class OAuthService(BaseService):
         await self._add(user_id, provider, identity)
 
     async def sign_in(self, provider: str, identity: Identity) -> BaseUser:
-        """Whose account elsewhere it is; somebody who has none here gets one.
+        """The user of a provider account, which is linked to the user with its address, or to a new one.
 
-        Two accounts become one only if the provider says that the address is verified. If ours is not, then whoever
-        made it may have waited for its owner to come this way: their password and their sessions are void.
+        Linking requires an address that the provider has verified. If the address of the account here isn't
+        verified, its creator may be an attacker: the owner takes it over, which voids its password and sessions.
 
         Raises:
-            EmailNotVerifiedException: When the provider does not know whether the address is theirs.
-            SignupClosedException: When they are new, and the app takes no sign-ups.
+            EmailNotVerifiedException: When the provider has not verified the address.
+            SignupClosedException: When there is no such user yet, and sign-up is closed.
         """
         users = UserService(self.db)
         known = select(OAuthAccount.user_id).where(
@@ -159,7 +195,7 @@ class OAuthService(BaseService):
         if (user_id := await self.db.scalar(known)) is not None:
             return await users.get(user_id)
         if identity.email is None or not identity.email_verified:
-            raise EmailNotVerifiedException("Verify your e-mail address there first.")
+            raise EmailNotVerifiedException("Verify your e-mail address with the provider first.")
         user = await users.find(identity.email, lock=True)
         if user is None:
             user = await AuthService(self.db).signup_verified(identity.email)
@@ -174,8 +210,8 @@ class OAuthService(BaseService):
         self.emit(OAuthLinked(user_id=user_id, provider=provider))
 
 
-def new_browser() -> str:
-    """A secret for a browser to keep."""
+def new_browser_secret() -> str:
+    """A random value for the cookie that ties a flow to its browser."""
     return token_urlsafe(32)
 
 

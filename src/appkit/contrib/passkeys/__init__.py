@@ -1,4 +1,4 @@
-"""Signing in with a passkey: a finger, a face or a PIN, and no password that anybody could steal.
+"""Sign in with passkeys (WebAuthn): a fingerprint, a face or a PIN instead of a password.
 
 Turn it on with `AppKit(plugins=[passkeys])`, and install `fastapi-appkit[passkeys]`.
 """
@@ -6,23 +6,23 @@ Turn it on with `AppKit(plugins=[passkeys])`, and install `fastapi-appkit[passke
 from fastapi import APIRouter
 
 from appkit import AppKitError, Settings, SettingsGroup, hookimpl
-from appkit.contrib.passkeys.party import PasskeysSettings
 from appkit.contrib.passkeys.routes import router
+from appkit.contrib.passkeys.service import PasskeysSettings
 
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`PASSKEYS_…`."""
+    """Read `PASSKEYS_…`."""
     return {"passkeys": PasskeysSettings}
 
 
 @hookimpl
 def register_routers(settings: Settings) -> list[APIRouter]:
-    """The routes under `/auth/passkeys`.
+    """Serve `/auth/passkeys`.
 
     Raises:
-        AppKitError: When nothing says which pages may use them.
+        AppKitError: When `FRONTEND_URL` is missing in production.
     """
     if settings.production and settings.frontend.url is None:
-        raise AppKitError("The plugin passkeys needs FRONTEND_URL in production: passkeys belong to its host.")
+        raise AppKitError("The plugin passkeys needs FRONTEND_URL in production. Set it: passkeys belong to its host.")
     return [router]

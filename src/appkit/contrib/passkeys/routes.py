@@ -1,13 +1,15 @@
-"""Adding passkeys, and signing in with one."""
+"""Routes to add, list and remove passkeys, and to sign in with one."""
 
 from datetime import datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from appkit import (
+    AppContext,
     BaseUser,
     CurrentUser,
     DbSession,
@@ -19,32 +21,34 @@ from appkit import (
     limit,
     require,
 )
-from appkit.contrib.passkeys.party import RelyingParty, get_party
-from appkit.contrib.passkeys.service import InvalidPasskeyException, PasskeyRefusedException, PasskeyService
+from appkit.contrib.passkeys.service import (
+    InvalidPasskeyException,
+    PasskeyRefusedException,
+    PasskeyService,
+    PasskeysSettings,
+    RelyingParty,
+)
 from appkit.exceptions import (
     EmailNotVerifiedException,
     InvalidCredentialsException,
     NotFoundException,
     ReauthenticationRequiredException,
-    SessionRevokedException,
-    TokenExpiredException,
     TooManyRequestsException,
-    UnauthorizedException,
 )
 
-Credential = Annotated[dict[str, Any], Field(description="`credential.toJSON()` of what the browser gave.")]
+Credential = Annotated[dict[str, Any], Field(description="`credential.toJSON()` of the browser's credential.")]
 
 
 class NewPasskeySchema(Schema, extra="forbid"):
-    """Someone adds a passkey."""
+    """A new passkey."""
 
     name: str = Field(min_length=1, max_length=100)
-    """What they call it, to tell it from others."""
+    """A name to tell it from other passkeys."""
     credential: Credential
 
 
 class PasskeySigninSchema(Schema, extra="forbid"):
-    """Someone signs in with a passkey."""
+    """A passkey to sign in with."""
 
     credential: Credential
     remember: bool = False
@@ -52,13 +56,13 @@ class PasskeySigninSchema(Schema, extra="forbid"):
 
 
 class OptionsSchema(Schema):
-    """What `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()` takes."""
+    """For `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`."""
 
     options: dict[str, Any]
 
 
 class PasskeySchema(Schema):
-    """A passkey, as its owner sees it."""
+    """One of your passkeys."""
 
     id: UUID
     name: str
@@ -66,47 +70,57 @@ class PasskeySchema(Schema):
     last_used_at: datetime | None
 
 
+def get_party(request: Request) -> RelyingParty:
+    """The app as a relying party, from its settings; the request's own URL counts in development only."""
+    app: AppContext = request.app.state.appkit
+    settings = app.settings
+    pages = [urlsplit(url) for url in (settings.frontend.url or str(request.base_url), *settings.cors.origins)]
+    return RelyingParty(
+        settings.group(PasskeysSettings).rp_id or pages[0].hostname or "",
+        [f"{page.scheme}://{page.netloc}" for page in pages],
+    )
+
+
 def get_service(db: DbSession, party: Annotated[RelyingParty, Depends(get_party)]) -> PasskeyService:
-    """The rules on passkeys."""
+    """The service for this request."""
     return PasskeyService(db, party)
 
 
 Service = Annotated[PasskeyService, Depends(get_service, scope="function")]
-# A session that was left open must not become a way in for good, nor an account with an address that isn't theirs.
+# A session left open must not gain a lasting way to sign in, nor an account whose address isn't verified.
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 router = APIRouter(prefix="/auth/passkeys", tags=["auth"])
-_SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException)
-_FRESH = (*_SIGNED_IN, ReauthenticationRequiredException, EmailNotVerifiedException)
+_FRESH = (ReauthenticationRequiredException, EmailNotVerifiedException)
 
 
-@router.get("", responses=errors(*_SIGNED_IN))
+@router.get("")
 async def list_passkeys(user: CurrentUser, service: Service) -> list[PasskeySchema]:
-    """Your passkeys."""
+    """List your passkeys."""
     return [PasskeySchema.model_validate(passkey) for passkey in await service.all(user.id)]
 
 
 @router.post("/options", responses=errors(*_FRESH))
 async def begin_passkey(user: FreshUser, service: Service) -> OptionsSchema:
-    """Get what `navigator.credentials.create()` needs to make a passkey."""
+    """Get the options for `navigator.credentials.create()`."""
     return OptionsSchema(options=await service.creation_options(user))
 
 
 @router.post("", status_code=201, responses=errors(*_FRESH, PasskeyRefusedException))
 async def add_passkey(payload: NewPasskeySchema, user: FreshUser, service: Service) -> PasskeySchema:
-    """Add the passkey that the browser made: from now on, you can sign in with it."""
+    """Add the passkey that the browser created. From now on, you can sign in with it."""
     return PasskeySchema.model_validate(await service.add(user.id, payload.credential, payload.name))
 
 
 @router.delete("/{passkey_id}", status_code=204, responses=errors(*_FRESH, NotFoundException))
 async def remove_passkey(passkey_id: UUID, user: FreshUser, service: Service) -> None:
-    """Remove one of your passkeys: nobody can sign in with it any more."""
+    """Remove one of your passkeys. It no longer signs anybody in."""
     await service.remove(user.id, passkey_id)
 
 
 @router.post("/signin/options", dependencies=[Depends(limit("60/minute"))], responses=errors(TooManyRequestsException))
 async def begin_passkey_signin(service: Service) -> OptionsSchema:
-    """Get what `navigator.credentials.get()` needs. Nobody has to say first who they are."""
+    """Get the options for `navigator.credentials.get()`. No user name is needed."""
     return OptionsSchema(options=await service.request_options())
 
 
@@ -118,7 +132,7 @@ async def begin_passkey_signin(service: Service) -> OptionsSchema:
 async def sign_in_with_passkey(
     payload: PasskeySigninSchema, request: Request, response: Response, db: DbSession, service: Service
 ) -> SigninAnswer:
-    """Sign in with a passkey. It asks for a finger, a face or a PIN, and so stands for two factors."""
+    """Sign in with a passkey. It verifies the user and therefore counts as two factors."""
     user = await UserService(db).get(await service.owner(payload.credential))
     methods = ["pop", "mfa"]  # RFC 8176
     return await complete_signin(request, response, db, user, methods=methods, remember=payload.remember)

@@ -1,16 +1,16 @@
-"""PasskeyService: adding passkeys, and finding out whose one was used (W3C WebAuthn)."""
+"""PasskeyService: add and verify passkeys (W3C WebAuthn). Also their tables, events and settings."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from sqlalchemy import ForeignKey, LargeBinary, String, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseUser, Event
-from appkit.contrib.passkeys.party import RelyingParty
-from appkit.contrib.passkeys.tables import Passkey, PasskeyChallenge
+from appkit import BaseService, BaseTableModel, BaseUser, Event, SettingsGroup
 from appkit.exceptions import AppKitError, BadRequestException, NotFoundException, UnauthorizedException
 
 try:
@@ -36,54 +36,95 @@ except ImportError as exc:
     ) from exc
 
 TTL: Final = timedelta(minutes=5)
-"""How long people have to touch a key."""
+"""How long a challenge is valid."""
 
-# The library says what is wrong by its own exceptions, and of what is no credential at all, by any.
+# webauthn raises its own exceptions for invalid credentials, and any of the others for malformed ones.
 _REFUSED: Final = (WebAuthnException, ValueError, TypeError, AttributeError, RecursionError)
 
 
+class PasskeysSettings(SettingsGroup):
+    """Signing in with passkeys."""
+
+    rp_id: str | None = None
+    """The host that passkeys belong to, or a parent domain; unset, the host of `FRONTEND_URL`. Changing it makes all
+    existing passkeys unusable."""
+
+
+class Passkey(BaseTableModel):
+    """The public half of a passkey, which is on a device, in a password manager or on a security key."""
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    credential_id: Mapped[bytes] = mapped_column(LargeBinary(1023), unique=True)  # WebAuthn, 4: at most 1023 bytes.
+    public_key: Mapped[bytes] = mapped_column(LargeBinary)
+    sign_count: Mapped[int]
+    """The authenticator's own count of its signatures; always 0 for synchronised passkeys."""
+    name: Mapped[str] = mapped_column(String(100))
+    """The name that its owner gave it."""
+    transports: Mapped[list[str]] = mapped_column(default=list)
+    """How the browser reaches the authenticator, a hint for its dialog."""
+    last_used_at: Mapped[datetime | None]
+
+
+class PasskeyChallenge(BaseTableModel):
+    """A single-use challenge for an authenticator to sign. Using it deletes the row."""
+
+    challenge: Mapped[bytes] = mapped_column(LargeBinary(64), unique=True)
+    user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    """The user who adds a passkey; None in a sign-in, where the user isn't known yet."""
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class InvalidPasskeyException(UnauthorizedException):
-    """The passkey is unknown, what it signed is not what it was asked to, or nobody proved to it who they are."""
+    """The passkey is unknown, its signature or challenge is invalid, or it did not verify the user."""
 
     internal_code = 40165
     detail = "This passkey could not be used. Try again, or sign in in another way."
 
 
 class PasskeyRefusedException(BadRequestException):
-    """What the browser sent to add a passkey is none, or not for this site."""
+    """The new credential is malformed, belongs to another site, or did not verify the user."""
 
     internal_code = 40065
     detail = "This passkey could not be added. Try again."
 
 
 class PasskeyAdded(Event):
-    """Someone may sign in with another passkey from now on."""
+    """A user added a passkey and can sign in with it from now on."""
 
     user_id: UUID
     passkey_id: UUID
 
 
 class PasskeyRemoved(Event):
-    """One of someone's passkeys is good for nothing any more."""
+    """A user removed a passkey, which no longer signs them in."""
 
     user_id: UUID
     passkey_id: UUID
 
 
+@dataclass(frozen=True)
+class RelyingParty:
+    """The app, as browsers and authenticators identify it."""
+
+    id: str
+    origins: list[str]
+    """The origins whose pages may use its passkeys."""
+
+
 class PasskeyService(BaseService):
-    """Somebody's passkeys. Each is used with a finger, a face or a PIN, and so stands for two factors."""
+    """Passkeys of users. Each verifies its user (fingerprint, face, PIN) and counts as two factors."""
 
     def __init__(self, db: AsyncSession, party: RelyingParty) -> None:
         super().__init__(db)
         self._party = party
 
     async def all(self, user_id: UUID) -> Sequence[Passkey]:
-        """Somebody's passkeys, the oldest first."""
+        """The passkeys of a user, oldest first."""
         found = await self.db.scalars(select(Passkey).where(Passkey.user_id == user_id).order_by(Passkey.id))
         return found.all()
 
     async def creation_options(self, user: BaseUser) -> dict[str, Any]:
-        """What the browser passes to `navigator.credentials.create()`."""
+        """The options for `navigator.credentials.create()`."""
         known = [
             PublicKeyCredentialDescriptor(
                 passkey.credential_id, transports=[AuthenticatorTransport(each) for each in passkey.transports]
@@ -101,21 +142,20 @@ class PasskeyService(BaseService):
                 user_verification=UserVerificationRequirement.REQUIRED,
             ),
         )
-        await self._remember(options.challenge, user.id)
+        await self._save_challenge(options.challenge, user.id)
         return options_to_json_dict(options)
 
     async def add(self, user_id: UUID, credential: dict[str, Any], name: str) -> Passkey:
-        """Keep a passkey that the browser made.
+        """Verify and store a passkey that the browser created.
 
         Raises:
-            PasskeyRefusedException: When it was not made for these options, on these pages, or by somebody who
-                proved to it who they are.
+            PasskeyRefusedException: When its challenge or origin is wrong, or it did not verify the user.
         """
         try:
-            made = parse_registration_credential_json(credential)
+            parsed = parse_registration_credential_json(credential)
             verified = webauthn.verify_registration_response(
-                credential=made,
-                expected_challenge=await self._recall(made.response.client_data_json, user_id),
+                credential=parsed,
+                expected_challenge=await self._use_challenge(parsed.response.client_data_json, user_id),
                 expected_rp_id=self._party.id,
                 expected_origin=self._party.origins,
                 require_user_verification=True,
@@ -129,17 +169,17 @@ class PasskeyService(BaseService):
                 public_key=verified.credential_public_key,
                 sign_count=verified.sign_count,
                 name=name,
-                transports=[str(each.value) for each in made.response.transports or ()],
+                transports=[str(each.value) for each in parsed.response.transports or ()],
             )
         )
         self.emit(PasskeyAdded(user_id=user_id, passkey_id=passkey.id))
         return passkey
 
     async def remove(self, user_id: UUID, passkey_id: UUID) -> None:
-        """Forget a passkey.
+        """Delete a passkey of a user.
 
         Raises:
-            NotFoundException: When it isn't one of theirs.
+            NotFoundException: When the user has no such passkey.
         """
         mine = delete(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == user_id)
         if await self.db.scalar(mine.returning(Passkey.id)) is None:
@@ -147,23 +187,23 @@ class PasskeyService(BaseService):
         self.emit(PasskeyRemoved(user_id=user_id, passkey_id=passkey_id))
 
     async def request_options(self) -> dict[str, Any]:
-        """What the browser passes to `navigator.credentials.get()`; nobody has to say first who they are."""
+        """The options for `navigator.credentials.get()`, without a user name."""
         options = webauthn.generate_authentication_options(
             rp_id=self._party.id, user_verification=UserVerificationRequirement.REQUIRED
         )
-        await self._remember(options.challenge, None)
+        await self._save_challenge(options.challenge, None)
         return options_to_json_dict(options)
 
     async def owner(self, credential: dict[str, Any]) -> UUID:
-        """Whose passkey signed what it was asked to.
+        """Verify a signed challenge, and return the id of the passkey's user.
 
         Raises:
-            InvalidPasskeyException: When it did not.
+            InvalidPasskeyException: When it can't be verified.
         """
         try:
             used = parse_authentication_credential_json(credential)
-            challenge = await self._recall(used.response.client_data_json, None)
-            # Locked, so that of two copies with the same count one is believed.
+            challenge = await self._use_challenge(used.response.client_data_json, None)
+            # Locked, so that of two clones that sign with the same count, one is accepted.
             mine = select(Passkey).where(Passkey.credential_id == used.raw_id).with_for_update()
             passkey = await self.db.scalar(mine)
             if passkey is None or used.response.user_handle not in {None, passkey.user_id.bytes}:
@@ -183,15 +223,15 @@ class PasskeyService(BaseService):
         await self.save(passkey)
         return passkey.user_id
 
-    async def _remember(self, challenge: bytes, user_id: UUID | None) -> None:
+    async def _save_challenge(self, challenge: bytes, user_id: UUID | None) -> None:
         now = datetime.now(UTC)
         await self.db.execute(delete(PasskeyChallenge).where(PasskeyChallenge.expires_at < now))
         await self.save(PasskeyChallenge(challenge=challenge, user_id=user_id, expires_at=now + TTL))
 
-    async def _recall(self, client_data: bytes, user_id: UUID | None) -> bytes:
-        """The challenge that was signed, if it is one of ours that nobody has used.
+    async def _use_challenge(self, client_data: bytes, user_id: UUID | None) -> bytes:
+        """The challenge in the client data, if it was issued and is unused.
 
-        Commits, so that it is used up whatever comes after.
+        Commits, so that it is used up even if verification fails.
         """
         challenge = parse_client_data_json(client_data).challenge
         asked = delete(PasskeyChallenge).where(
@@ -202,5 +242,5 @@ class PasskeyService(BaseService):
         found: bytes | None = await self.db.scalar(asked.returning(PasskeyChallenge.challenge))
         await self.db.commit()
         if found is None:
-            raise ValueError("This challenge is none of ours.")
+            raise ValueError("The challenge is unknown, expired or already used.")
         return found

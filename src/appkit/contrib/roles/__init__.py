@@ -1,4 +1,4 @@
-"""Roles: names for what people may do, such as `posts:publish`, given to them by superusers.
+"""Roles: named sets of permissions, such as `posts:publish`, which superusers grant to users.
 
 Turn it on with `AppKit(plugins=[roles])`. It needs no further package.
 """
@@ -18,19 +18,19 @@ if TYPE_CHECKING:
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """The routes under `/roles`, `/users/{user_id}/roles` and `/auth/me/roles`."""
+    """Serve `/roles`, `/users/{user_id}/roles` and `/auth/me/roles`."""
     return [router]
 
 
 @hookimpl
 async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, Any]]:
-    """The names of somebody's roles."""
+    """Add the names of the user's roles."""
     return [("roles", [role.name for role in await RoleService(db).of(user.id)])]
 
 
 @hookimpl
 def register_commands(cli: "Typer", kit: AppKit) -> None:
-    """`appkit roles`."""
+    """Add `appkit roles`."""
     from appkit.contrib.roles.commands import create_cli
 
     cli.add_typer(create_cli(kit), name="roles")

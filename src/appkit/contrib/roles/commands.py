@@ -1,4 +1,4 @@
-"""`appkit roles`: what people may do, at a terminal."""
+"""`appkit roles`: define roles and grant them, at a terminal."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -14,12 +14,12 @@ from appkit.contrib.roles.service import RoleService
 from appkit.exceptions import AppKitError, NotFoundException
 
 T = TypeVar("T")
-Email = Annotated[str, typer.Argument(help="The e-mail address they sign in with.")]
+Email = Annotated[str, typer.Argument(help="The user's e-mail address.")]
 
 
 def create_cli(kit: AppKit) -> typer.Typer:
-    """The commands, for an app."""
-    cli = typer.Typer(help="Look after what people may do.", no_args_is_help=True)
+    """The `roles` commands of an app."""
+    cli = typer.Typer(help="Manage roles.", no_args_is_help=True)
 
     def run(work: Callable[[RoleService], Awaitable[T]]) -> T:
         async def serve() -> T:
@@ -30,34 +30,34 @@ def create_cli(kit: AppKit) -> typer.Typer:
 
     @cli.command(name="list")
     def list_roles() -> None:
-        """List the roles, and what they let people do."""
+        """List the roles and their permissions."""
         for role in run(RoleService.all):
             typer.echo(f"{role.name}: {', '.join(role.permissions)}")
 
     @cli.command()
     def define(name: str, permissions: list[str]) -> None:
-        """Make a role, or change what it lets people do, as in `define editor posts:*`."""
+        """Create a role, or replace its permissions, as in `define editor posts:*`."""
         _check(name, permissions)
         role = run(lambda roles: roles.define(name, permissions))
-        typer.echo(f"{name} may do {', '.join(role.permissions)} now.")
+        typer.echo(f"Role {name} now has the permissions {', '.join(role.permissions)}.")
 
     @cli.command()
     def remove(name: str) -> None:
-        """Delete a role, and take it from all who have it."""
+        """Delete a role, and withdraw it from everybody."""
         run(lambda roles: roles.remove(name))
-        typer.echo(f"There is no role {name} any more.")
+        typer.echo(f"Role {name} is deleted.")
 
     @cli.command()
     def grant(email: Email, name: str) -> None:
-        """Give somebody a role."""
+        """Grant a user a role."""
         run(lambda roles: _grant(roles, email, name))
-        typer.echo(f"{email} is {name} now.")
+        typer.echo(f"{email} now has the role {name}.")
 
     @cli.command()
     def withdraw(email: Email, name: str) -> None:
-        """Take a role from somebody."""
+        """Withdraw a role from a user."""
         run(lambda roles: _withdraw(roles, email, name))
-        typer.echo(f"{email} is {name} no more.")
+        typer.echo(f"{email} no longer has the role {name}.")
 
     return cli
 
@@ -73,7 +73,7 @@ async def _withdraw(roles: RoleService, email: str, name: str) -> None:
 async def _find(roles: RoleService, email: str) -> UUID:
     user = await UserService(roles.db).find(email)
     if user is None:
-        raise NotFoundException(f"Nobody has the address {email}.")
+        raise NotFoundException(f"There is no user {email}. List users with `appkit users list`.")
     return user.id
 
 
@@ -82,4 +82,6 @@ def _check(name: str, permissions: list[str]) -> None:
         TypeAdapter(Name).validate_python(name)
         TypeAdapter(list[Permission]).validate_python(permissions)
     except ValidationError:
-        raise AppKitError("Write a role as in editor, and permissions as in posts:publish, posts:* or *.") from None
+        raise AppKitError(
+            "Invalid name. Write a role as editor, and a permission as posts:publish, posts:* or *."
+        ) from None

@@ -1,4 +1,4 @@
-"""RoleService: roles, who has them, and what they let people do."""
+"""RoleService: define, grant and check roles; `require_permission`. Also their tables and events."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
@@ -13,22 +13,22 @@ from appkit.exceptions import ForbiddenException, NotFoundException
 
 
 class PermissionMissingException(ForbiddenException):
-    """None of the person's roles lets them do this."""
+    """None of the user's roles has the permission."""
 
     internal_code = 40275
-    detail = "None of your roles lets you do this."
+    detail = "None of your roles permits this."
 
 
 class Role(BaseTableModel):
-    """A name for what people may do."""
+    """A named set of permissions."""
 
     name: Mapped[str] = mapped_column(String(64), unique=True)
     permissions: Mapped[list[str]]
-    """As in `posts:publish`; `posts:*` is all that begins so, and `*` is everything."""
+    """As in `posts:publish`. `posts:*` covers every permission that starts with `posts:`, and `*` every one."""
 
 
 class UserRole(BaseTableModel):
-    """Somebody has a role."""
+    """A user has a role."""
 
     __table_args__ = (UniqueConstraint("user_id", "role_id"),)
 
@@ -37,23 +37,23 @@ class UserRole(BaseTableModel):
 
 
 class RoleDefined(Event):
-    """A role is new, or lets people do something else than before."""
+    """A role was created, or its permissions were replaced."""
 
     role: str
     permissions: list[str]
     by: UUID | None
-    """Who did it; None at the command line, here as below."""
+    """The superuser; None at the command line, here and below."""
 
 
 class RoleRemoved(Event):
-    """A role is gone, and nobody has it any more."""
+    """A role was deleted, and withdrawn from everybody."""
 
     role: str
     by: UUID | None
 
 
 class RoleGranted(Event):
-    """Someone was given a role."""
+    """A user was granted a role."""
 
     user_id: UUID
     role: str
@@ -61,7 +61,7 @@ class RoleGranted(Event):
 
 
 class RoleWithdrawn(Event):
-    """Someone has a role no more."""
+    """A role was withdrawn from a user."""
 
     user_id: UUID
     role: str
@@ -69,26 +69,26 @@ class RoleWithdrawn(Event):
 
 
 class RoleService(BaseService):
-    """Roles, and who has them."""
+    """Roles and their users."""
 
     async def all(self) -> list[Role]:
-        """The roles, by name."""
+        """All roles, ordered by name."""
         return list(await self.db.scalars(select(Role).order_by(Role.name)))
 
     async def of(self, user_id: UUID) -> list[Role]:
-        """Somebody's roles, by name."""
+        """The roles of a user, ordered by name."""
         mine = select(Role).join(UserRole, UserRole.role_id == Role.id).where(UserRole.user_id == user_id)
         return list(await self.db.scalars(mine.order_by(Role.name)))
 
     async def define(self, name: str, permissions: Sequence[str], *, by: UUID | None = None) -> Role:
-        """Make a role, or change what it lets people do."""
+        """Create a role, or replace its permissions."""
         role = await self.db.scalar(select(Role).where(Role.name == name)) or Role(name=name)
         role.permissions = sorted(set(permissions))
         self.emit(RoleDefined(role=name, permissions=role.permissions, by=by))
         return await self.save(role)
 
     async def remove(self, name: str, *, by: UUID | None = None) -> None:
-        """Delete a role, and take it from all who have it.
+        """Delete a role, and withdraw it from everybody.
 
         Raises:
             NotFoundException: When there is no such role.
@@ -99,10 +99,10 @@ class RoleService(BaseService):
         self.emit(RoleRemoved(role=name, by=by))
 
     async def grant(self, user_id: UUID, name: str, *, by: UUID | None = None) -> None:
-        """Give somebody a role; nothing happens when they have it.
+        """Grant a user a role, if they don't have it yet.
 
         Raises:
-            NotFoundException: When there is no such role, or nobody with this id.
+            NotFoundException: When there is no such role or user.
         """
         role = await self._get(name)
         await UserService(self.db).get(user_id)
@@ -111,10 +111,10 @@ class RoleService(BaseService):
             self.emit(RoleGranted(user_id=user_id, role=name, by=by))
 
     async def withdraw(self, user_id: UUID, name: str, *, by: UUID | None = None) -> None:
-        """Take a role from somebody.
+        """Withdraw a role from a user.
 
         Raises:
-            NotFoundException: When there is no such role, or they don't have it.
+            NotFoundException: When there is no such role, or the user doesn't have it.
         """
         role = await self._get(name)
         had = delete(UserRole).where(UserRole.user_id == user_id, UserRole.role_id == role.id).returning(UserRole.id)
@@ -123,7 +123,7 @@ class RoleService(BaseService):
         self.emit(RoleWithdrawn(user_id=user_id, role=name, by=by))
 
     async def allows(self, user: BaseUser, permission: str) -> bool:
-        """Whether somebody may do something: by one of their roles, or as a superuser."""
+        """Whether a user has a permission, through a role or as a superuser."""
         if user.is_superuser:
             return True
         return any(_covers(held, permission) for role in await self.of(user.id) for held in role.permissions)
@@ -136,16 +136,16 @@ class RoleService(BaseService):
 
 
 def require_permission(permission: str) -> Callable[..., Awaitable[BaseUser]]:
-    """A dependency that answers with the person who asks, when a role of theirs, or being a superuser, lets them.
+    """A dependency that returns the signed-in user if they have this permission. Superusers have all.
 
         @router.post("/{id}/publish", dependencies=[Depends(require_permission("posts:publish"))])
 
-    A key with scopes must have the permission among them, too.
+    An API key with scopes also needs the permission among its scopes.
 
     Raises:
         UnauthorizedException: When nobody is signed in.
-        ScopeMissingException: When the credentials are not good for it.
-        PermissionMissingException: When they may not.
+        ScopeMissingException: When the credentials lack the scope.
+        PermissionMissingException: When none of the user's roles has the permission.
     """
 
     async def check(user: Annotated[BaseUser, Depends(require(scopes=[permission]))], db: DbSession) -> BaseUser:

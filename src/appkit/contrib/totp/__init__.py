@@ -1,4 +1,4 @@
-"""A second factor: signing in asks for a code from an authenticator app, or for a recovery code.
+"""Two-factor authentication: signing in needs a code from an authenticator app, or a recovery code.
 
 Turn it on with `AppKit(plugins=[totp])`, and install `fastapi-appkit[totp]`.
 """
@@ -15,19 +15,19 @@ from appkit.contrib.totp.service import TotpService, TotpSettings
 
 @hookimpl
 def register_settings() -> dict[str, type[SettingsGroup]]:
-    """`TOTP_…`."""
+    """Read `TOTP_…`."""
     return {"totp": TotpSettings}
 
 
 @hookimpl
 def register_routers() -> list[APIRouter]:
-    """The routes under `/auth/mfa`."""
+    """Serve `/auth/mfa`."""
     return [router]
 
 
 @hookimpl
 async def before_signin(user: BaseUser, methods: Sequence[str], db: AsyncSession) -> Challenge | None:
-    """Ask for a code, unless the person proved already in two ways who they are, as with a passkey."""
+    """Require a code, unless the sign-in already has two factors, as with a passkey."""
     if "mfa" in methods or not await TotpService(db).is_enabled(user.id):
         return None
     return Challenge(["totp", "recovery_code"])

@@ -1,4 +1,4 @@
-"""Codes: those of an authenticator app, which change every 30 seconds (RFC 6238), and those for who has lost it."""
+"""TOTP codes (RFC 6238) and recovery codes: generated, shown and verified."""
 
 import hashlib
 import secrets
@@ -17,43 +17,43 @@ except ImportError as exc:
     ) from exc
 
 STEP: Final = 30
-"""Seconds that a code is shown."""
+"""Seconds for which an app shows one code."""
 DIGITS: Final = 6
 
-# No letter that could be taken for another one, nor for a digit.
+# No letters that look like another letter or a digit.
 _ALPHABET: Final = "abcdefghjkmnpqrstuvwxyz23456789"
 _GROUPS: Final = 4
-_GROUP: Final = 6  # 24 characters are 118 bits: too many to guess, so that a plain hash will do (OWASP ASVS 6.5.2).
+_GROUP: Final = 6  # 24 characters are 118 bits: unguessable, so an unsalted hash is enough (OWASP ASVS 6.5.2).
 
 
 def now() -> datetime:
-    """The present."""
+    """Current time, UTC-aware."""
     return datetime.now(UTC)
 
 
 def new_secret() -> str:
-    """What an authenticator app and we both know: 160 bits in base32 (RFC 4226, 4)."""
+    """A secret to share with an authenticator app: 160 bits in base32 (RFC 4226, 4)."""
     return pyotp.random_base32()
 
 
 def otpauth_url(secret: str, *, account: str, issuer: str) -> str:
-    """What an authenticator app reads out of the QR code."""
+    """The URL that an authenticator app reads from the QR code."""
     return pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name=issuer)
 
 
 def qr_code(url: str) -> str:
-    """A picture of the URL, as the `src` of an `<img>`."""
+    """The URL as a QR code, for the `src` of an `<img>`."""
     return segno.make_qr(url).svg_data_uri(scale=4)
 
 
 def accepted_step(secret: str, code: str, at: datetime, *, tolerance: int) -> int | None:
-    """The number of the 30 seconds that a code belongs to, or None when it is wrong or past.
+    """The time step (of 30 seconds) that a code belongs to, or None when it is wrong or expired.
 
     Args:
-        secret: As `new_secret` made it.
-        code: As it was typed.
-        at: The present.
-        tolerance: How many codes before the one that is shown are good too.
+        secret: A secret from `new_secret`.
+        code: The code as typed.
+        at: The current time.
+        tolerance: How many earlier codes are accepted besides the current one.
     """
     totp, step = pyotp.TOTP(secret), int(at.timestamp()) // STEP
     for accepted in range(step, step - tolerance - 1, -1):
@@ -63,12 +63,12 @@ def accepted_step(secret: str, code: str, at: datetime, *, tolerance: int) -> in
 
 
 def new_recovery_code() -> str:
-    """A code to write down, good once."""
+    """A single-use code to write down."""
     groups = ("".join(secrets.choice(_ALPHABET) for _ in range(_GROUP)) for _ in range(_GROUPS))
     return "-".join(groups)
 
 
 def recovery_hash(code: str) -> str:
-    """What is kept of a recovery code; however it was typed, spaces, dashes and capitals don't count."""
+    """SHA-256 of a recovery code. Spaces, dashes and capitals are ignored."""
     letters = "".join(character for character in code.lower() if character in _ALPHABET)
     return hashlib.sha256(letters.encode()).hexdigest()

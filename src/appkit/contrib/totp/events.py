@@ -1,4 +1,4 @@
-"""What happened to somebody's second factor: for an audit trail, and to tell them."""
+"""Events about a user's second factor, for an audit trail and for notifications."""
 
 from uuid import UUID
 
@@ -6,32 +6,32 @@ from appkit import Event
 
 
 class TotpEnabled(Event):
-    """Someone set an authenticator app up, which signing in asks for from now on."""
+    """A user set up an authenticator app; signing in needs a code from now on."""
 
     user_id: UUID
 
 
 class TotpDisabled(Event):
-    """Someone removed their authenticator app; the password alone will do again."""
+    """A user removed their authenticator app; the password alone is enough again."""
 
     user_id: UUID
 
 
 class RecoveryCodesRenewed(Event):
-    """Someone asked for new recovery codes, with which the old ones are void."""
+    """A user got new recovery codes; the old ones are void."""
 
     user_id: UUID
 
 
 class RecoveryCodeUsed(Event):
-    """Someone signed in with a recovery code: they may have lost the app, or somebody else may have the code."""
+    """A recovery code was used: the user may have lost the app, or somebody else may have the code."""
 
     user_id: UUID
     left: int
-    """How many they have still."""
+    """How many codes are left."""
 
 
 class SecondFactorFailed(Event):
-    """Someone who knows the password gave a wrong code, which the owner may want to hear of."""
+    """A sign-in with the right password gave a wrong code. Consider notifying the user."""
 
     user_id: UUID

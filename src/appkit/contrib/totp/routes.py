@@ -1,4 +1,4 @@
-"""Setting an authenticator app up, and signing in with it."""
+"""Routes to set up an authenticator app, manage recovery codes, and sign in with a code."""
 
 from typing import Annotated
 
@@ -27,63 +27,59 @@ from appkit.exceptions import (
     EmailNotVerifiedException,
     InvalidTokenException,
     ReauthenticationRequiredException,
-    SessionRevokedException,
-    TokenExpiredException,
     TooManyRequestsException,
-    UnauthorizedException,
 )
 
 Code = Annotated[SecretStr, Field(min_length=1, max_length=64)]
 
 
 class CodeSchema(Schema, extra="forbid"):
-    """Someone types a code: the app's, or, where that one is lost, a recovery code."""
+    """A code from the app, or a recovery code."""
 
     code: Code
 
 
 class VerifySchema(CodeSchema):
-    """Someone whose password was right types a code."""
+    """A code that finishes signing in."""
 
     challenge: SecretStr = Field(max_length=256)
-    """What signing in had answered."""
+    """The `challenge` from the answer to the sign-in."""
 
 
 class SetupSchema(Schema):
-    """What an authenticator app is given: by its camera, or typed."""
+    """What an authenticator app needs: scanned as a QR code, or typed."""
 
     secret: str
     url: str
-    """For a link that opens the app, on a phone."""
+    """A link that opens the app on a phone."""
     qr: str
-    """The URL as a picture: the `src` of an `<img>`."""
+    """The URL as a QR code, for the `src` of an `<img>`."""
 
 
 class RecoveryCodesSchema(Schema):
-    """Codes for who has lost the app, each good once. They are shown this once."""
+    """Single-use codes for when the app is lost. They are shown only now."""
 
     recovery_codes: list[str]
 
 
 class StatusSchema(Schema):
-    """Whether signing in asks for a code."""
+    """Whether signing in needs a code."""
 
     totp: bool
     recovery_codes_left: int
 
 
 router = APIRouter(prefix="/auth/mfa", tags=["auth"])
-_SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException)
-_FRESH = (*_SIGNED_IN, ReauthenticationRequiredException)
+_FRESH = (ReauthenticationRequiredException,)
 
 FreshUser = Annotated[BaseUser, Depends(require(fresh=True))]
-# Who signed up with an address that isn't theirs must not lock its owner out.
+# Verified, because an account with somebody else's address must not lock that owner out.
 VerifiedUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 
-@router.get("", responses=errors(*_SIGNED_IN))
+@router.get("")
 async def show_factors(user: CurrentUser, db: DbSession) -> StatusSchema:
-    """Whether your account asks for a code, and how many recovery codes you have still."""
+    """Whether your account needs a code, and how many recovery codes are left."""
     service = TotpService(db)
     return StatusSchema(
         totp=await service.is_enabled(user.id), recovery_codes_left=await service.recovery_codes_left(user.id)
@@ -92,20 +88,20 @@ async def show_factors(user: CurrentUser, db: DbSession) -> StatusSchema:
 
 @router.post("/totp/setup", responses=errors(*_FRESH, EmailNotVerifiedException, TotpEnabledException))
 async def set_up_totp(user: VerifiedUser, db: DbSession) -> SetupSchema:
-    """Get a secret for your authenticator app. Nothing changes before you confirm it with a code."""
+    """Get a secret for your authenticator app. Nothing changes until you confirm it with a code."""
     setup = await TotpService(db).set_up(user)
     return SetupSchema(secret=setup.secret, url=setup.url, qr=codes.qr_code(setup.url))
 
 
 @router.post("/totp/confirm", responses=errors(*_FRESH, WrongCodeException, TooManyRequestsException))
 async def confirm_totp(payload: CodeSchema, user: FreshUser, db: DbSession) -> RecoveryCodesSchema:
-    """Show by a code that the app works: from now on, signing in asks for one."""
+    """Confirm the app with a code from it. From now on, signing in needs one."""
     return RecoveryCodesSchema(recovery_codes=await TotpService(db).confirm(user.id, payload.code.get_secret_value()))
 
 
 @router.post("/totp/disable", status_code=204, responses=errors(*_FRESH, WrongCodeException, TooManyRequestsException))
 async def disable_totp(payload: CodeSchema, user: FreshUser, db: DbSession) -> None:
-    """Remove the app, with a code from it or a recovery code: the password alone will do again."""
+    """Remove the app, with a code from it or a recovery code. The password alone is enough again."""
     await TotpService(db).disable(user.id, payload.code.get_secret_value())
 
 
@@ -114,14 +110,14 @@ async def disable_totp(payload: CodeSchema, user: FreshUser, db: DbSession) -> N
     responses=errors(*_FRESH, WrongCodeException, TooManyRequestsException),
 )
 async def renew_recovery_codes(payload: CodeSchema, user: FreshUser, db: DbSession) -> RecoveryCodesSchema:
-    """Get new recovery codes, with a code from the app: the old ones are void."""
+    """Replace your recovery codes, with a code from the app."""
     renewed = await TotpService(db).renew_codes(user.id, payload.code.get_secret_value())
     return RecoveryCodesSchema(recovery_codes=renewed)
 
 
 @router.post("/verify", responses=errors(InvalidFactorException, InvalidTokenException, TooManyRequestsException))
 async def verify_code(payload: VerifySchema, request: Request, response: Response, db: DbSession) -> SigninAnswer:
-    """Finish signing in, with a code from the app or a recovery code. Five tries, then it begins anew."""
+    """Finish signing in with a code from the app or a recovery code. After five wrong codes, sign in again."""
     challenge = payload.challenge.get_secret_value()
     user = await AuthService(db).challenged(challenge)
     await TotpService(db).prove(user.id, payload.code.get_secret_value())

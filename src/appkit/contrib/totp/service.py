@@ -1,15 +1,17 @@
-"""TotpService: setting an authenticator app up, checking its codes, and what to do when it is lost."""
+"""TotpService: set up authenticator apps, verify their codes and recovery codes. Also their tables and settings."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, and_, delete, func, select, update
+from sqlalchemy import ColumnElement, ForeignKey, String, and_, delete, func, select, update
+from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseUser, SettingsGroup
+from appkit import BaseService, BaseTableModel, BaseUser, EncryptedString, SettingsGroup
 from appkit.contrib.totp import codes
 from appkit.contrib.totp.events import (
     RecoveryCodesRenewed,
@@ -18,7 +20,6 @@ from appkit.contrib.totp.events import (
     TotpDisabled,
     TotpEnabled,
 )
-from appkit.contrib.totp.tables import RecoveryCode, Totp
 from appkit.exceptions import ConflictException, ForbiddenException, UnauthorizedException
 
 RECOVERY_CODES: Final = 10
@@ -26,61 +27,80 @@ WRONG_IN_A_ROW: Final = "10/15 minutes"
 
 
 class InvalidFactorException(UnauthorizedException):
-    """Someone whose password was right gave a code that is wrong, past or used."""
+    """The code that should finish signing in is wrong, expired or already used."""
 
     internal_code = 40160
-    detail = "This code is wrong or was used. Wait for the next one."
+    detail = "This code is wrong or already used. Wait for the next one."
 
 
 class WrongCodeException(ForbiddenException):
-    """Someone signed in gave a wrong code for the app they are setting up; not a 401, for the session is good."""
+    """A signed-in user gave a wrong code. Not a 401, because the session is valid."""
 
     internal_code = 40260
     detail = "This code is wrong. Use the one that the app shows now."
 
 
 class TotpEnabledException(ConflictException):
-    """The person has an authenticator app already: it must be removed before another one is set up."""
+    """The user already has an authenticator app, which must be removed before another one is set up."""
 
     internal_code = 40960
-    detail = "An authenticator app is set up already. Remove it first."
+    detail = "An authenticator app is already set up. Remove it first."
 
 
 class TotpSettings(SettingsGroup):
     """Codes from authenticator apps."""
 
     issuer: str | None = None
-    """What apps show beside the code; unset, `APP_NAME`."""
+    """The name that authenticator apps show beside the code; unset, `APP_NAME`."""
     tolerance: int = Field(default=0, ge=0, le=10)
-    """How many codes before the one that is shown are good too, 30 seconds each."""
+    """How many earlier codes, of 30 seconds each, are accepted besides the current one."""
+
+
+class Totp(BaseTableModel):
+    """The authenticator app of a user."""
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), unique=True)
+    secret: Mapped[str] = mapped_column(EncryptedString)
+    confirmed_at: Mapped[datetime | None]
+    """When the app was confirmed with a code; before that, signing in needs none."""
+    last_step: Mapped[int] = mapped_column(default=0)
+    """The time step of the last accepted code; codes of this or earlier steps are refused."""
+
+
+class RecoveryCode(BaseTableModel):
+    """A single-use code in place of one from the app. Using it deletes the row."""
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
+    code_hash: Mapped[str] = mapped_column(String(64))
+    """SHA-256 in hexadecimal; the code itself is shown once and not stored."""
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What an authenticator app is given, once."""
+    """A new secret, and its URL for an authenticator app."""
 
     secret: str = field(repr=False)
     url: str = field(repr=False)
 
 
 class TotpService(BaseService):
-    """Somebody's authenticator app and recovery codes."""
+    """Authenticator apps and recovery codes of users."""
 
     async def is_enabled(self, user_id: UUID) -> bool:
-        """Whether signing in asks for a code."""
+        """Whether signing in needs a code."""
         found = await self.db.scalar(select(Totp.id).where(Totp.user_id == user_id, Totp.confirmed_at.is_not(None)))
         return found is not None
 
     async def recovery_codes_left(self, user_id: UUID) -> int:
-        """How many recovery codes somebody has still."""
+        """How many unused recovery codes a user has."""
         count = select(func.count()).select_from(RecoveryCode).where(RecoveryCode.user_id == user_id)
         return await self.db.scalar(count) or 0
 
     async def set_up(self, user: BaseUser) -> Setup:
-        """Give somebody a secret for their app; nothing asks for a code before they `confirm` it.
+        """Create a secret for a user's app. Signing in needs no code until they `confirm` it.
 
         Raises:
-            TotpEnabledException: When they have an app already.
+            TotpEnabledException: When the user already has an app.
         """
         if await self.is_enabled(user.id):
             raise TotpEnabledException
@@ -93,14 +113,14 @@ class TotpService(BaseService):
         )
 
     async def confirm(self, user_id: UUID, code: str) -> list[str]:
-        """Ask for codes from now on, as this one shows that the app works.
+        """Confirm the app with a code from it; signing in needs a code from now on.
 
         Returns:
-            The recovery codes, which are shown once.
+            The recovery codes, which can't be read again.
 
         Raises:
             WrongCodeException: When the code is wrong, or there is no app to confirm.
-            TooManyRequestsException: When too many were wrong.
+            TooManyRequestsException: After too many wrong codes.
         """
         async with self._attempt(user_id):
             if not await self._accept(user_id, code, Totp.confirmed_at.is_(None), confirmed_at=codes.now()):
@@ -109,11 +129,11 @@ class TotpService(BaseService):
         return await self._new_codes(user_id)
 
     async def disable(self, user_id: UUID, code: str) -> None:
-        """Ask for no more codes.
+        """Remove the app and the recovery codes of a user.
 
         Raises:
             WrongCodeException: When the code is wrong, or there is no app.
-            TooManyRequestsException: When too many were wrong.
+            TooManyRequestsException: After too many wrong codes.
         """
         await self._authorize(user_id, code)
         for table in (Totp, RecoveryCode):
@@ -121,23 +141,23 @@ class TotpService(BaseService):
         self.emit(TotpDisabled(user_id=user_id))
 
     async def renew_codes(self, user_id: UUID, code: str) -> list[str]:
-        """Give somebody new recovery codes, with which the old ones are void.
+        """Replace the recovery codes of a user.
 
         Raises:
             WrongCodeException: When the code is wrong, or there is no app.
-            TooManyRequestsException: When too many were wrong.
+            TooManyRequestsException: After too many wrong codes.
         """
         await self._authorize(user_id, code)
         self.emit(RecoveryCodesRenewed(user_id=user_id))
         return await self._new_codes(user_id)
 
     async def prove(self, user_id: UUID, code: str) -> None:
-        """See that somebody who signs in has a code, which is used up by it. The challenge counts their tries.
+        """Verify and consume a code that finishes signing in. The challenge limits the attempts.
 
-        Commits when it is wrong, so that this is known.
+        Commits when the code is wrong, so that the event is not rolled back.
 
         Raises:
-            InvalidFactorException: When it is wrong or used.
+            InvalidFactorException: When the code is wrong, expired or already used.
         """
         if not await self._check(user_id, code):
             self.emit(SecondFactorFailed(user_id=user_id))
@@ -155,13 +175,13 @@ class TotpService(BaseService):
 
     @asynccontextmanager
     async def _attempt(self, user_id: UUID) -> AsyncIterator[None]:
-        """Count a code of somebody signed in before it is looked at: they may be somebody else at an open browser."""
+        """Count an attempt before checking it, so that codes can't be guessed in somebody else's open browser."""
         await self.limiter.hit(WRONG_IN_A_ROW, "totp", user_id)
         yield
         await self.limiter.clear(WRONG_IN_A_ROW, "totp", user_id)
 
     async def _check(self, user_id: UUID, code: str) -> bool:
-        """Use a code up, of either kind."""
+        """Verify and consume a code of either kind."""
         typed = code.replace(" ", "")
         if len(typed) == codes.DIGITS and typed.isdigit():
             return await self._accept(user_id, typed, Totp.confirmed_at.is_not(None))
@@ -172,7 +192,7 @@ class TotpService(BaseService):
         return used is not None
 
     async def _accept(self, user_id: UUID, code: str, state: ColumnElement[bool], **values: Any) -> bool:
-        """Take a code, and with it all before it: of many at once, one is taken (RFC 6238, 5.2)."""
+        """Accept a code, which voids it and all earlier ones: of concurrent uses, one succeeds (RFC 6238, 5.2)."""
         mine = and_(Totp.user_id == user_id, state)
         secret = await self.db.scalar(select(Totp.secret).where(mine))
         step = (
@@ -180,11 +200,11 @@ class TotpService(BaseService):
         )
         if step is None:
             return False
-        taken = await self.db.scalar(
+        accepted = await self.db.scalar(
             update(Totp).where(mine, Totp.last_step < step).values(last_step=step, **values).returning(Totp.id),
             execution_options={"synchronize_session": False},
         )
-        return taken is not None
+        return accepted is not None
 
     async def _new_codes(self, user_id: UUID) -> list[str]:
         await self.db.execute(delete(RecoveryCode).where(RecoveryCode.user_id == user_id))

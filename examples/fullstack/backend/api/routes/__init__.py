@@ -1,1 +1,1 @@
-"""One router for each thing that people handle."""
+"""Routes, one module per resource."""

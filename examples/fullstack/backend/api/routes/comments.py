@@ -17,7 +17,7 @@ router = APIRouter(prefix="/posts/{post_id}/comments", tags=["comments"])
 async def list_comments(
     post_id: UUID, page: Annotated[CursorQuery, Query()], user: OptionalUser, db: DbSession
 ) -> CursorPage[CommentSchema]:
-    """The comments on a post, the oldest first."""
+    """List the comments on a post, oldest first."""
     reader_id = user.id if user else None
     comments = await CommentService(db).on_post(post_id, reader_id, page)
     return CursorPage[CommentSchema].model_validate(comments)

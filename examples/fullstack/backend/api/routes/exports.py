@@ -14,26 +14,26 @@ from exceptions import ExportNotFoundException, ExportNotReadyException
 from service.exports import ACTIVE, ExportService
 
 router = APIRouter(prefix="/exports", tags=["exports"])
-PAUSE, LOOKS = 0.2, 300  # Seconds between two looks; after a minute, whoever follows has to prove again who they are.
+PAUSE, POLLS = 0.2, 300  # Seconds between polls; the stream ends after a minute, and reconnecting authenticates again.
 
 
 @router.post("", status_code=201)
 async def request_export(user: CurrentUser, db: DbSession) -> ExportSchema:
-    """Ask for a PDF of everything one wrote."""
+    """Request a PDF of all your posts."""
     return ExportSchema.model_validate(await ExportService(db).request(user.id))
 
 
 @router.get("")
 async def list_exports(user: CurrentUser, db: DbSession) -> list[ExportSchema]:
-    """One's latest exports."""
+    """List your latest exports."""
     return [ExportSchema.model_validate(export) for export in await ExportService(db).of(user.id)]
 
 
 @router.get("/events", response_class=EventSourceResponse)
 async def follow_exports(user: CurrentUser, request: Request) -> AsyncIterable[list[ExportSchema]]:
-    """One's latest exports, again whenever one of them has come further; ends when none is at work."""
+    """Stream your latest exports whenever one changes, until none is in progress."""
     database, shown = app_of(request).database, None
-    for _ in range(LOOKS):
+    for _ in range(POLLS):
         async with database.read_session(primary=True) as db:
             exports = [ExportSchema.model_validate(export) for export in await ExportService(db).of(user.id)]
         if exports != shown:
@@ -46,7 +46,7 @@ async def follow_exports(user: CurrentUser, request: Request) -> AsyncIterable[l
 
 @router.get("/{export_id}", responses=errors(ExportNotFoundException))
 async def read_export(export_id: UUID, user: CurrentUser, db: DbSession) -> ExportSchema:
-    """How far an export is; ask again while it is queued or running."""
+    """Get an export and its progress."""
     return ExportSchema.model_validate(await ExportService(db).find(export_id, user.id))
 
 
@@ -56,7 +56,7 @@ async def read_export(export_id: UUID, user: CurrentUser, db: DbSession) -> Expo
     responses={200: {"content": {"application/pdf": {}}}, **errors(ExportNotFoundException, ExportNotReadyException)},
 )
 async def download_export(export_id: UUID, user: CurrentUser, db: DbSession) -> Response:
-    """The PDF."""
+    """Download the PDF."""
     content = await ExportService(db).file(export_id, user.id)
     headers = {"Content-Disposition": 'attachment; filename="collected-posts.pdf"'}
     return Response(content, media_type="application/pdf", headers=headers)
@@ -64,5 +64,5 @@ async def download_export(export_id: UUID, user: CurrentUser, db: DbSession) -> 
 
 @router.post("/{export_id}/cancel", responses=errors(ExportNotFoundException))
 async def cancel_export(export_id: UUID, user: CurrentUser, db: DbSession) -> ExportSchema:
-    """Stop making an export; one that has ended stays as it is."""
+    """Cancel an export, unless it has ended."""
     return ExportSchema.model_validate(await ExportService(db).cancel(export_id, user.id))

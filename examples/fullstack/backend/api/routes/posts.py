@@ -17,38 +17,38 @@ router = APIRouter(prefix="/posts", tags=["posts"])
 
 @router.get("")
 async def list_posts(query: Annotated[FeedQuery, Query()], db: ReadSession) -> CursorPage[PostSchema]:
-    """Published posts, the latest first."""
+    """List published posts, newest first."""
     return CursorPage[PostSchema].model_validate(await PostService(db).published(query))
 
 
 @router.get("/mine")
 async def list_my_posts(query: Annotated[OwnPostsQuery, Query()], user: CurrentUser, db: DbSession) -> Page[PostSchema]:
-    """One's own posts, drafts included."""
+    """List your own posts, drafts included."""
     return Page[PostSchema].model_validate(await PostService(db).written_by(user.id, query))
 
 
 @router.get("/mine/figures")
 async def count_my_posts(user: CurrentUser, db: DbSession) -> FiguresSchema:
-    """How many drafts one has, and published posts, and comments on them."""
+    """Count your drafts, your published posts, and the comments on them."""
     return FiguresSchema.model_validate(await PostService(db).figures(user.id))
 
 
 @router.post("", status_code=201)
 async def write_post(payload: PostCreate, user: CurrentUser, db: DbSession) -> PostSchema:
-    """Start a draft."""
+    """Create a draft."""
     post = await PostService(db).write(user.id, payload.title, payload.subtitle, payload.content)
     return PostSchema.model_validate(post)
 
 
 @router.get("/{post_id}", responses=errors(PostNotFoundException))
 async def read_post(post_id: UUID, user: OptionalUser, db: DbSession) -> PostSchema:
-    """A published post, or one's own draft."""
+    """Get a published post, or your own draft."""
     return PostSchema.model_validate(await PostService(db).read(post_id, user.id if user else None))
 
 
 @router.patch("/{post_id}", responses=errors(NotYourPostException, PostNotFoundException, StaleVersionException))
 async def edit_post(post_id: UUID, payload: PostUpdate, user: CurrentUser, db: DbSession) -> PostSchema:
-    """Change one's own post."""
+    """Change your own post."""
     changes = payload.model_dump(exclude_unset=True, exclude={"version"})
     return PostSchema.model_validate(await PostService(db).edit(post_id, user.id, changes, payload.version))
 
@@ -57,11 +57,11 @@ async def edit_post(post_id: UUID, payload: PostUpdate, user: CurrentUser, db: D
     "/{post_id}/publish", responses=errors(AlreadyPublishedException, NotYourPostException, PostNotFoundException)
 )
 async def publish_post(post_id: UUID, user: CurrentUser, db: DbSession) -> PostSchema:
-    """Let everybody read one's own draft."""
+    """Publish your own draft."""
     return PostSchema.model_validate(await PostService(db).publish(post_id, user.id))
 
 
 @router.delete("/{post_id}", status_code=204, responses=errors(NotYourPostException, PostNotFoundException))
 async def delete_post(post_id: UUID, user: CurrentUser, db: DbSession) -> None:
-    """Delete one's own post."""
+    """Delete your own post."""
     await PostService(db).remove(post_id, user.id)

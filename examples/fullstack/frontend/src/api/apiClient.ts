@@ -1,15 +1,15 @@
-/** The one Axios instance: where the API is, what its errors become, and when a request is sent once more. */
+/** The Axios instance of the app. It converts errors to `APIError`, and refreshes an expired access token once. */
 import axios, { type InternalAxiosRequestConfig } from 'axios'
 import { ErrorCode } from './errorCodes.gen'
 import { APIError } from './errors'
 
 declare module 'axios' {
   interface AxiosRequestConfig {
-    /** This request was sent once already with a fresh session, or must not be: it is not repeated after a refresh. */
+    /** Don't retry this request after a token refresh. */
     final?: boolean
-    /** This request was sent once already with a recent proof of who we are. */
+    /** This request was already retried after re-authentication. */
     proven?: boolean
-    /** When the request left, in milliseconds. */
+    /** When the request was sent, in milliseconds. */
     sentAt?: number
   }
 }
@@ -22,17 +22,17 @@ export const apiClient = axios.create({
   timeout: 15_000,
 })
 
-let tellSignedOut: () => void = () => undefined
+let notifySignedOut: () => void = () => undefined
 let askPassword: () => Promise<boolean> = () => Promise.resolve(false)
 let refreshing: Promise<boolean> | undefined
 let refreshedAt = 0
 
-/** Says what to do when the API no longer knows who we are; `main.ts` connects the store and the router. */
+/** Sets a callback for when the session has ended; `main.ts` connects the store and the router. */
 export function onSignedOut(handler: () => void): void {
-  tellSignedOut = handler
+  notifySignedOut = handler
 }
 
-/** Says how to ask somebody for their password again; it resolves with whether they gave it. `App.vue` connects it. */
+/** Sets the function that asks for the password again, and resolves with whether it was given. `App.vue` calls this. */
 export function onReauthRequired(handler: () => Promise<boolean>): void {
   askPassword = handler
 }
@@ -50,7 +50,7 @@ apiClient.interceptors.response.use(undefined, async (failure: unknown) => {
   if (config && !config.proven && error.is(ErrorCode.REAUTHENTICATION_REQUIRED) && (await askPassword())) {
     return apiClient.request({ ...config, proven: true })
   }
-  if (error.is(ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_REVOKED, ErrorCode.REFRESH_REPLAYED)) tellSignedOut()
+  if (error.is(ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_REVOKED, ErrorCode.REFRESH_REPLAYED)) notifySignedOut()
   throw error
 })
 
@@ -62,7 +62,7 @@ async function refreshAndRepeat(config: InternalAxiosRequestConfig): Promise<unk
 /**
  * Refreshes the session, unless this tab or another one did so after `sentAt`.
  *
- * False when another tab was at it: whether it succeeded, the repeated request shows.
+ * False when another tab refreshed: the retried request shows whether that succeeded.
  */
 function refreshSince(sentAt: number): Promise<boolean> {
   refreshing ??= withLock(async () => {
@@ -80,8 +80,8 @@ function isBetween(value: number, low: number, high: number): boolean {
   return low < value && value <= high
 }
 
-// Tabs share the cookies, so they share the lock: two refreshes with one token look like theft to the server. A tab
-// that had to wait does nothing: what the other one stored may take longer to arrive than the lock.
+// Tabs share cookies, so they share a lock: using a refresh token twice ends the session. A tab that had to wait does
+// not refresh, because the other tab's value in storage may arrive later than the lock.
 async function withLock(work: () => Promise<void>): Promise<boolean> {
   const { locks } = navigator
   if (!locks) return work().then(() => true)
@@ -106,18 +106,18 @@ function rememberRefresh(now: number): void {
   try {
     localStorage.setItem(LOCK, String(now))
   } catch {
-    // Without storage the other tabs refresh for themselves, one after the other.
+    // Without storage, each tab refreshes for itself, in turn.
   }
 }
 
-// A download asks for a blob, and then its errors arrive as one too.
+// Errors of a download are blobs, too.
 async function readError(failure: unknown): Promise<APIError> {
   if (axios.isAxiosError(failure) && failure.response?.data instanceof Blob) {
     const text = await failure.response.data.text()
     try {
       failure.response.data = JSON.parse(text)
     } catch {
-      // Not ours: APIError calls it unknown.
+      // Not a problem document; APIError handles it as unknown.
     }
   }
   return APIError.from(failure)

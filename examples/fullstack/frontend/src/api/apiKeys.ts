@@ -1,4 +1,4 @@
-/** Keys for programs that act for us. */
+/** API keys. */
 import { apiClient } from './apiClient'
 import type { ApiKey, CreatedApiKey } from './types'
 

@@ -1,4 +1,4 @@
-/** What happened, for superusers. */
+/** The audit trail, for superusers. */
 import { apiClient } from './apiClient'
 import type { AuditEntry, Page } from './types'
 

@@ -1,8 +1,8 @@
-/** Accounts: signing in and out, what mails prove, and the devices that somebody is signed in on. */
+/** Accounts: signing in and out, links in mails, and sessions. */
 import { apiClient } from './apiClient'
 import type { Challenge, Credentials, Profile, Session, SignIn, User } from './types'
 
-/** The user, or what they have to do besides: the account asks for a second factor. */
+/** The user, or a challenge if the account needs a second factor. */
 export async function signIn(credentials: SignIn): Promise<User | Challenge> {
   return (await apiClient.post<User | Challenge>('/auth/signin', credentials)).data
 }
@@ -23,7 +23,7 @@ export async function deleteMe(): Promise<void> {
   await apiClient.delete('/auth/me')
 }
 
-/** Everything that is kept about us, as a file. */
+/** The export of all account data, as a file. */
 export async function fetchMyData(): Promise<Blob> {
   return (await apiClient.get<Blob>('/auth/me/export', { responseType: 'blob' })).data
 }
@@ -32,7 +32,7 @@ export async function fetchMe(): Promise<User> {
   return (await apiClient.get<User>('/auth/me')).data
 }
 
-/** Proves again who one is, for what asks for a recent sign-in. */
+/** Re-authenticates, for requests that require a recent sign-in. */
 export async function reauthenticate(password: string): Promise<void> {
   await apiClient.post('/auth/reauth', { password })
 }

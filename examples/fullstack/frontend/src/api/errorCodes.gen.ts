@@ -5,7 +5,7 @@ export const ErrorCode = {
   BAD_REQUEST: 40000,
   /** 400: A one-time token is unknown, used, expired or meant for something else. */
   INVALID_TOKEN: 40050,
-  /** 400: What the browser sent to add a passkey is none, or not for this site. */
+  /** 400: The new credential is malformed, belongs to another site, or did not verify the user. */
   PASSKEY_REFUSED: 40065,
   /** 401: Nobody is signed in, or the credentials prove nothing. */
   UNAUTHORIZED: 40100,
@@ -17,11 +17,11 @@ export const ErrorCode = {
   SESSION_REVOKED: 40152,
   /** 401: A refresh token was used again after its successor was issued, which revokes the session (RFC 9700, 4.14.2). */
   REFRESH_REPLAYED: 40153,
-  /** 401: Someone whose password was right gave a code that is wrong, past or used. */
+  /** 401: The code that should finish signing in is wrong, expired or already used. */
   INVALID_FACTOR: 40160,
-  /** 401: The passkey is unknown, what it signed is not what it was asked to, or nobody proved to it who they are. */
+  /** 401: The passkey is unknown, its signature or challenge is invalid, or it did not verify the user. */
   INVALID_PASSKEY: 40165,
-  /** 401: A program's key is unknown, revoked, past its time, or its owner's account is closed or has a new password. */
+  /** 401: The API key is unknown, revoked or expired, or its owner's account is closed or has a new password. */
   INVALID_API_KEY: 40175,
   /** 403: The person is known, and may not do this. */
   FORBIDDEN: 40200,
@@ -43,19 +43,19 @@ export const ErrorCode = {
   SCOPE_MISSING: 40256,
   /** 403: A program's key was sent for something that only somebody who signed in may do. */
   SESSION_REQUIRED: 40257,
-  /** 403: Someone signed in gave a wrong code for the app they are setting up; not a 401, for the session is good. */
+  /** 403: A signed-in user gave a wrong code. Not a 401, because the session is valid. */
   WRONG_CODE: 40260,
   /** 404: What was asked for is not there, or is not the caller's to see. */
   NOT_FOUND: 40400,
   /** 404: There is no such post, or it is somebody else's draft. */
   POST_NOT_FOUND: 40401,
-  /** 404: There is no such export, it is somebody else's, or its time is over. */
+  /** 404: There is no such export, it is somebody else's, or it has expired. */
   EXPORT_NOT_FOUND: 40402,
   /** 409: The request is fine, and contradicts what is already there. */
   CONFLICT: 40900,
-  /** 409: The post was published before. */
+  /** 409: The post is already published. */
   ALREADY_PUBLISHED: 40901,
-  /** 409: The file was asked for before it was made. */
+  /** 409: The file was requested before it was ready. */
   EXPORT_NOT_READY: 40902,
   /** 409: A draft takes no comments. */
   NOT_PUBLISHED: 40903,
@@ -65,9 +65,9 @@ export const ErrorCode = {
   CONSTRAINT_VIOLATED: 40951,
   /** 409: Someone else changed the row since it was read. */
   STALE_VERSION: 40952,
-  /** 409: The person has an authenticator app already: it must be removed before another one is set up. */
+  /** 409: The user already has an authenticator app, which must be removed before another one is set up. */
   TOTP_ENABLED: 40960,
-  /** 409: Someone has as many keys as anybody may have. */
+  /** 409: The user has the maximum number of API keys. */
   TOO_MANY_API_KEYS: 40975,
   /** 413: The body is larger than the app accepts. */
   PAYLOAD_TOO_LARGE: 41300,

@@ -3,10 +3,10 @@ import { fromServer, t } from '@/i18n'
 import type { ErrorCode } from './errorCodes.gen'
 import type { Problem } from './types'
 
-/** How a request failed: the API said why (`problem`), or nobody could. */
+/** How a request failed. `problem`: the API answered with a problem document. */
 export type FailureKind = 'problem' | 'network' | 'timeout' | 'cancelled' | 'unknown'
 
-/** The one error that leaves `src/api`: a sentence to show, and what a program needs to know. */
+/** The only error that `src/api` throws: a message to show, and details for programs. */
 export class APIError extends Error {
   override readonly name = 'APIError'
 
@@ -15,7 +15,7 @@ export class APIError extends Error {
     readonly kind: FailureKind,
     readonly status = 0,
     readonly code = 0,
-    /** The first message for each field that the server refused. */
+    /** The first message of each invalid field. */
     readonly fields: Readonly<Record<string, string>> = {},
     readonly requestId: string | null = null,
   ) {
@@ -27,7 +27,7 @@ export class APIError extends Error {
     return this.kind === 'problem' && (codes as number[]).includes(this.code)
   }
 
-  /** Makes an `APIError` of whatever a request threw. */
+  /** Converts any error of a request to an `APIError`. */
   static from(failure: unknown): APIError {
     if (failure instanceof APIError) return failure
     if (axios.isCancel(failure)) return APIError.of('cancelled')
@@ -49,7 +49,7 @@ export class APIError extends Error {
   }
 }
 
-// A proxy in between may answer with a page of its own, so the body's shape is checked, never assumed.
+// A proxy may answer with its own page, so the body's shape is checked.
 function isProblem(data: unknown): data is Problem {
   return typeof data === 'object' && data !== null && 'internal_code' in data && 'detail' in data
 }

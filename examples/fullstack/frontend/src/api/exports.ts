@@ -18,7 +18,7 @@ export async function fetchExportFile(id: string): Promise<Blob> {
   return (await apiClient.get<Blob>(`/exports/${id}/file`, { responseType: 'blob', timeout: 60_000 })).data
 }
 
-/** Tells of all exports whenever one of them has come further; returns how to stop. */
+/** Calls back with all exports whenever one changes. Returns a function that stops it. */
 export function followExports(handlers: {
   onData: (exports: Export[]) => void
   onRefused: () => void

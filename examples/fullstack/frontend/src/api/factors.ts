@@ -1,4 +1,4 @@
-/** Second factors and passkeys: setting them up, and signing in with them. */
+/** Second factors and passkeys: set up, and sign in. */
 import { apiClient } from './apiClient'
 import type { Challenge, FactorStatus, Passkey, TotpSetup, User } from './types'
 
@@ -10,7 +10,7 @@ export async function setUpTotp(): Promise<TotpSetup> {
   return (await apiClient.post<TotpSetup>('/auth/mfa/totp/setup')).data
 }
 
-/** Turns it on; the answer is the recovery codes, which are shown this once. */
+/** Turns it on, and returns the recovery codes, which are shown only now. */
 export async function confirmTotp(code: string): Promise<string[]> {
   return (await apiClient.post<{ recovery_codes: string[] }>('/auth/mfa/totp/confirm', { code })).data
     .recovery_codes
@@ -38,7 +38,7 @@ export async function removePasskey(id: string): Promise<void> {
   await apiClient.delete(`/auth/passkeys/${id}`)
 }
 
-/** Lets the browser make a passkey, and adds it. */
+/** Creates a passkey in the browser, and adds it. */
 export async function addPasskey(name: string): Promise<Passkey> {
   const { data } = await apiClient.post<{ options: PublicKeyCredentialCreationOptionsJSON }>(
     '/auth/passkeys/options',
@@ -48,7 +48,7 @@ export async function addPasskey(name: string): Promise<Passkey> {
   return (await apiClient.post<Passkey>('/auth/passkeys', { name, credential: credential.toJSON() })).data
 }
 
-/** Lets the browser find a passkey, and signs in with it. */
+/** Signs in with a passkey of the browser. */
 export async function signInWithPasskey(): Promise<User> {
   const { data } = await apiClient.post<{ options: PublicKeyCredentialRequestOptionsJSON }>(
     '/auth/passkeys/signin/options',
@@ -59,7 +59,7 @@ export async function signInWithPasskey(): Promise<User> {
   return (await apiClient.post<User>('/auth/passkeys/signin', payload)).data
 }
 
-/** Whether this browser can. */
+/** Whether this browser supports passkeys. */
 export function knowsPasskeys(): boolean {
   return typeof window.PublicKeyCredential?.parseCreationOptionsFromJSON === 'function'
 }

@@ -1,7 +1,7 @@
 import { apiClient } from './apiClient'
 import type { Comment, Figures, NumberedPage, Page, Post, PostChanges, PostDraft } from './types'
 
-/** What is looked for among one's own posts. */
+/** Filters of one's own posts. */
 export interface OwnPostsQuery {
   q?: string
   published?: boolean
@@ -20,7 +20,7 @@ export async function fetchPosts(
   return (await apiClient.get<Page<Post>>('/posts', { params, signal })).data
 }
 
-/** The signed-in person's own posts, drafts too. */
+/** The signed-in user's own posts, drafts included. */
 export async function fetchMyPosts(params: OwnPostsQuery, signal?: AbortSignal): Promise<NumberedPage<Post>> {
   return (await apiClient.get<NumberedPage<Post>>('/posts/mine', { params, signal })).data
 }

@@ -623,13 +623,13 @@ export interface paths {
         };
         /**
          * List Posts
-         * @description Published posts, the latest first.
+         * @description List published posts, newest first.
          */
         get: operations["list_posts_api_posts_get"];
         put?: never;
         /**
          * Write Post
-         * @description Start a draft.
+         * @description Create a draft.
          */
         post: operations["write_post_api_posts_post"];
         delete?: never;
@@ -647,7 +647,7 @@ export interface paths {
         };
         /**
          * List My Posts
-         * @description One's own posts, drafts included.
+         * @description List your own posts, drafts included.
          */
         get: operations["list_my_posts_api_posts_mine_get"];
         put?: never;
@@ -667,7 +667,7 @@ export interface paths {
         };
         /**
          * Count My Posts
-         * @description How many drafts one has, and published posts, and comments on them.
+         * @description Count your drafts, your published posts, and the comments on them.
          */
         get: operations["count_my_posts_api_posts_mine_figures_get"];
         put?: never;
@@ -687,21 +687,21 @@ export interface paths {
         };
         /**
          * Read Post
-         * @description A published post, or one's own draft.
+         * @description Get a published post, or your own draft.
          */
         get: operations["read_post_api_posts__post_id__get"];
         put?: never;
         post?: never;
         /**
          * Delete Post
-         * @description Delete one's own post.
+         * @description Delete your own post.
          */
         delete: operations["delete_post_api_posts__post_id__delete"];
         options?: never;
         head?: never;
         /**
          * Edit Post
-         * @description Change one's own post.
+         * @description Change your own post.
          */
         patch: operations["edit_post_api_posts__post_id__patch"];
         trace?: never;
@@ -717,7 +717,7 @@ export interface paths {
         put?: never;
         /**
          * Publish Post
-         * @description Let everybody read one's own draft.
+         * @description Publish your own draft.
          */
         post: operations["publish_post_api_posts__post_id__publish_post"];
         delete?: never;
@@ -735,7 +735,7 @@ export interface paths {
         };
         /**
          * List Comments
-         * @description The comments on a post, the oldest first.
+         * @description List the comments on a post, oldest first.
          */
         get: operations["list_comments_api_posts__post_id__comments_get"];
         put?: never;
@@ -759,13 +759,13 @@ export interface paths {
         };
         /**
          * List Exports
-         * @description One's latest exports.
+         * @description List your latest exports.
          */
         get: operations["list_exports_api_exports_get"];
         put?: never;
         /**
          * Request Export
-         * @description Ask for a PDF of everything one wrote.
+         * @description Request a PDF of all your posts.
          */
         post: operations["request_export_api_exports_post"];
         delete?: never;
@@ -783,7 +783,7 @@ export interface paths {
         };
         /**
          * Follow Exports
-         * @description One's latest exports, again whenever one of them has come further; ends when none is at work.
+         * @description Stream your latest exports whenever one changes, until none is in progress.
          */
         get: operations["follow_exports_api_exports_events_get"];
         put?: never;
@@ -803,7 +803,7 @@ export interface paths {
         };
         /**
          * Read Export
-         * @description How far an export is; ask again while it is queued or running.
+         * @description Get an export and its progress.
          */
         get: operations["read_export_api_exports__export_id__get"];
         put?: never;
@@ -823,7 +823,7 @@ export interface paths {
         };
         /**
          * Download Export
-         * @description The PDF.
+         * @description Download the PDF.
          */
         get: operations["download_export_api_exports__export_id__file_get"];
         put?: never;
@@ -845,7 +845,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel Export
-         * @description Stop making an export; one that has ended stays as it is.
+         * @description Cancel an export, unless it has ended.
          */
         post: operations["cancel_export_api_exports__export_id__cancel_post"];
         delete?: never;
@@ -1023,7 +1023,7 @@ export interface paths {
         };
         /**
          * Show Factors
-         * @description Whether your account asks for a code, and how many recovery codes you have still.
+         * @description Whether your account needs a code, and how many recovery codes are left.
          */
         get: operations["show_factors_api_auth_mfa_get"];
         put?: never;
@@ -1045,7 +1045,7 @@ export interface paths {
         put?: never;
         /**
          * Set Up Totp
-         * @description Get a secret for your authenticator app. Nothing changes before you confirm it with a code.
+         * @description Get a secret for your authenticator app. Nothing changes until you confirm it with a code.
          */
         post: operations["set_up_totp_api_auth_mfa_totp_setup_post"];
         delete?: never;
@@ -1065,7 +1065,7 @@ export interface paths {
         put?: never;
         /**
          * Confirm Totp
-         * @description Show by a code that the app works: from now on, signing in asks for one.
+         * @description Confirm the app with a code from it. From now on, signing in needs one.
          */
         post: operations["confirm_totp_api_auth_mfa_totp_confirm_post"];
         delete?: never;
@@ -1085,7 +1085,7 @@ export interface paths {
         put?: never;
         /**
          * Disable Totp
-         * @description Remove the app, with a code from it or a recovery code: the password alone will do again.
+         * @description Remove the app, with a code from it or a recovery code. The password alone is enough again.
          */
         post: operations["disable_totp_api_auth_mfa_totp_disable_post"];
         delete?: never;
@@ -1105,7 +1105,7 @@ export interface paths {
         put?: never;
         /**
          * Renew Recovery Codes
-         * @description Get new recovery codes, with a code from the app: the old ones are void.
+         * @description Replace your recovery codes, with a code from the app.
          */
         post: operations["renew_recovery_codes_api_auth_mfa_recovery_codes_post"];
         delete?: never;
@@ -1125,7 +1125,7 @@ export interface paths {
         put?: never;
         /**
          * Verify Code
-         * @description Finish signing in, with a code from the app or a recovery code. Five tries, then it begins anew.
+         * @description Finish signing in with a code from the app or a recovery code. After five wrong codes, sign in again.
          */
         post: operations["verify_code_api_auth_mfa_verify_post"];
         delete?: never;
@@ -1143,13 +1143,13 @@ export interface paths {
         };
         /**
          * List Passkeys
-         * @description Your passkeys.
+         * @description List your passkeys.
          */
         get: operations["list_passkeys_api_auth_passkeys_get"];
         put?: never;
         /**
          * Add Passkey
-         * @description Add the passkey that the browser made: from now on, you can sign in with it.
+         * @description Add the passkey that the browser created. From now on, you can sign in with it.
          */
         post: operations["add_passkey_api_auth_passkeys_post"];
         delete?: never;
@@ -1169,7 +1169,7 @@ export interface paths {
         put?: never;
         /**
          * Begin Passkey
-         * @description Get what `navigator.credentials.create()` needs to make a passkey.
+         * @description Get the options for `navigator.credentials.create()`.
          */
         post: operations["begin_passkey_api_auth_passkeys_options_post"];
         delete?: never;
@@ -1190,7 +1190,7 @@ export interface paths {
         post?: never;
         /**
          * Remove Passkey
-         * @description Remove one of your passkeys: nobody can sign in with it any more.
+         * @description Remove one of your passkeys. It no longer signs anybody in.
          */
         delete: operations["remove_passkey_api_auth_passkeys__passkey_id__delete"];
         options?: never;
@@ -1209,7 +1209,7 @@ export interface paths {
         put?: never;
         /**
          * Begin Passkey Signin
-         * @description Get what `navigator.credentials.get()` needs. Nobody has to say first who they are.
+         * @description Get the options for `navigator.credentials.get()`. No user name is needed.
          */
         post: operations["begin_passkey_signin_api_auth_passkeys_signin_options_post"];
         delete?: never;
@@ -1229,7 +1229,7 @@ export interface paths {
         put?: never;
         /**
          * Sign In With Passkey
-         * @description Sign in with a passkey. It asks for a finger, a face or a PIN, and so stands for two factors.
+         * @description Sign in with a passkey. It verifies the user and therefore counts as two factors.
          */
         post: operations["sign_in_with_passkey_api_auth_passkeys_signin_post"];
         delete?: never;
@@ -1247,7 +1247,7 @@ export interface paths {
         };
         /**
          * List Audit Entries
-         * @description What happened, the latest first. For superusers only.
+         * @description List audit entries, newest first. For superusers only.
          */
         get: operations["list_audit_entries_api_audit_get"];
         put?: never;
@@ -1267,13 +1267,13 @@ export interface paths {
         };
         /**
          * List Api Keys
-         * @description Your keys.
+         * @description List your API keys.
          */
         get: operations["list_api_keys_api_auth_api_keys_get"];
         put?: never;
         /**
          * Create Api Key
-         * @description Make a key for a program. It is shown this once: keep it where only the program reads it.
+         * @description Create an API key for a program. It is shown only now: store it where only the program can read it.
          */
         post: operations["create_api_key_api_auth_api_keys_post"];
         delete?: never;
@@ -1294,7 +1294,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke Api Key
-         * @description Make one of your keys void, at once.
+         * @description Revoke one of your API keys, with immediate effect.
          */
         delete: operations["revoke_api_key_api_auth_api_keys__api_key_id__delete"];
         options?: never;
@@ -1337,7 +1337,7 @@ export interface components {
         };
         /**
          * ApiKeySchema
-         * @description A key, as its owner sees it.
+         * @description One of your API keys.
          */
         ApiKeySchema: {
             /**
@@ -1365,7 +1365,7 @@ export interface components {
         };
         /**
          * AuditEntrySchema
-         * @description An entry of the trail.
+         * @description An entry of the audit trail.
          */
         AuditEntrySchema: {
             /**
@@ -1393,7 +1393,7 @@ export interface components {
         };
         /**
          * AuthorSchema
-         * @description Whose work it is.
+         * @description The author of a post or comment.
          */
         AuthorSchema: {
             /**
@@ -1443,7 +1443,7 @@ export interface components {
         };
         /**
          * CodeSchema
-         * @description Someone types a code: the app's, or, where that one is lost, a recovery code.
+         * @description A code from the app, or a recovery code.
          */
         CodeSchema: {
             /**
@@ -1481,7 +1481,7 @@ export interface components {
         };
         /**
          * CreatedApiKeySchema
-         * @description A key that was just made.
+         * @description A new API key, with the key itself.
          */
         CreatedApiKeySchema: {
             /**
@@ -1569,7 +1569,7 @@ export interface components {
         };
         /**
          * ExportSchema
-         * @description How far an export is.
+         * @description An export and its progress.
          */
         ExportSchema: {
             /**
@@ -1601,7 +1601,7 @@ export interface components {
         };
         /**
          * FiguresSchema
-         * @description What someone has to show for it.
+         * @description How much a user has written.
          */
         FiguresSchema: {
             /** Drafts */
@@ -1646,7 +1646,7 @@ export interface components {
         };
         /**
          * NewApiKeySchema
-         * @description Someone makes a key.
+         * @description A new API key.
          */
         NewApiKeySchema: {
             /** Name */
@@ -1661,14 +1661,14 @@ export interface components {
         };
         /**
          * NewPasskeySchema
-         * @description Someone adds a passkey.
+         * @description A new passkey.
          */
         NewPasskeySchema: {
             /** Name */
             name: string;
             /**
              * Credential
-             * @description `credential.toJSON()` of what the browser gave.
+             * @description `credential.toJSON()` of the browser's credential.
              */
             credential: {
                 [key: string]: unknown;
@@ -1676,7 +1676,7 @@ export interface components {
         };
         /**
          * OptionsSchema
-         * @description What `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()` takes.
+         * @description For `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`.
          */
         OptionsSchema: {
             /** Options */
@@ -1707,7 +1707,7 @@ export interface components {
         };
         /**
          * PasskeySchema
-         * @description A passkey, as its owner sees it.
+         * @description One of your passkeys.
          */
         PasskeySchema: {
             /**
@@ -1727,12 +1727,12 @@ export interface components {
         };
         /**
          * PasskeySigninSchema
-         * @description Someone signs in with a passkey.
+         * @description A passkey to sign in with.
          */
         PasskeySigninSchema: {
             /**
              * Credential
-             * @description `credential.toJSON()` of what the browser gave.
+             * @description `credential.toJSON()` of the browser's credential.
              */
             credential: {
                 [key: string]: unknown;
@@ -1807,7 +1807,7 @@ export interface components {
         };
         /**
          * PostUpdate
-         * @description What is to change; what is left out stays as it is.
+         * @description Changes to a post. Fields that are not sent stay as they are.
          */
         PostUpdate: {
             /**
@@ -1860,7 +1860,7 @@ export interface components {
         };
         /**
          * RecoveryCodesSchema
-         * @description Codes for who has lost the app, each good once. They are shown this once.
+         * @description Single-use codes for when the app is lost. They are shown only now.
          */
         RecoveryCodesSchema: {
             /** Recovery Codes */
@@ -1948,7 +1948,7 @@ export interface components {
         };
         /**
          * SetupSchema
-         * @description What an authenticator app is given: by its camera, or typed.
+         * @description What an authenticator app needs: scanned as a QR code, or typed.
          */
         SetupSchema: {
             /** Secret */
@@ -1999,7 +1999,7 @@ export interface components {
         };
         /**
          * StatusSchema
-         * @description Whether signing in asks for a code.
+         * @description Whether signing in needs a code.
          */
         StatusSchema: {
             /** Totp */
@@ -2182,7 +2182,7 @@ export interface components {
         };
         /**
          * VerifySchema
-         * @description Someone whose password was right types a code.
+         * @description A code that finishes signing in.
          */
         VerifySchema: {
             /**
@@ -2421,7 +2421,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2430,7 +2430,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2508,7 +2508,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2517,7 +2517,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2584,7 +2584,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2593,7 +2593,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2765,7 +2765,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -2774,7 +2774,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2899,7 +2899,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -2993,7 +2993,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3002,7 +3002,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3078,7 +3078,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3087,7 +3087,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3156,7 +3156,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3165,7 +3165,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3232,7 +3232,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3241,7 +3241,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3308,7 +3308,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3317,7 +3317,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3424,7 +3424,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3433,7 +3433,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3500,7 +3500,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3509,7 +3509,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3578,7 +3578,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3587,7 +3587,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3674,7 +3674,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -3683,7 +3683,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3752,7 +3752,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3810,7 +3810,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3877,7 +3877,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3935,7 +3935,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -3993,7 +3993,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4051,7 +4051,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4107,7 +4107,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4144,7 +4144,7 @@ export interface operations {
                     "application/json": components["schemas"]["CursorPage_PostSchema_"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4204,7 +4204,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4213,7 +4213,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4260,7 +4260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4338,7 +4338,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4394,7 +4394,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4474,7 +4474,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4483,7 +4483,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4550,7 +4550,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4606,7 +4606,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4686,7 +4686,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -4695,7 +4695,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4840,7 +4840,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4898,7 +4898,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -4956,7 +4956,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5009,7 +5009,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5143,7 +5143,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5201,7 +5201,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5259,7 +5259,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5326,7 +5326,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5393,7 +5393,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5529,7 +5529,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5538,7 +5538,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5605,7 +5605,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5614,7 +5614,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5683,7 +5683,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5692,7 +5692,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5761,7 +5761,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5770,7 +5770,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5868,7 +5868,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -5877,7 +5877,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5971,7 +5971,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6069,7 +6069,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6078,7 +6078,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6146,7 +6146,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6253,7 +6253,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Request entity too large */
+            /** @description Content too large */
             413: {
                 headers: {
                     [name: string]: unknown;
@@ -6262,7 +6262,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6318,7 +6318,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["ProblemDetails"];
                 };
             };
-            /** @description Unprocessable entity */
+            /** @description Unprocessable content */
             422: {
                 headers: {
                     [name: string]: unknown;

@@ -1,4 +1,4 @@
-/** What the API sends and takes, under short names; `schema.gen.ts` is made from the backend. */
+/** Short names for the API's types; `schema.gen.ts` is generated from the backend. */
 import type { components } from './schema.gen'
 
 type Schemas = components['schemas']
@@ -26,13 +26,13 @@ export type Comment = Schemas['CommentSchema']
 export type Export = Schemas['ExportSchema']
 export type Problem = Schemas['ProblemDetails']
 
-/** A part of a list; `next_cursor` asks for the part after it. */
+/** A page of a list; `next_cursor` requests the next one. */
 export interface Page<Item> {
   items: Item[]
   next_cursor?: string | null
 }
 
-/** A part of a list that is counted, so that one can go to any page. */
+/** A page of a list with a total, so that any page can be requested. */
 export interface NumberedPage<Item> {
   items: Item[]
   page: number

@@ -23,7 +23,7 @@ export async function enableUser(id: string): Promise<Account> {
   return (await apiClient.post<Account>(`/users/${id}/enable`)).data
 }
 
-/** Takes somebody's password away, and mails them a link to set a new one. */
+/** Removes a user's password, and mails them a link to set a new one. */
 export async function resetUserPassword(id: string): Promise<void> {
   await apiClient.post(`/users/${id}/reset-password`)
 }

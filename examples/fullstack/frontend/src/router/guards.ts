@@ -1,11 +1,11 @@
 import type { NavigationGuardReturn, RouteLocationNormalized } from 'vue-router'
 import type { AppStore } from '@/store'
 
-/** Makes the guard that lets a person through, or says where to go instead. */
+/** Creates the guard that admits a user, or returns the page to go to instead. */
 export function makeGuard(store: AppStore) {
   let restoring: Promise<void> | undefined
 
-  // Asked once, however many pages are opened meanwhile; asked again when there was no answer.
+  // Requested once, even if several pages are opened meanwhile; requested again if it failed.
   function restore(): Promise<void> {
     restoring ??= store.dispatch('auth/restore').finally(() => (restoring = undefined))
     return restoring
@@ -15,7 +15,7 @@ export function makeGuard(store: AppStore) {
     const restored = store.state.auth.restored ? undefined : restore()
     const { requiresAuth, requiresGuest, requiresAdmin } = to.meta
     if (!requiresAuth && !requiresGuest && !requiresAdmin) {
-      restored?.catch(() => undefined) // Anyone may read this page: it doesn't wait.
+      restored?.catch(() => undefined) // This page is public and doesn't wait.
       return true
     }
     await restored
@@ -28,7 +28,7 @@ export function makeGuard(store: AppStore) {
   }
 }
 
-/** The page to go on with, when it is one of ours: never another site's, whatever the link said. */
+/** The page to continue with, if it is one of this site; never another site's. */
 export function safeNext(next: unknown, fallback = '/desk'): string {
   // The URL parser strips tabs and line breaks, so that "/\t/evil.example" would leave the site.
   return typeof next === 'string' && /^\/(?![/\\])[^\p{Cc}\\]*$/u.test(next) ? next : fallback

@@ -15,7 +15,7 @@ export function makeRouter(store: AppStore, history: RouterHistory = createWebHi
   return router
 }
 
-/** Names the window's tab; a page whose name comes from the API calls this again. */
+/** Sets the document's title; a page whose title comes from the API calls this again. */
 export function setTitle(title: string): void {
   document.title = `${title} · Pilcrow`
 }

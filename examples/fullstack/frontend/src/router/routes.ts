@@ -33,7 +33,7 @@ const accounts: RouteRecordRaw[] = [
     component: () => import('@/views/auth/ForgotPasswordView.vue'),
     meta: { title: 'title.forgot', bare: true },
   },
-  // Where the links in mails lead; appkit writes these three addresses.
+  // The pages that links in appkit's mails lead to.
   {
     path: '/reset-password',
     name: 'resetPassword',

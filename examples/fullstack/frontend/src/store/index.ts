@@ -18,7 +18,7 @@ export const storeKey: InjectionKey<AppStore> = Symbol('store')
 export function makeStore(): AppStore {
   const store: Store<RootState> = createStore({ modules: asVuex(modules), strict: import.meta.env.DEV })
   const typed = store as unknown as AppStore
-  // What belongs to one person goes with them, however they left.
+  // On sign-out, all state of the user is reset.
   store.watch(
     (state) => state.auth.user?.id,
     () => {

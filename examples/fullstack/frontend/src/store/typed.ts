@@ -19,7 +19,7 @@ export interface ModuleParts {
 type Payload<F> = F extends (subject: never, ...payload: infer P) => unknown ? P : never
 type Result<F> = F extends (...args: never) => infer R ? R : never
 
-/** What an action of a module gets: its own state, getters and mutations are typed, the rest stays loose. */
+/** The context of a module's actions: its own state, getters and mutations are typed, the rest is not. */
 export interface Context<S, G, M> {
   state: S
   getters: { readonly [K in keyof G]: Result<G[K]> }
@@ -68,7 +68,7 @@ export type TypedStore<Ms extends Modules> = Omit<Store<StateOf<Ms>>, 'getters' 
   ): Promise<Awaited<Result<Member<Ms, 'actions', P>>>>
 }
 
-/** The modules as Vuex's own types want them. */
+/** The modules in Vuex's own types. */
 export function asVuex<Ms extends Modules>(modules: Ms) {
   return modules as unknown as Record<keyof Ms & string, Module<unknown, StateOf<Ms>>>
 }

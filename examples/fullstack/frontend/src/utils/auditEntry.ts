@@ -1,8 +1,8 @@
-/** What an entry of the audit trail says, for people. */
+/** Readable texts for entries of the audit trail. */
 import type { AuditEntry } from '@/api/types'
 import { t, type MessageKey } from '@/i18n'
 
-/** The kinds that one looks for. */
+/** The kinds to filter by. */
 export const KINDS = [
   'UserSignedIn',
   'SigninFailed',
@@ -26,18 +26,18 @@ export const KINDS = [
 
 const UUID = /^[\da-f]{8}-(?:[\da-f]{4}-){3}[\da-f]{12}$/
 
-/** In the words of the page where it knows them, else the event's own: `RoleGranted` is "Role granted". */
+/** The translated kind, or else the event's name: `RoleGranted` is "Role granted". */
 export function describeKind(kind: string): string {
   if ((KINDS as readonly string[]).includes(kind)) return t(`audit.kind.${kind}` as MessageKey)
   return kind.replace(/([a-z])([A-Z])/g, (_, end: string, start: string) => `${end} ${start.toLowerCase()}`)
 }
 
-/** Who did it, or, where nobody was signed in yet, whom it is about. */
+/** The user who did it, or the subject if nobody was signed in. */
 export function personOf({ actor_id, data }: AuditEntry): string | null {
   return actor_id ?? (typeof data.user_id === 'string' ? data.user_id : null)
 }
 
-/** The rest of what was written down: names and values. */
+/** The other data of the entry: names and values. */
 export function factsOf({ data }: AuditEntry): [string, string][] {
   const rest = Object.entries(data).filter(
     ([name, value]) => name !== 'user_id' && name !== 'by' && value !== null,
@@ -45,7 +45,7 @@ export function factsOf({ data }: AuditEntry): [string, string][] {
   return rest.map(([name, value]) => [name.replace(/_id$/, '').replaceAll('_', ' '), describe(value)])
 }
 
-/** The end of an id: its beginning says only when it was made. */
+/** The end of an id, because its beginning is only a timestamp. */
 export function shortId(id: string): string {
   return `…${id.slice(-8)}`
 }

@@ -1,4 +1,4 @@
-/** Listens to a stream of server-sent events until it is told to stop, or until the server refuses. */
+/** Reads server-sent events until stopped, or until the server refuses. */
 export function follow<T>(
   url: string,
   { onData, onRefused }: { onData: (data: T) => void; onRefused: () => void },
@@ -6,7 +6,7 @@ export function follow<T>(
   const source = new EventSource(url)
   source.onmessage = ({ data }: MessageEvent<string>) => onData(JSON.parse(data) as T)
   source.onerror = () => {
-    // The browser tries again by itself after a broken line, but not after a status that says no.
+    // The browser reconnects after a broken connection, but not after an error status.
     if (source.readyState === EventSource.CLOSED) onRefused()
   }
   return () => source.close()

@@ -1,4 +1,4 @@
-/** Dates, sizes and counts, in the language that the rest of the page speaks. */
+/** Formats dates, sizes and counts in the page's language. */
 import { locale, plural, t } from '@/i18n'
 
 const STEPS: [Intl.RelativeTimeFormatUnit, number][] = [
@@ -29,7 +29,7 @@ export function formatTime(date: Date): string {
   return new Intl.DateTimeFormat(locale().tag, { hour: '2-digit', minute: '2-digit' }).format(date)
 }
 
-/** The beginning of the day so many days ago, where the reader is. */
+/** The start of the day a number of days ago, in local time. */
 export function daysAgo(days: number): string {
   const day = new Date()
   day.setDate(day.getDate() - days)

@@ -1,6 +1,6 @@
 /**
- * The token that a mail's link carries behind its `#`, taken out of the address bar and of the history:
- * whoever looks over a shoulder, or at the history later, finds no token there.
+ * The token after the `#` of a link in a mail. Removes it from the address bar and the history,
+ * so that nobody else can read it there.
  */
 export function takeMailToken(): string {
   const token = new URLSearchParams(location.hash.slice(1)).get('token') ?? ''

@@ -4,7 +4,7 @@ import { gfmAutolinkLiteral, gfmAutolinkLiteralHtml } from 'micromark-extension-
 import { gfmStrikethrough, gfmStrikethroughHtml } from 'micromark-extension-gfm-strikethrough'
 import { gfmTable, gfmTableHtml } from 'micromark-extension-gfm-table'
 
-/** HTML in the source comes out as text, and only http, https, mailto and relative links stay links. */
+/** HTML in the source is escaped, and only http, https, mailto and relative links are kept. */
 export function renderMarkdown(source: string): string {
   const html = micromark(source, {
     allowDangerousHtml: false,
@@ -15,7 +15,7 @@ export function renderMarkdown(source: string): string {
   return settle(html)
 }
 
-// A document of its own: nothing in it loads or runs while we look at it.
+// An inert document: nothing in it loads or runs.
 function settle(html: string): string {
   const { body } = new DOMParser().parseFromString(html, 'text/html')
 
@@ -25,13 +25,13 @@ function settle(html: string): string {
   for (const image of body.querySelectorAll('img')) keepOwn(image)
   for (const cell of body.querySelectorAll('[align]')) keepAlignment(cell)
   for (const table of body.querySelectorAll('table')) makeScrollable(table)
-  for (const block of body.querySelectorAll('pre')) block.tabIndex = 0 // Scrolled by the keyboard, too.
-  // The page has its own h1: the post's title.
+  for (const block of body.querySelectorAll('pre')) block.tabIndex = 0 // Scrollable with the keyboard.
+  // The page's h1 is the post's title.
   for (const heading of body.querySelectorAll('h1')) lower(heading)
   return body.innerHTML
 }
 
-// A picture from elsewhere tells that place who reads what, so it becomes a link.
+// External images would track readers, so they become links.
 function keepOwn(image: HTMLImageElement): void {
   const source = image.getAttribute('src') ?? ''
   if (/^\/(?!\/)/.test(source)) return

@@ -1,4 +1,4 @@
-/** What the editor's buttons do to a text and its selection. */
+/** The edits of the editor's buttons, on a text and its selection. */
 export interface Selection {
   text: string
   start: number
@@ -7,7 +7,7 @@ export interface Selection {
 
 export type Edit = (selection: Selection) => Selection
 
-/** Puts a mark on both sides of the selection, or takes it away again. */
+/** Adds or removes a mark on both sides of the selection. */
 export function wrap(mark: string): Edit {
   return ({ text, start, end }) => {
     const inner = text.slice(start, end)
@@ -30,7 +30,7 @@ export function wrap(mark: string): Edit {
   }
 }
 
-/** Starts every line of the selection with a mark, or takes it from them all. */
+/** Adds or removes a mark at the start of every selected line. */
 export function prefix(mark: string): Edit {
   return ({ text, start, end }) => {
     const from = text.lastIndexOf('\n', start - 1) + 1
@@ -42,7 +42,7 @@ export function prefix(mark: string): Edit {
   }
 }
 
-/** Makes a link of the selection, and selects where its address goes. */
+/** Turns the selection into a link, and selects the placeholder of its URL. */
 export const link: Edit = ({ text, start, end }) => {
   const inner = text.slice(start, end) || 'link'
   const at = start + inner.length + 3

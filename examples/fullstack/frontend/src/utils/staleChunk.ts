@@ -1,7 +1,7 @@
 /**
- * After a deploy, an open page asks for chunks that are gone. The answer is to open the wanted page anew, once.
+ * After a deploy, an open page may request chunks that no longer exist. The page is then reloaded, once.
  *
- * Not while there is no network: that would take away what is there.
+ * Not while offline, because a reload would lose the current page.
  */
 const TRIED = 'pilcrow.reloaded'
 
@@ -11,7 +11,7 @@ export function watchChunks(): void {
   window.addEventListener('vite:preloadError', () => (isStale = true))
 }
 
-/** Whether the failure was a chunk that is gone, and the page is on its way again. */
+/** Whether the failure was a missing chunk, and the page is reloading. */
 export function openAnew(path: string, go: (path: string) => void = (to) => location.assign(to)): boolean {
   if (!isStale || !navigator.onLine || sessionStorage.getItem(TRIED)) return false
   sessionStorage.setItem(TRIED, path)
@@ -19,7 +19,7 @@ export function openAnew(path: string, go: (path: string) => void = (to) => loca
   return true
 }
 
-/** A page has opened, so the next failure is a new one. */
+/** Resets the check after a page has opened. */
 export function allIsWell(): void {
   isStale = false
   sessionStorage.removeItem(TRIED)

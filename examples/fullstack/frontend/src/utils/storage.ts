@@ -1,9 +1,9 @@
-/** What this browser remembers, where it may: storage can be switched off, and then nothing is remembered. */
+/** Local storage, or nothing where storage is disabled. */
 export function remember(key: string, value: string): void {
   try {
     localStorage.setItem(key, value)
   } catch {
-    // The choice holds until the page is closed.
+    // The value is kept until the page is closed.
   }
 }
 

@@ -1,6 +1,6 @@
 import { onScopeDispose, ref } from 'vue'
 
-/** Counts down the seconds until something may be asked for again. */
+/** Counts down the seconds until a request may be repeated. */
 export function useCooldown(seconds: number) {
   const left = ref(0)
   let timer = 0

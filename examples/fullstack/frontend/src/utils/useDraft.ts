@@ -8,16 +8,16 @@ import { useStore } from '@/store'
 import { useForm } from './useForm'
 import { useWindowEvent } from './useWindowEvent'
 
-const PAUSE = 1_200 // Milliseconds without a key, after which a draft is saved by itself.
+const PAUSE = 1_200 // Milliseconds without a keystroke before a draft is saved automatically.
 const EMPTY = { title: '', subtitle: '', content: '' }
 
 type Words = typeof EMPTY
 
 /**
- * A post that is being written: loaded, saved by itself while it is a draft, and never over somebody else's change.
+ * A post in the editor: loads it, saves drafts automatically, and never overwrites another change.
  *
- * What readers see already is saved only when its author says so. Saves are sent one after the other, each with the
- * version that it is based on; when the API has a later one, that is `conflict`, until `keepMine` or `adoptTheirs`.
+ * A published post is saved only on request. Saves are sent one at a time, each with the version it is based on. If
+ * the API has a newer version, it is in `conflict` until `keepMine` or `adoptTheirs`.
  */
 export function useDraft(id: () => string | undefined) {
   const store = useStore()
@@ -45,7 +45,7 @@ export function useDraft(id: () => string | undefined) {
 
   async function load(): Promise<void> {
     const wanted = id()
-    if (wanted && wanted === post.value?.id) return // Just saved for the first time: the address followed the post.
+    if (wanted && wanted === post.value?.id) return // First save: the URL was updated to the new post.
     loadError.value = error.value = post.value = conflict.value = savedAt.value = null
     show(EMPTY)
     if (!wanted) return
@@ -100,17 +100,17 @@ export function useDraft(id: () => string | undefined) {
     savedAt.value = new Date()
     if (post.value.published_at) store.commit('feed/cleared')
     if (!before) await router.replace({ name: 'edit', params: { id: post.value.id } })
-    saveSoon() // For what was typed meanwhile.
+    saveSoon() // For text typed in the meantime.
   }
 
-  /** Saves these words as the version after the one that came first. */
+  /** Saves this text over the conflicting version. */
   function keepMine(): Promise<boolean> {
     post.value = conflict.value
     conflict.value = null
     return save()
   }
 
-  /** Drops these words for those that came first. */
+  /** Replaces this text with the conflicting version. */
   function adoptTheirs(): void {
     if (conflict.value) adopt(conflict.value)
     conflict.value = error.value = null

@@ -2,10 +2,9 @@ import { computed, reactive, ref } from 'vue'
 import { APIError } from '@/api/errors'
 
 /**
- * A form's values, whether it is being sent, and what the server said about each field.
+ * A form's values, its pending state, and the server's messages by field.
  *
- * Server messages for fields that the form has stand beside them; everything else is `alert`, one sentence for the
- * form as a whole.
+ * Messages for fields of the form are shown beside them; all others are `alert`, one message for the form.
  */
 export function useForm<Values extends object>(initial: Values) {
   const values = reactive({ ...initial }) as Values
@@ -18,7 +17,7 @@ export function useForm<Values extends object>(initial: Values) {
   const known = computed(() => Object.keys(error.value?.fields ?? {}).filter((field) => field in initial))
   const alert = computed(() => (error.value && known.value.length === 0 ? error.value.message : ''))
 
-  /** Runs `send` with the values; true when the server took them. */
+  /** Runs `send` with the values; true if the server accepted them. */
   async function submit(send: (values: Values) => Promise<unknown>): Promise<boolean> {
     if (busy.value) return false
     busy.value = true

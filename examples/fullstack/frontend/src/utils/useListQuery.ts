@@ -2,9 +2,9 @@ import { computed } from 'vue'
 import { useRoute, useRouter } from 'vue-router'
 
 /**
- * What a list shows, kept in the page's address: a link leads to the same list, and Back to the one before.
+ * The state of a list, kept in the page's URL, so that links and the Back button restore it.
  *
- * Values that are as they would be anyway are left out. Any change but that of the page goes back to the first page.
+ * Default values are left out. Any change except of the page returns to the first page.
  */
 export function useListQuery<Query extends Record<string, string>>(defaults: Query) {
   const route = useRoute()

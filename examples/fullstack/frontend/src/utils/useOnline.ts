@@ -1,7 +1,7 @@
 import { readonly, ref } from 'vue'
 import { useWindowEvent } from './useWindowEvent'
 
-/** Whether the browser believes that there is a network. */
+/** Whether the browser is online. */
 export function useOnline() {
   const online = ref(navigator.onLine)
   useWindowEvent('online', () => (online.value = true))

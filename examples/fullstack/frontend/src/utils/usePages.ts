@@ -2,7 +2,7 @@ import { computed, onScopeDispose, ref, shallowRef } from 'vue'
 import { APIError } from '@/api/errors'
 import type { Page } from '@/api/types'
 
-/** A list that grows by one page at a time, as one page of the administration reads it. */
+/** A list that loads one page at a time, for the admin pages. */
 export function usePages<Item extends { id: string | number }>(
   read: (cursor: string | null, signal: AbortSignal) => Promise<Page<Item>>,
 ) {
@@ -29,7 +29,7 @@ export function usePages<Item extends { id: string | number }>(
     }
   }
 
-  /** Shows what became of one of them. */
+  /** Replaces a changed item. */
   function replace(item: Item): void {
     items.value = items.value?.map((old) => (old.id === item.id ? item : old))
   }

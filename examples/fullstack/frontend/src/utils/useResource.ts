@@ -2,9 +2,9 @@ import { onScopeDispose, ref, shallowRef } from 'vue'
 import { APIError } from '@/api/errors'
 
 /**
- * Something that one page reads: what came, what went wrong, and a way to ask again.
+ * Data that a page loads: the data, the error, and a function to reload.
  *
- * What is there stays while it is read again, and an answer that comes after a later question is dropped.
+ * Old data stays during a reload, and a response that arrives after a newer request is ignored.
  */
 export function useResource<T>(read: (signal: AbortSignal) => Promise<T>) {
   const data = shallowRef<T>()

@@ -1,6 +1,6 @@
 import { onScopeDispose } from 'vue'
 
-/** Listens on the window for as long as the component lives. */
+/** Adds a window listener for the lifetime of the component. */
 export function useWindowEvent<Name extends keyof WindowEventMap>(
   name: Name,
   listener: (event: WindowEventMap[Name]) => unknown,

@@ -15,7 +15,7 @@ const SYSTEMS: [RegExp, string][] = [
   [/Linux/, 'Linux'],
 ]
 
-/** The browser and the system that a User-Agent header speaks of, or null where it is no browser's. */
+/** The browser and operating system in a User-Agent header, or null if it is not a browser's. */
 export function describeDevice(
   userAgent: string | null,
 ): { browser: string; system: string | null; phone: boolean } | null {

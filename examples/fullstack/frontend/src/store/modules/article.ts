@@ -1,4 +1,4 @@
-/** The post that is being read, and what people say about it. */
+/** The current post and its comments. */
 import { APIError } from '@/api/errors'
 import * as api from '@/api/posts'
 import type { Comment, Page, Post } from '@/api/types'

@@ -7,9 +7,9 @@ import { defineModule } from '../typed'
 
 interface AuthState {
   user: User | null
-  /** Whether the API has been asked who we are. */
+  /** Whether the API has been asked for the signed-in user. */
   restored: boolean
-  /** What is still to be done, by somebody whose password was right. */
+  /** The pending challenge, after a right password. */
   challenge: Challenge | null
 }
 
@@ -19,7 +19,7 @@ export const auth = defineModule({
   getters: {
     isSignedIn: (state) => state.user !== null,
     isAdmin: (state) => state.user?.is_superuser ?? false,
-    /** What others see: the pen name, else the part of the address before the @. */
+    /** The name that others see: the pen name, or else the part of the address before the @. */
     name: ({ user }) => user?.pen_name || (user?.email.split('@')[0] ?? ''),
   },
 
@@ -37,7 +37,7 @@ export const auth = defineModule({
   },
 
   actions: {
-    /** Finds out whose cookies these are. Nobody's is an answer; a server that can't be reached is not. */
+    /** Loads the signed-in user. Being signed out is a valid result; an unreachable server is an error. */
     async restore({ commit }) {
       try {
         commit('signedIn', await api.fetchMe())
@@ -47,7 +47,7 @@ export const auth = defineModule({
         commit('signedOut')
       }
     },
-    /** Reads anew what may have changed about us, as after a mail's link was followed in another window. */
+    /** Reloads the user, for example after a link in a mail was opened in another window. */
     async reload({ commit }) {
       commit('signedIn', await api.fetchMe())
     },

@@ -1,4 +1,4 @@
-/** The signed-in person's own posts, a page at a time as the address says, and what they add up to. */
+/** The signed-in user's own posts, paged as in the URL, and their totals. */
 import { APIError } from '@/api/errors'
 import { fetchFigures, fetchMyPosts, type OwnPostsQuery } from '@/api/posts'
 import type { Figures, NumberedPage, Post } from '@/api/types'
@@ -21,7 +21,7 @@ export const desk = defineModule({
   state: empty,
 
   getters: {
-    /** Whether there has never been anything, rather than nothing that matches. */
+    /** Whether there are no posts at all, rather than no matches. */
     isBlank: ({ figures }) => figures !== null && figures.drafts + figures.published === 0,
   },
 
@@ -47,7 +47,7 @@ export const desk = defineModule({
   },
 
   actions: {
-    /** Loads what the address asks for; what is shown stays until the answer is here, and a later question wins. */
+    /** Loads the page in the URL. The old page stays until the response arrives, and a later request wins. */
     async load({ commit }, query: OwnPostsQuery) {
       current?.abort()
       const { signal } = (current = new AbortController())

@@ -1,4 +1,4 @@
-/** PDFs of one's own work, made in the background: started here, and followed by a stream until they are done. */
+/** PDF exports: requested here, and followed with a stream until they are done. */
 import { APIError } from '@/api/errors'
 import * as api from '@/api/exports'
 import type { Export } from '@/api/types'
@@ -10,9 +10,9 @@ interface ExportsState {
   error: APIError | null
 }
 
-const PAUSE = 1_000 // Before a server that refused is asked again.
+const PAUSE = 1_000 // Delay before reconnecting after a refusal.
 
-/** Ends the stream that is open, if one is; what can't be written as JSON has no place in the state. */
+/** Closes the open stream, if any. Not in the state, which holds only JSON. */
 let stop: (() => void) | undefined
 
 export const isActive = ({ state }: Export) => state === 'queued' || state === 'running'
@@ -66,7 +66,7 @@ export const exports = defineModule({
     async cancel({ commit }, id: string) {
       commit('changed', await api.cancelExport(id))
     },
-    /** Listens while something is being made. Without an answer for who we are, asking again refreshes the session. */
+    /** Follows exports in progress. If the stream is refused, a normal request refreshes the access token. */
     follow({ getters, commit, dispatch }) {
       if (stop || getters.active.length === 0) return
       stop = api.followExports({

@@ -1,4 +1,4 @@
-/** What everyone reads, page by page, or what of it matches a search. */
+/** The published posts, page by page, optionally searched. */
 import { APIError } from '@/api/errors'
 import { fetchPosts } from '@/api/posts'
 import type { Page, Post } from '@/api/types'
@@ -7,14 +7,14 @@ import { defineModule } from '../typed'
 const FRESH_FOR = 30_000
 
 interface FeedState {
-  /** What is looked for; everything, when empty. */
+  /** The search; empty for all posts. */
   q: string
   items: Post[]
   cursor: string | null
-  /** `idle` before the first load, `more` while a further page is on its way. */
+  /** `idle` before the first load, `more` while another page loads. */
   status: 'idle' | 'loading' | 'more' | 'ready' | 'failed'
   error: APIError | null
-  /** When the first page came, in milliseconds. */
+  /** When the first page was loaded, in milliseconds. */
   loadedAt: number
 }
 
@@ -55,12 +55,12 @@ export const feed = defineModule({
   },
 
   actions: {
-    /** Loads the list, unless it was loaded a moment ago: who comes back finds it as long as they left it. */
+    /** Loads the list, unless it was loaded recently, so that going back keeps its length. */
     async open({ state, commit, dispatch }, q: string) {
       if (q !== state.q) commit('asked', q)
       if (Date.now() - state.loadedAt > FRESH_FOR) await dispatch('load')
     },
-    /** Loads the first page anew; what is shown stays until the answer is here. */
+    /** Reloads the first page. The old one stays until the response arrives. */
     async load({ state, commit }) {
       current?.abort()
       const { signal } = (current = new AbortController())
@@ -72,7 +72,7 @@ export const feed = defineModule({
         if (error.kind !== 'cancelled') commit('failed', error)
       }
     },
-    /** Does again what failed. */
+    /** Retries the failed request. */
     async retry({ state, dispatch }) {
       await dispatch(state.cursor ? 'loadMore' : 'load')
     },

@@ -64,7 +64,7 @@ export const ui = defineModule({
       commit('toastAdded', { id, tone, text })
       setTimeout(() => commit('toastRemoved', id), TOAST_TIME)
     },
-    /** Says what went wrong, where the page has no better place for it. */
+    /** Shows an error that has no better place on the page. */
     complain({ dispatch }, failure: unknown) {
       return dispatch('toast', { text: APIError.from(failure).message, tone: 'bad' })
     },

@@ -1,4 +1,4 @@
-"""Checks of the tables and their migrations."""
+"""Checks of `appkit check` on models and migrations."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_unindexed_foreign_keys(kit: "AppKit") -> Iterator[str]:
-    """Foreign keys whose columns begin no index."""
+    """Find foreign keys that no index starts with."""
     for table in kit.database.metadata.sorted_tables:
         indexes = list(_indexes(table))
         for key in table.foreign_key_constraints:
@@ -23,13 +23,13 @@ def find_unindexed_foreign_keys(kit: "AppKit") -> Iterator[str]:
 
 
 async def find_differences(kit: "AppKit") -> list[str]:
-    """How the models differ from the migrations, in an app that has some."""
+    """Find differences between the models and the migrations, if there are migrations."""
     migrations = _migrations(kit)
     return await migrations.check() if migrations.scripts() else []
 
 
-async def find_what_is_not_applied(kit: "AppKit") -> list[str]:
-    """Why the database would not be at head when the app starts in production."""
+async def find_unapplied_migrations(kit: "AppKit") -> list[str]:
+    """Find out why the database would lack migrations when the app starts in production."""
     migrations = _migrations(kit)
     if not migrations.scripts():
         return [f"there are none in {migrations.directory}"]
@@ -54,21 +54,21 @@ def _migrations(kit: "AppKit") -> Migrations:
 CHECKS = [
     Check(
         "AKC005",
-        "A foreign key has no index, so whoever deletes the row it points to looks through the whole table.",
-        "Write `mapped_column(ForeignKey(…), index=True)`, and a migration.",
+        "A foreign key has no index, so deleting a row that it references scans the whole table.",
+        "Write `mapped_column(ForeignKey(…), index=True)`, and create a migration.",
         find_unindexed_foreign_keys,
     ),
     Check(
         "AKC006",
-        "The models are not what the migrations make.",
-        'Write the migration: `appkit db revision -m "What changed"`.',
+        "The models differ from the tables that the migrations create.",
+        'Create the migration: `appkit db revision -m "What changed"`.',
         find_differences,
     ),
     Check(
         "AKC107",
-        "The database would lack migrations.",
-        'Write the first ones with `appkit db revision -m "First tables"`, and apply them with `appkit db upgrade`.',
-        find_what_is_not_applied,
+        "The database lacks migrations.",
+        'Create the first one with `appkit db revision -m "First tables"`, and apply all with `appkit db upgrade`.',
+        find_unapplied_migrations,
         deploy=True,
     ),
 ]

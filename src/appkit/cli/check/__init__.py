@@ -1,7 +1,8 @@
-"""`appkit check`: what is wrong with an app, found by looking rather than by running it."""
+"""`appkit check`: find problems of an app without running it. The checks are in this package's modules."""
 
 import os
 from collections.abc import Iterable, Iterator
+from functools import partial
 from inspect import isawaitable
 from itertools import groupby
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,12 +21,12 @@ Finding = dict[str, Any]
 
 
 class BuiltInChecks:
-    """appkit's own, given as any plugin gives its own."""
+    """appkit's own checks, registered like a plugin's."""
 
     @hookimpl
     def register_checks(self) -> list[Check]:
-        """All of them."""
-        from appkit.cli.checks import models, routes, settings
+        """Return them all."""
+        from appkit.cli.check import models, routes, settings
 
         return [*routes.CHECKS, *models.CHECKS, *settings.CHECKS]
 
@@ -33,16 +34,18 @@ class BuiltInChecks:
 def check(
     target: Target = None,
     *,
-    deploy: Annotated[bool, typer.Option("--deploy", help="Look for what production needs too.")] = False,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Leave this check out; repeatable.")] = None,
+    deploy: Annotated[bool, typer.Option("--deploy", help="Also check what production needs.")] = False,
+    ignore: Annotated[list[str] | None, typer.Option(metavar="CODE", help="Skip this check; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look for what is wrong with the app; fails when there is something."""
+    """Find problems of the app; fail when there are any."""
     import anyio
 
-    # Production's settings are judged here, one by one, rather than refused at the first that is wrong.
+    # In production, the first invalid setting would stop the app; here each becomes a finding.
     os.environ["ENVIRONMENT"] = "development"
-    findings = anyio.run(_find, find_kit(target).kit, deploy, {code.upper() for code in ignore or ()})
+    findings = anyio.run(
+        partial(_find, find_kit(target).kit, deploy=deploy, ignored={code.upper() for code in ignore or ()})
+    )
     if as_json:
         import json
 
@@ -54,13 +57,13 @@ def check(
 
 
 def checks_of(kit: "AppKit") -> list[Check]:
-    """All checks, the kit's plugins' among them, in the order of their codes."""
+    """All checks, those of plugins included, ordered by code."""
     if "checks" not in kit.plugins.names():
         kit.plugins.register(BuiltInChecks(), "checks")
     return sorted(kit.plugins.collect("register_checks"), key=lambda check: check.code)
 
 
-async def _find(kit: "AppKit", deploy: bool, ignored: set[str]) -> list[Finding]:  # noqa: FBT001 - anyio passes it on
+async def _find(kit: "AppKit", *, deploy: bool, ignored: set[str]) -> list[Finding]:
     findings = []
     try:
         for check in checks_of(kit):
@@ -76,7 +79,7 @@ async def _places(check: Check, kit: "AppKit") -> list[str]:
         found = check.find(kit)
         return list(await found if isawaitable(found) else found)
     except (AppKitError, APIException) as exc:
-        return [f"could not be looked for: {exc.__cause__ or exc}"]
+        return [f"could not be checked: {exc.__cause__ or exc}"]
 
 
 def _finding(check: Check, where: str) -> Finding:
@@ -84,7 +87,7 @@ def _finding(check: Check, where: str) -> Finding:
 
 
 def page_of(check: Check) -> str | None:
-    """Where there is more about it."""
+    """The URL of the page about a check."""
     from appkit.api.problems import PAGES
 
     if check.url is None and check.code.startswith("AKC"):
@@ -106,4 +109,4 @@ def _lines(findings: Iterable[Finding]) -> Iterator[str]:
         yield from (f"    {finding['where']}" for finding in found)
         yield f"    {' '.join(filter(None, [found[0]['fix'], found[0]['url']]))}"
         yield ""
-    yield f"{count} {'finding' if count == 1 else 'findings'}." if count else "Nothing is wrong, as far as we can see."
+    yield f"{count} {'finding' if count == 1 else 'findings'}." if count else "No problems found."

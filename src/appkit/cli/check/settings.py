@@ -1,4 +1,4 @@
-"""Checks of the environment and the plugins, and of what is only good for trying things out."""
+"""Checks of `appkit check` on settings, plugins and what production needs."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -12,23 +12,23 @@ if TYPE_CHECKING:
 
 
 def find_ignored_variables(kit: "AppKit") -> list[str]:
-    """Variables that look like settings and are none."""
+    """Find variables that look like settings and are not."""
     return ignored_variables(type(kit.settings))
 
 
 def find_broken_plugins(kit: "AppKit") -> list[str]:
-    """Plugins that could not be loaded, or that fail while the app is put together."""
+    """Find plugins that could not be loaded, or failed while the app was built."""
     _ = kit.app, kit.broker
     return [f"{name}: {type(exc).__name__}: {exc}" for name, exc in kit.plugins.failed.items()]
 
 
 def problems_of(variable: str) -> Callable[["AppKit"], list[str]]:
-    """What production would refuse about one variable."""
+    """Create a check for what production would refuse about one variable."""
     return lambda kit: [found for found in kit.settings.production_problems() if found.startswith(variable)]
 
 
 def find_debugging(kit: "AppKit") -> Iterator[str]:
-    """What shows more than others should see."""
+    """Find debug settings that expose internals."""
     if kit.app.debug:
         yield "FastAPI(debug=True)"
     if kit.settings.logging.level == "DEBUG":
@@ -36,7 +36,7 @@ def find_debugging(kit: "AppKit") -> Iterator[str]:
 
 
 def find_missing_frontend(kit: "AppKit") -> Iterator[str]:
-    """A frontend's address that links can't lead to."""
+    """Find a missing or insecure FRONTEND_URL."""
     url = kit.settings.frontend.url
     if url is None:
         yield "FRONTEND_URL is missing"
@@ -45,7 +45,7 @@ def find_missing_frontend(kit: "AppKit") -> Iterator[str]:
 
 
 def find_missing_mail(kit: "AppKit") -> Iterator[str]:
-    """Mail that nobody gets."""
+    """Find a MAIL_URL that delivers no mail."""
     scheme = urlsplit(kit.settings.mail.url).scheme
     if scheme in {"console", "memory"}:
         yield "MAIL_URL is missing" if scheme == "console" else "MAIL_URL is memory://"
@@ -54,55 +54,55 @@ def find_missing_mail(kit: "AppKit") -> Iterator[str]:
 CHECKS = [
     Check(
         "AKC007",
-        "A variable looks like a setting, and nobody reads it.",
-        "Correct its name, which `appkit settings` lists; leave it, where another program set it.",
+        "A variable looks like a setting, but nothing reads it.",
+        "Correct its name, which `appkit settings` lists. Ignore this if another program uses it.",
         find_ignored_variables,
     ),
     Check(
         "AKC008",
-        "A plugin is broken, so the app goes on without it, or without a part of it.",
-        "Repair or upgrade it, or name it in PLUGINS_DISABLED.",
+        "A plugin is broken, so the app runs without it, or without a part of it.",
+        "Fix or upgrade it, or name it in PLUGINS_DISABLED.",
         find_broken_plugins,
     ),
     Check(
         "AKC101",
-        "Whoever knows or guesses the secret can sign in as anybody.",
-        "Keep what `appkit secret` prints where only the app can read it.",
+        "The signing secret is missing or weak: an attacker who guesses it can sign in as anybody.",
+        "Set AUTH_SECRET_KEYS to what `appkit secret` prints, and store it where only the app can read it.",
         problems_of("AUTH_SECRET_KEYS"),
         deploy=True,
     ),
     Check(
         "AKC102",
         "Cookies would be sent over plain HTTP, where others can read them.",
-        "Let them be secure, as they are by default.",
+        "Unset AUTH_COOKIE_SECURE; cookies are secure by default.",
         problems_of("AUTH_COOKIE_SECURE"),
         deploy=True,
     ),
     Check(
         "AKC103",
-        "Pages of any website could act for the people who are signed in.",
-        "List the origins that may.",
+        "Pages of any website could send requests as the signed-in user.",
+        "List the allowed origins in CORS_ORIGINS.",
         problems_of("CORS_ORIGINS"),
         deploy=True,
     ),
     Check(
         "AKC104",
-        "Answers or log lines would show what only developers should see.",
-        "Leave debugging to development.",
+        "Debug settings are on, so responses or log lines expose internals.",
+        "Turn them off in production.",
         find_debugging,
         deploy=True,
     ),
     Check(
         "AKC105",
-        "Links in mails would lead nowhere, and requests from the pages would be refused as another site's.",
-        "Set it to the address at which people open the app.",
+        "FRONTEND_URL is missing or not https, so links in mails and requests from pages fail.",
+        "Set FRONTEND_URL to the address at which users open the app.",
         find_missing_frontend,
         deploy=True,
     ),
     Check(
         "AKC106",
-        "Nobody would get the mail that verifies an address or resets a password.",
-        "Set it to your mail server, as in smtp://user:password@mail.example.com:587.",
+        "No mail is delivered, so users can't verify an address or reset a password.",
+        "Set MAIL_URL to your mail server, as in smtp://user:password@mail.example.com:587.",
         find_missing_mail,
         deploy=True,
     ),

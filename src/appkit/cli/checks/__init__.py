@@ -1,1 +1,0 @@
-"""What `appkit check` looks for."""
