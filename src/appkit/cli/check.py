@@ -11,10 +11,10 @@ import typer
 from appkit.cli.discovery import find_kit
 from appkit.cli.output import AsJson, Target
 from appkit.exceptions import APIException, AppKitError
-from appkit.plugins.hookspecs import Check, hookimpl
+from appkit.plugins.markers import hookimpl
 
 if TYPE_CHECKING:
-    from appkit.kit import AppKit
+    from appkit.kit import AppKit, Check
 
 Finding = dict[str, Any]
 
@@ -23,7 +23,7 @@ class BuiltInChecks:
     """appkit's own, given as any plugin gives its own."""
 
     @hookimpl
-    def register_checks(self) -> list[Check]:
+    def register_checks(self) -> "list[Check]":
         """All of them."""
         from appkit.cli.checks import models, routes, settings
 
@@ -53,7 +53,7 @@ def check(
         raise typer.Exit(1)
 
 
-def checks_of(kit: "AppKit") -> list[Check]:
+def checks_of(kit: "AppKit") -> "list[Check]":
     """All checks, the kit's plugins' among them, in the order of their codes."""
     if "checks" not in kit.plugins.names():
         kit.plugins.register(BuiltInChecks(), "checks")
@@ -71,7 +71,7 @@ async def _find(kit: "AppKit", deploy: bool, ignored: set[str]) -> list[Finding]
     return findings
 
 
-async def _places(check: Check, kit: "AppKit") -> list[str]:
+async def _places(check: "Check", kit: "AppKit") -> list[str]:
     try:
         found = check.find(kit)
         return list(await found if isawaitable(found) else found)
@@ -79,11 +79,11 @@ async def _places(check: Check, kit: "AppKit") -> list[str]:
         return [f"could not be looked for: {exc.__cause__ or exc}"]
 
 
-def _finding(check: Check, where: str) -> Finding:
+def _finding(check: "Check", where: str) -> Finding:
     return {"code": check.code, "problem": check.problem, "where": where, "fix": check.fix, "url": page_of(check)}
 
 
-def page_of(check: Check) -> str | None:
+def page_of(check: "Check") -> str | None:
     """Where there is more about it."""
     from appkit.api.problems import PAGES
 

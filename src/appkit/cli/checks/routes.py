@@ -5,7 +5,7 @@ import inspect
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,10 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from appkit.api.sessions import late_commits
 from appkit.cli.checks.source import is_own, place, plain
 from appkit.exceptions import APIException
-from appkit.plugins.hookspecs import Check
-
-if TYPE_CHECKING:
-    from appkit.kit import AppKit
+from appkit.kit import AppKit, Check
 
 _OWN_CODES = range(1, 50)
 _OWN_SERVER_CODES = range(50101, 60000)
