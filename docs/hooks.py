@@ -26,7 +26,7 @@ from appkit.core.environment import Variable, variables
 from appkit.core.groups import add_groups
 from appkit.core.settings import Settings
 from appkit.exceptions import RANGES, APIException
-from appkit.plugins import hookspecs
+from appkit.kit import HOOKS
 from appkit.repository.migrations.lint import RULES
 from appkit.testing import plugin
 
@@ -42,6 +42,8 @@ _GROUPS: Final = {
 }
 SETTINGS: Final = type(add_groups(Settings.model_construct(), _GROUPS))
 """The class of an app's settings that has turned every plugin of appkit's on."""
+
+_PROVISIONAL: Final = "*Provisional: appkit itself has no implementation. The arguments may change in a minor release.*"
 
 _MARKER: Final = re.compile(r"<!-- reference: (\w+) -->")
 
@@ -158,7 +160,7 @@ def _without_sections(doc: str) -> str:
 
 
 def hooks_reference() -> str:
-    """Each hook with its signature, read from the source: its types are there for type checkers only."""
+    """Each hook with its signature, read from the source, because its types are imported for type checkers only."""
     parts = []
     for function in hook_functions():
         doc = inspect.cleandoc(ast.get_docstring(function) or "")
@@ -168,6 +170,7 @@ def hooks_reference() -> str:
             "",
             f"```python\n{_signature(function)}\n```",
             "",
+            *([_PROVISIONAL, ""] if "provisional" in _marks(function) else []),
             _arguments_as_list(text).strip(),
             "",
             textwrap.dedent(example).strip(),
@@ -177,15 +180,20 @@ def hooks_reference() -> str:
 
 
 def hook_functions() -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """The functions marked as hooks, in the order of the source."""
-    tree = ast.parse(inspect.getsource(hookspecs))
-    functions = (node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
-    return [node for node in functions if any(ast.unparse(mark).startswith("hookspec") for mark in node.decorator_list)]
+    """The functions marked as hooks, sorted by name: those of modules, and those of classes."""
+    trees = [ast.parse(inspect.getsource(namespace)) for namespace in HOOKS]
+    functions = [node for tree in trees for node in ast.walk(tree) if isinstance(node, _FUNCTIONS)]
+    return sorted((node for node in functions if "hookspec" in _marks(node)), key=lambda node: node.name)
+
+
+def _marks(function: ast.FunctionDef | ast.AsyncFunctionDef) -> list[str]:
+    return [ast.unparse(mark).partition("(")[0] for mark in function.decorator_list]
 
 
 def _signature(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    head = ast.unparse(function).partition("\n")[2]  # The first line is the decorator.
-    return f"{head.partition(chr(10))[0]} ..."
+    keyword = "async def" if isinstance(function, ast.AsyncFunctionDef) else "def"
+    arguments = re.sub(r"^self(, )?", "", ast.unparse(function.args)).replace("'", "")
+    return f"{keyword} {function.name}({arguments}) -> {ast.unparse(function.returns or ast.Constant(None))}: ..."
 
 
 def _arguments_as_list(text: str) -> str:

@@ -1,6 +1,6 @@
-"""appkit: the FastAPI template everybody copies, as a library nobody has to.
+"""appkit: a FastAPI app template as a library: sign-in, data, migrations, background tasks, plugins.
 
-The names that an app needs. They are imported when they are first used, so that `import appkit` costs nothing.
+The public names. Each is imported at first use, so that `import appkit` loads nothing heavy.
 """
 
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         require as require,
     )
     from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
+    from appkit.api.hookspecs import HealthCheck as HealthCheck
     from appkit.api.limits import limit as limit
     from appkit.api.middleware import route_path as route_path
     from appkit.api.routes.auth import auth_router as auth_router
@@ -54,15 +55,8 @@ if TYPE_CHECKING:
         UnauthorizedException as UnauthorizedException,
         UnprocessableException as UnprocessableException,
     )
-    from appkit.kit import AppKit as AppKit
-    from appkit.plugins.hookspecs import (
-        BrokerScheme as BrokerScheme,
-        Challenge as Challenge,
-        Check as Check,
-        HealthCheck as HealthCheck,
-        hookimpl as hookimpl,
-        hookspec as hookspec,
-    )
+    from appkit.kit import AppKit as AppKit, Check as Check
+    from appkit.plugins.markers import hookimpl as hookimpl, hookspec as hookspec
     from appkit.repository.base import BaseTableModel as BaseTableModel
     from appkit.repository.cache import invalidate as invalidate
     from appkit.repository.context import AppContext as AppContext
@@ -91,6 +85,7 @@ if TYPE_CHECKING:
     from appkit.service.auth import AuthService as AuthService
     from appkit.service.base import BaseService as BaseService
     from appkit.service.crud import CRUDService as CRUDService
+    from appkit.service.hookspecs import Challenge as Challenge
     from appkit.service.links import LinkService as LinkService
     from appkit.service.principals import Principal as Principal
     from appkit.service.tasks import TaskFigures as TaskFigures, TaskService as TaskService
@@ -98,10 +93,11 @@ if TYPE_CHECKING:
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
     from appkit.tasks.handle import TaskFailedError as TaskFailedError, TaskHandle as TaskHandle
+    from appkit.tasks.hookspecs import BrokerScheme as BrokerScheme
     from appkit.tasks.outcomes import Discard as Discard, Retry as Retry, Snooze as Snooze
     from appkit.tasks.router import TaskRouter as TaskRouter, enqueue as enqueue, enqueue_many as enqueue_many
 else:
-    # Only where no type checker looks: a `__getattr__` in sight would let it accept any name.
+    # Hidden from type checkers, which would accept any name if they saw a `__getattr__`.
     _HOMES = {
         "api.client": "client_address",
         "api.crud": "crud_router",
@@ -109,6 +105,7 @@ else:
             "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession SignedInPrincipal require"
         ),
         "api.errors": "errors install_error_handlers",
+        "api.hookspecs": "HealthCheck",
         "api.limits": "limit",
         "api.middleware": "route_path",
         "api.routes.auth": "auth_router",
@@ -129,8 +126,8 @@ else:
             "PayloadTooLargeException ServerException ServiceUnavailableException TooManyRequestsException "
             "UnauthorizedException UnprocessableException"
         ),
-        "kit": "AppKit",
-        "plugins.hookspecs": "BrokerScheme Challenge Check HealthCheck hookimpl hookspec",
+        "kit": "AppKit Check",
+        "plugins.markers": "hookimpl hookspec",
         "repository.base": "BaseTableModel",
         "repository.cache": "invalidate",
         "repository.context": "AppContext",
@@ -145,6 +142,7 @@ else:
         "service.auth": "AuthService",
         "service.base": "BaseService",
         "service.crud": "CRUDService",
+        "service.hookspecs": "Challenge",
         "service.links": "LinkService",
         "service.principals": "Principal",
         "service.tasks": "TaskFigures TaskService",
@@ -152,6 +150,7 @@ else:
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",
         "tasks.handle": "TaskFailedError TaskHandle",
+        "tasks.hookspecs": "BrokerScheme",
         "tasks.outcomes": "Discard Retry Snooze",
         "tasks.router": "TaskRouter enqueue enqueue_many",
     }

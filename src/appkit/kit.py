@@ -1,17 +1,20 @@
-"""AppKit: settings, database, broker, plugins and the app, put together. The only module that knows every layer."""
+"""AppKit: an app's settings, database, broker, plugins and routes. The composition root, which knows every layer."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
 from itertools import chain
-from types import ModuleType
-from typing import TYPE_CHECKING
+from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from fastapi import APIRouter, FastAPI
 from pydantic import ValidationError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from appkit.api import hookspecs as api_hooks
 from appkit.api.app import create_app, install
+from appkit.api.hookspecs import HealthCheck
+from appkit.core import hookspecs as core_hooks
 from appkit.core.cache import Cache
 from appkit.core.groups import add_groups
 from appkit.core.limits import Limiter
@@ -22,16 +25,19 @@ from appkit.core.settings import Settings, SettingsGroup, describe_errors
 from appkit.core.watchdog import Watchdog
 from appkit.domain.events import Event
 from appkit.exceptions import AppKitError, ServiceUnavailableException
-from appkit.plugins.hookspecs import HealthCheck, hookimpl
 from appkit.plugins.manager import PluginManager
+from appkit.plugins.markers import hookimpl, hookspec
 from appkit.repository.context import AppContext
 from appkit.repository.database import Database
 from appkit.repository.outbox import TaskPolicy
 from appkit.repository.user import BaseUser, resolve_user_model
+from appkit.service import hookspecs as service_hooks
+from appkit.tasks import hookspecs as tasks_hooks
 from appkit.tasks.router import TaskRouter
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
+    from typer import Typer
 
     from appkit.tasks.broker import OutboxBroker
     from appkit.tasks.relay import Relay
@@ -40,16 +46,16 @@ if TYPE_CHECKING:
 class AppKit:
     """An app: its settings, its database, its broker, its plugins and its routes.
 
-    Nothing is built before it is used, so a module can name its kit first and define models, routes and tasks after.
+    Parts are built at first use, so a module can create its kit first and define models, routes and tasks after.
 
     Args:
         settings: The app's settings; read from the environment unless given.
         routers: Routers to mount under `settings.api_prefix`.
-        task_routers: Routers whose tasks the broker knows, beside those declared on the kit itself.
-        plugins: Plugins of the app's own: modules or objects with hook implementations.
-        hooks: Modules with hooks that the app offers to plugins, beside appkit's: functions marked `hookspec`.
-        user_model: The mapped `BaseUser` subclass, where there is more than one.
-        discover: Whether installed plugins are loaded too.
+        task_routers: Routers of tasks, beside the tasks declared on the kit itself.
+        plugins: The app's own plugins: modules or objects with hook implementations.
+        hooks: Modules with hooks that the app offers to plugins: functions marked `hookspec`.
+        user_model: The user model, when the app maps more than one subclass of `BaseUser`.
+        discover: Whether to load installed plugins too.
     """
 
     def __init__(
@@ -77,14 +83,14 @@ class AppKit:
         self.on = self._own_tasks.on
         self.cron = self._own_tasks.cron
 
-    # What it is made of
+    # Parts
 
     @cached_property
     def settings(self) -> Settings:
         """The app's settings, with the groups of its plugins.
 
         Raises:
-            AppKitError: When the environment's are not acceptable; the message names each variable.
+            AppKitError: When a value is invalid; the message names each variable.
         """
         groups: dict[str, type[SettingsGroup]] = {}
         for more in self.plugins.collect("register_settings"):
@@ -104,11 +110,12 @@ class AppKit:
 
     @cached_property
     def plugins(self) -> PluginManager:
-        """The plugins: appkit's own, then the installed ones, then the app's; the latest is asked first."""
+        """The plugins: appkit's own, then the installed ones, then the app's. The latest registered is called first."""
         settings = self._own_settings
-        manager = PluginManager(settings.plugins, self._hooks)
+        manager = PluginManager((*HOOKS, *self._hooks), **dict(settings.plugins))
         manager.register(Monitoring(settings), "monitoring")
-        manager.register(_Health(self), "health")
+        checks = [HealthCheck("database", lambda app: app.database.ping()), HealthCheck("tasks", self._check_relay)]
+        manager.register(SimpleNamespace(register_health_checks=hookimpl(lambda: checks)), "health")
         development = settings.environment == "development"
         manager.register(Watchdog(enabled=development if settings.watchdog is None else settings.watchdog), "watchdog")
         if self._discover:
@@ -119,11 +126,11 @@ class AppKit:
 
     @cached_property
     def context(self) -> AppContext:
-        """What services, routes and tasks see of the app."""
-        import appkit.repository.auth  # noqa: F401 - its tables belong to every app that has a kit
+        """The app context: the parts that services, routes and tasks use."""
+        import appkit.repository.auth  # noqa: F401 - every app with a kit has its tables
 
         database = Database(self.settings.database)
-        database.context = AppContext(
+        database.context = context = AppContext(
             settings=self.settings,
             plugins=self.plugins,
             database=database,
@@ -133,7 +140,7 @@ class AppKit:
             user_model=resolve_user_model(self._user_model),
             subscribers=_Subscribers(self._task_routers),
         )
-        return database.context
+        return context
 
     @property
     def database(self) -> Database:
@@ -142,22 +149,22 @@ class AppKit:
 
     @property
     def mailer(self) -> Mailer:
-        """Sends mail, by way of `MAIL_URL`."""
+        """The mailer for `MAIL_URL`."""
         return self.context.mailer
 
     @property
     def cache(self) -> Cache:
-        """Keeps what is expensive to make, in Redis where there is one."""
+        """The cache, in Redis if `REDIS_URL` is set."""
         return self.context.cache
 
     @property
     def limiter(self) -> Limiter:
-        """Counts how often somebody does something, in Redis where there is one."""
+        """The rate limiter, which counts in Redis if `REDIS_URL` is set."""
         return self.context.limiter
 
     @cached_property
     def redis(self) -> "Redis | None":
-        """A client of the server at `REDIS_URL`; None without one."""
+        """A client of the server at `REDIS_URL`; None if it isn't set."""
         if self.settings.redis.url is None:
             return None
         from redis.asyncio import Redis
@@ -166,10 +173,10 @@ class AppKit:
 
     @cached_property
     def broker(self) -> "OutboxBroker":
-        """The Taskiq broker, which knows every task; `taskiq worker` accepts it.
+        """The Taskiq broker with every task; `taskiq worker` accepts it.
 
         Raises:
-            AppKitError: When there is no broker for `TASKS_BROKER_URL`, or two tasks have one name.
+            AppKitError: When the scheme of `TASKS_BROKER_URL` is unknown, or two tasks have the same name.
         """
         from taskiq import TaskiqEvents
 
@@ -200,11 +207,11 @@ class AppKit:
         return create_app(self.context, self._routers, self.lifespan)
 
     def install(self, app: FastAPI) -> None:
-        """Put everything that `app` has into a FastAPI app of one's own, which is `kit.app` from then on."""
+        """Add everything that `kit.app` has to an existing FastAPI app, which is `kit.app` from then on."""
         install(app, self.context, self._routers, self.lifespan)
         self.app = app
 
-    # What one does with it
+    # Use
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """One unit of work: commits when the block ends, rolls back when it raises."""
@@ -212,13 +219,13 @@ class AppKit:
 
     @asynccontextmanager
     async def lifespan(self, *, work: bool | None = None) -> AsyncIterator[None]:
-        """Start all that the app needs, and stop it in reverse: what the ASGI lifespan and a worker enter.
+        """Start everything that the app needs, and stop it in reverse order. The ASGI lifespan and workers enter it.
 
         Args:
-            work: Whether this process runs tasks; as `TASKS_EMBEDDED` says, unless given.
+            work: Whether this process runs tasks; `TASKS_EMBEDDED` unless given.
 
         Raises:
-            AppKitError: When the database can't be brought to the state that the models need.
+            AppKitError: When the database can't be migrated to the schema that the models need.
         """
         from appkit.tasks.broker import register_tasks
         from appkit.tasks.relay import Relay
@@ -248,7 +255,7 @@ class AppKit:
         await self.database.dispose()
 
     async def _start_worker(self, _: object) -> None:
-        """Give Taskiq's own worker, which enters no lifespan, what one gives."""
+        """Start the parts for Taskiq's own worker, which enters no lifespan."""
         if self._relay is None:
             self._worker = AsyncExitStack()
             await self._start(self._worker)
@@ -263,7 +270,7 @@ class AppKit:
 
 
 class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
-    """Which tasks an event starts, as the routers say at the time."""
+    """The tasks that an event starts; live, because tasks may be declared at any time."""
 
     def __init__(self, routers: Sequence[TaskRouter]) -> None:
         self._routers = routers
@@ -278,16 +285,75 @@ class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
         return len(list(iter(self)))
 
 
-class _Health:
-    """The checks of what every app needs, given as any plugin gives its own."""
+class Check(NamedTuple):
+    """Something that `appkit check` looks for."""
 
-    def __init__(self, kit: AppKit) -> None:
-        self._kit = kit
+    code: str
+    """A code of your plugin's own, such as `BILLING001`."""
+    problem: str
+    """What is wrong, in a sentence."""
+    fix: str
+    """How to fix it, in a sentence."""
+    find: "Callable[[AppKit], Iterable[str] | Awaitable[Iterable[str]]]"
+    """Returns the places where it is wrong, a few words for each; nothing when all is well."""
+    deploy: bool = False
+    """Whether it concerns production only, and runs with `--deploy`."""
+    url: str | None = None
+    """A page that says more."""
 
-    @hookimpl
-    def register_health_checks(self) -> list[HealthCheck]:
-        return [HealthCheck("database", _ping), HealthCheck("tasks", self._kit._check_relay)]  # noqa: SLF001 - its own
+
+class KitHooks(Protocol):
+    """The hooks that are given the whole kit."""
+
+    @hookspec
+    def lifespan(self, kit: AppKit) -> AbstractAsyncContextManager[None]:
+        """Open what lives as long as the process, and close it at the end. Entered by the app and by each worker.
+
+        The latest registered is entered first and left last. The database is migrated by then.
+
+        Example:
+            ```python
+            @hookimpl
+            @asynccontextmanager
+            async def lifespan(kit):
+                async with SearchClient(kit.settings.group(SearchSettings).url):
+                    yield
+            ```
+        """
+
+    @hookspec
+    def register_commands(self, cli: "Typer", kit: AppKit) -> None:
+        """Add commands to `appkit`. Called when the first word on the command line is none of appkit's own.
+
+        Args:
+            cli: The command.
+            kit: The app. In a command, call `anyio.run` with a function that begins with
+                `async with kit.lifespan(work=False)`.
+
+        Example:
+            ```python
+            @hookimpl
+            def register_commands(cli):
+                cli.add_typer(billing_commands, name="billing")
+            ```
+        """
+
+    @hookspec
+    def register_checks(self) -> list[Check]:
+        """Add checks to `appkit check`. Called by that command.
+
+        Example:
+            ```python
+            def find_unpriced(kit):
+                return [name for name, price in PRICES.items() if price is None]
 
 
-async def _ping(app: AppContext) -> None:
-    await app.database.ping()
+            @hookimpl
+            def register_checks():
+                return [Check("SHOP001", "An article has no price.", "Give it one.", find_unpriced)]
+            ```
+        """
+
+
+HOOKS: Final = (core_hooks, service_hooks, tasks_hooks, api_hooks, KitHooks)
+"""Where the hooks are declared: on the layer that each extends."""

@@ -17,7 +17,7 @@ from appkit.exceptions import (
     UnauthorizedException,
     UnprocessableException,
 )
-from appkit.plugins.hookspecs import hookimpl
+from appkit.plugins.markers import hookimpl
 from appkit.repository.auth import AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.outbox import OutboxTask

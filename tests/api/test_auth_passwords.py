@@ -14,7 +14,7 @@ from appkit.exceptions import (
     UnprocessableException,
     WrongPasswordException,
 )
-from appkit.plugins.hookspecs import hookimpl
+from appkit.plugins.markers import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.service.security import PasswordPool, Security

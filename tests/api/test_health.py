@@ -11,11 +11,13 @@ from fastapi import FastAPI
 from httpx2 import AsyncClient
 
 from appkit.api.errors import install_error_handlers
+from appkit.api.hookspecs import HealthCheck
 from appkit.api.routes import health
 from appkit.api.routes.health import health_router
 from appkit.core.settings import PluginsSettings, Settings
-from appkit.plugins.hookspecs import HealthCheck, hookimpl
+from appkit.kit import HOOKS
 from appkit.plugins.manager import PluginManager
+from appkit.plugins.markers import hookimpl
 
 Serve = Callable[..., AsyncClient]
 
@@ -27,7 +29,7 @@ def build(*checks: HealthCheck, failed: tuple[str, ...] = (), strict: bool = Fal
             return list(checks)
 
     settings = Settings(app_name="desk", plugins=PluginsSettings(strict=strict))
-    plugins = PluginManager(settings.plugins)
+    plugins = PluginManager(HOOKS, strict=strict)
     plugins.register(Checks())
     plugins.failed |= {name: ImportError("/secret/path") for name in failed}
     app = FastAPI(version="1.2.3")

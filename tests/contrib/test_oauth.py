@@ -36,9 +36,10 @@ from appkit.exceptions import (
     UnprocessableException,
 )
 from appkit.kit import AppKit
-from appkit.plugins.hookspecs import Challenge, hookimpl
+from appkit.plugins.markers import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.plain_user import User
+from appkit.service.hookspecs import Challenge
 from appkit.testing.kits import rebuilt
 from appkit.testing.plugin import PASSWORD
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import sentry_sdk
 
-from appkit.core import context
+from appkit.core import context, hookspecs
 from appkit.core.monitoring import Monitoring
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
@@ -62,7 +62,7 @@ def sentry() -> Iterator[Sentry]:
 
 async def test_unhandled_exceptions_reach_sentry_with_the_request_id_and_nothing_private(sentry: Sentry):
     settings = Settings(_env_file=None, sentry={"enabled": True, "dsn": sentry.dsn}, environment="test")
-    plugins = PluginManager(settings.plugins)
+    plugins = PluginManager([hookspecs])
     plugins.register(Monitoring(settings))
     token = context.request_id.set("r1")
     try:
@@ -84,7 +84,7 @@ async def test_unhandled_exceptions_reach_sentry_with_the_request_id_and_nothing
 
 async def test_monitoring_that_is_off_reports_nothing(sentry: Sentry):
     settings = Settings(_env_file=None, sentry={"dsn": sentry.dsn})
-    plugins = PluginManager(settings.plugins)
+    plugins = PluginManager([hookspecs])
     plugins.register(Monitoring(settings))
     await plugins.notify("on_exception", exception=ValueError())
     sentry_sdk.flush()

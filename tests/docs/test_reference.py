@@ -14,7 +14,7 @@ from appkit.cli import create_cli
 from appkit.cli.check import BuiltInChecks, page_of
 from appkit.core.environment import variables
 from appkit.exceptions import APIException
-from appkit.plugins import hookspecs
+from appkit.kit import HOOKS
 from appkit.repository.migrations.lint import RULES
 from appkit.testing import plugin
 
@@ -58,7 +58,7 @@ def test_reference_lists_every_error_where_answers_point(reference):
 
 def test_reference_lists_every_hook_with_its_arguments_and_an_example(reference):
     text = reference("hooks")
-    names = [name for name, value in vars(hookspecs).items() if hasattr(value, "appkit_spec")]
+    names = [name for space in HOOKS for name, value in vars(space).items() if hasattr(value, "appkit_spec")]
     assert names
     for name in names:
         section = re.search(rf"^## `{name}`$(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)

@@ -18,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from appkit.api.cookies import cookie_names
+from appkit.api.hookspecs import HealthCheck
 from appkit.cli import add_plugin_commands, create_cli
 from appkit.cli.discovery import find_kit
 from appkit.core.environment import variables
@@ -25,8 +26,8 @@ from appkit.core.mail import Mail
 from appkit.core.settings import Settings, SettingsGroup
 from appkit.domain.events import Event, UserSignedUp
 from appkit.exceptions import AppKitError, NotFoundException, ServiceUnavailableException
-from appkit.kit import AppKit
-from appkit.plugins.hookspecs import Check, HealthCheck, hookimpl
+from appkit.kit import AppKit, Check
+from appkit.plugins.markers import hookimpl
 from appkit.service.base import BaseService
 from appkit.tasks.outcomes import Retry
 from appkit.tasks.router import TaskRouter

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from appkit.core.settings import PluginsSettings
+from appkit.api.hookspecs import HealthCheck
 from appkit.exceptions import AppKitError
-from appkit.plugins.hookspecs import HealthCheck, hookimpl, hookspec
+from appkit.kit import HOOKS
 from appkit.plugins.manager import PluginManager
+from appkit.plugins.markers import hookimpl, hookspec
 
 Install = Callable[..., None]
 
@@ -43,11 +44,11 @@ class Fails:
 
 @pytest.fixture
 def plugins() -> PluginManager:
-    return PluginManager(PluginsSettings())
+    return PluginManager(HOOKS)
 
 
 def answering(word: str) -> str:
-    return f"from appkit.plugins.hookspecs import hookimpl\n\n@hookimpl\ndef check_password():\n    return ['{word}']\n"
+    return f"from appkit import hookimpl\n\n@hookimpl\ndef check_password():\n    return ['{word}']\n"
 
 
 # Three calls
@@ -230,7 +231,7 @@ def test_registering_reads_no_property(plugins: PluginManager):
 
 
 def test_managers_share_nothing():
-    one, other = PluginManager(PluginsSettings()), PluginManager(PluginsSettings())
+    one, other = PluginManager(HOOKS), PluginManager(HOOKS)
     one.register(Answers("a"))
     assert other.collect("check_password", password="p", user=None) == []
 
@@ -250,7 +251,7 @@ def test_installed_plugins_are_loaded_by_name(plugins: PluginManager, install: I
 def test_installed_plugins_can_be_disabled(install: Install):
     install("a", answering("a"))
     install("b", "raise AssertionError('imported')")
-    plugins = PluginManager(PluginsSettings(disabled=("b",), strict=True))
+    plugins = PluginManager(HOOKS, disabled=("b",), strict=True)
     plugins.load_installed()
     assert plugins.names() == ["a"]
 
@@ -271,14 +272,14 @@ def test_installed_plugin_that_fails_is_recorded_and_the_others_loaded(
         "d": SyntaxError,
     }
     assert [record.message for record in caplog.records] == [
-        f"Plugin '{name}' could not be loaded, and the app goes on without it." for name in "abd"
+        f"Plugin '{name}' could not be loaded. The app runs without it." for name in "abd"
     ]
 
 
 def test_installed_plugin_that_fails_stops_a_strict_start(install: Install):
     install("a", "import does_not_exist")
     with pytest.raises(AppKitError, match="Plugin 'a' could not be loaded: No module named 'does_not_exist'"):
-        PluginManager(PluginsSettings(strict=True)).load_installed()
+        PluginManager(HOOKS, strict=True).load_installed()
 
 
 def test_installed_plugins_of_one_name_do_not_replace_each_other(plugins: PluginManager, install: Install):
@@ -299,12 +300,12 @@ def test_installed_plugin_whose_contribution_fails_is_recorded_and_the_others_ar
         assert plugins.collect("register_health_checks") == ["a"]
     assert isinstance(plugins.failed["b"], ZeroDivisionError)
     (record,) = caplog.records
-    assert record.message == "Plugin 'b' failed in register_health_checks(), and the app goes on without that."
+    assert record.message == "Plugin 'b' failed in register_health_checks(). The app runs without it."
 
 
 def test_installed_plugin_whose_contribution_fails_stops_a_strict_start(install: Install):
     install("b", contributing("1 / 0"))
-    plugins = PluginManager(PluginsSettings(strict=True))
+    plugins = PluginManager(HOOKS, strict=True)
     plugins.load_installed()
     with pytest.raises(AppKitError, match=r"Plugin 'b' failed in register_health_checks\(\): ZeroDivisionError: div"):
         plugins.collect("register_health_checks")
@@ -321,7 +322,7 @@ def test_installed_plugin_that_checks_passwords_fails_closed(plugins: PluginMana
 @pytest.mark.parametrize("strict", [False, True])
 async def test_installed_plugin_whose_lifespan_fails(install: Install, strict: bool):
     install("a", "from appkit import hookimpl\n\n@hookimpl\ndef lifespan(): 1 / 0\n")
-    plugins = PluginManager(PluginsSettings(strict=strict))
+    plugins = PluginManager(HOOKS, strict=strict)
     plugins.load_installed()
     opened: list[str] = []
     plugins.register(SimpleNamespace(lifespan=hookimpl(lambda: closing_over(opened))))
@@ -346,7 +347,7 @@ async def test_apps_own_plugin_that_fails_is_raised(plugins: PluginManager):
 
 
 async def test_notify_raises_in_strict_mode_once_all_are_told():
-    plugins = PluginManager(PluginsSettings(strict=True))
+    plugins = PluginManager(HOOKS, strict=True)
     told: list[str] = []
     plugins.register(SimpleNamespace(on_exception=hookimpl(lambda: told.append("told"))))
     plugins.register(Fails(), "broken")
@@ -357,7 +358,7 @@ async def test_notify_raises_in_strict_mode_once_all_are_told():
 
 
 async def test_trace_logs_each_call_and_no_values(caplog: pytest.LogCaptureFixture):
-    plugins = PluginManager(PluginsSettings(trace=True))
+    plugins = PluginManager(HOOKS, trace=True)
 
     class Speaks:
         @hookimpl
@@ -395,7 +396,7 @@ async def closing_over(opened: list[str]) -> AsyncIterator[None]:
 def test_app_may_offer_hooks_of_its_own():
     module = ModuleType("desk.hooks")
     module.check_text = hookspec(lambda text: None)  # type: ignore[attr-defined]  # noqa: ARG005
-    desk, other = PluginManager(PluginsSettings(), [module]), PluginManager(PluginsSettings())
+    desk, other = PluginManager([*HOOKS, module]), PluginManager(HOOKS)
     plugin = SimpleNamespace(check_text=hookimpl(lambda text: [text.upper()]))
     desk.register(plugin)
     assert desk.collect("check_text", text="a") == ["A"]

@@ -16,7 +16,7 @@ from appkit.exceptions import (
     SessionRevokedException,
 )
 from appkit.kit import AppKit
-from appkit.plugins.hookspecs import hookimpl
+from appkit.plugins.markers import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser

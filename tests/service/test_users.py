@@ -12,7 +12,7 @@ from appkit.exceptions import (
     SignupClosedException,
     UnprocessableException,
 )
-from appkit.plugins.hookspecs import hookimpl
+from appkit.plugins.markers import hookimpl
 from appkit.repository.base import utcnow
 from appkit.service.auth import AuthService
 from appkit.service.users import UserService

@@ -18,6 +18,7 @@ from appkit.core.cache import Cache
 from appkit.core.limits import Limiter
 from appkit.core.mail import create_mailer
 from appkit.core.settings import Settings
+from appkit.kit import HOOKS
 from appkit.plugins.manager import PluginManager
 from appkit.repository.base import Base
 from appkit.repository.context import AppContext
@@ -52,7 +53,7 @@ class App:
         self.database = Database(self.settings.database)
         self.database.context = self.context = AppContext(
             settings=self.settings,
-            plugins=PluginManager(self.settings.plugins),
+            plugins=PluginManager(HOOKS),
             database=self.database,
             mailer=create_mailer(self.settings),
             cache=Cache(),

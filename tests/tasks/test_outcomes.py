@@ -97,7 +97,7 @@ async def test_task_asks_for_another_attempt_when_it_likes(make_app, caplog):
     told = []
 
     class Watcher:
-        from appkit.plugins.hookspecs import hookimpl
+        from appkit.plugins.markers import hookimpl
 
         @hookimpl
         async def on_exception(self, exception):

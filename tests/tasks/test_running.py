@@ -216,7 +216,7 @@ async def test_ids_of_the_request_reach_the_task(app):
 
 
 async def test_exceptions_are_told_to_plugins(make_app):
-    from appkit.plugins.hookspecs import hookimpl
+    from appkit.plugins.markers import hookimpl
 
     app = await make_app(max_attempts=1)
     told = []

@@ -3,7 +3,7 @@
 from appkit.core.context import request_id, task_id
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
-from appkit.plugins.hookspecs import hookimpl
+from appkit.plugins.markers import hookimpl
 
 
 class Monitoring:

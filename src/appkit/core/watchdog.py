@@ -15,7 +15,7 @@ from time import monotonic
 from types import FrameType
 from typing import Final
 
-from appkit.plugins.hookspecs import hookimpl
+from appkit.plugins.markers import hookimpl
 
 LIMIT: Final = 0.1
 """Seconds that one step of the loop may take."""

@@ -1,1 +1,1 @@
-"""Hooks: what others may add, and how they are called."""
+"""Plugins: how hooks are marked, and how an app finds and calls the plugins that implement them."""

@@ -1,9 +1,9 @@
-"""Plugins of one app: found, checked, asked in order, and named when they fail."""
+"""PluginManager: finds, validates and calls the plugins of one app, and names the one that fails."""
 
 import inspect
 import logging
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AsyncExitStack, contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
@@ -11,45 +11,51 @@ from importlib.metadata import EntryPoint, entry_points
 from itertools import count
 from time import perf_counter
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pluggy
 
 from appkit.exceptions import AppKitError
-from appkit.plugins import hookspecs
-
-if TYPE_CHECKING:
-    from appkit.core.settings import PluginsSettings
 
 logger = logging.getLogger(__name__)
 
 
 class PluginManager:
-    """The plugins of one app. The latest registered goes first.
+    """The plugins of one app. The latest registered is called first.
 
-    There are three ways to call a hook: `collect` what plugins contribute, ask for the `first` answer, and `notify`
-    them all. pluggy's own call can't await, stops at the first failure and doesn't say whose it was.
+    There are three ways to call a hook: `collect` (or `gather`) all contributions, ask for the `first` answer, or
+    `notify` every plugin. pluggy's own call can't await, stops at the first failure and doesn't name the plugin.
 
-    What fails while an app is put together, in an installed plugin, is logged and kept in `failed`, and the app goes
-    on without it; with `PLUGINS_STRICT` it is raised. The app's own plugins are its own code: their failures are
-    always raised.
+    An installed plugin that fails while the app is built is logged and kept in `failed`, and the app starts without
+    its contribution; with `strict` the failure is raised. Failures of the app's own plugins are always raised.
 
     Args:
-        settings: Which to leave out, and what to do about failures.
-        hooks: Modules with hooks beside appkit's own.
+        hooks: The modules or classes that declare the hooks.
+        disabled: Names of installed plugins to leave out.
+        strict: Whether failures of installed plugins and of observers are raised.
+        trace: Whether each call is logged with its duration.
     """
 
-    def __init__(self, settings: "PluginsSettings", hooks: Sequence[ModuleType] = ()) -> None:
-        self._settings = settings
+    def __init__(
+        self,
+        hooks: Collection[ModuleType | type],
+        *,
+        disabled: Collection[str] = (),
+        strict: bool = False,
+        trace: bool = False,
+    ) -> None:
         self._manager = pluggy.PluginManager("appkit")
-        for module in (hookspecs, *hooks):
-            self._manager.add_hookspecs(module)
+        for namespace in hooks:
+            self._manager.add_hookspecs(namespace)
+        self._disabled = disabled
+        self._strict = strict
+        self._log_calls = trace
         self._installed: set[str] = set()
         self.failed: dict[str, Exception] = {}
-        """Installed plugins that could not be loaded, or failed while the app was put together, and why."""
+        """Installed plugins that could not be loaded or failed while the app was built, with the exception."""
 
     def names(self, hook: str | None = None) -> list[str]:
-        """The registered plugins, in the order in which they came; with a hook, those that implement it."""
+        """The names of the plugins, in order of registration; with a hook, of those that implement it."""
         names = [name for name, _ in self._manager.list_name_plugin()]
         if hook is None:
             return names
@@ -61,11 +67,11 @@ class PluginManager:
 
         Args:
             plugin: A module or an object with hook implementations.
-            name: What to call it in messages; unless given, the module's or the class's name.
+            name: Its name in messages; by default, the name of the module or class.
 
         Raises:
-            AppKitError: When it implements a hook that there isn't, takes arguments that the hook hasn't, wraps a
-                hook, is async where the hook is not, or is registered already. Nothing of it is kept then.
+            AppKitError: When it implements an unknown hook, takes an argument that the hook doesn't have, wraps a hook,
+                is async where the hook is not, or is registered already. Nothing of it is kept then.
         """
         name = name or self._free_name(plugin)
         if inspect.isclass(plugin):
@@ -82,27 +88,27 @@ class PluginManager:
             raise AppKitError(f"Plugin {name!r} is registered already.") from exc
 
     def load_installed(self) -> None:
-        """Add the plugins of installed packages, by name, except those in `PLUGINS_DISABLED`.
+        """Add the plugins of installed packages, sorted by name, except those in `PLUGINS_DISABLED`.
 
-        One that fails is logged and kept in `failed`, and the others are loaded.
+        A plugin that fails is logged and kept in `failed`, and the others are loaded.
 
         Raises:
             AppKitError: When one fails and `PLUGINS_STRICT` is set.
         """
         for entry_point in installed_plugins(tuple(sys.path)):
-            if entry_point.name not in self._settings.disabled:
+            if entry_point.name not in self._disabled:
                 self._load(entry_point)
 
     def collect(self, hook: str, **kwargs: Any) -> list[Any]:
-        """Gather what every plugin contributes.
+        """Collect the contributions of all plugins.
 
-        A failure is raised, with the plugin's name; but one in a `register_` hook is only kept in `failed`, where the
-        plugin is an installed one and `PLUGINS_STRICT` is not set.
+        A failure is raised with the plugin's name. But an installed plugin's failure in a `register_` hook is only kept
+        in `failed`, unless `PLUGINS_STRICT` is set.
         """
         items: list[Any] = []
         for implementation in self._implementations(hook):
             try:
-                with _blame(implementation, hook):
+                with _name_plugin(implementation, hook):
                     answer = self._call(implementation, hook, kwargs)
             except Exception as exc:
                 if not hook.startswith("register_"):
@@ -113,60 +119,60 @@ class PluginManager:
         return items
 
     async def gather(self, hook: str, **kwargs: Any) -> list[Any]:
-        """As `collect`, for a hook that may be an `async def`."""
+        """As `collect`, for a hook that is an `async def`. Every failure is raised."""
         items: list[Any] = []
         for implementation in self._implementations(hook):
-            with _blame(implementation, hook):
-                _add(items, await self._ask(implementation, hook, kwargs))
+            with _name_plugin(implementation, hook):
+                _add(items, await self._await(implementation, hook, kwargs))
         return items
 
     async def first(self, hook: str, **kwargs: Any) -> Any | None:
-        """Ask each plugin in turn and take the first answer that isn't None. A failure is raised, never skipped."""
+        """Call each plugin in turn and return the first answer that isn't None. A failure is raised, never skipped."""
         for implementation in self._implementations(hook):
-            with _blame(implementation, hook):
-                answer = await self._ask(implementation, hook, kwargs)
+            with _name_plugin(implementation, hook):
+                answer = await self._await(implementation, hook, kwargs)
             if answer is not None:
                 return answer
         return None
 
     async def notify(self, hook: str, **kwargs: Any) -> None:
-        """Tell every plugin. One that fails is logged, and the others are still told.
+        """Call every plugin. A failure is logged, and the others are still called.
 
         Raises:
-            Exception: The first failure, once all are told, when `PLUGINS_STRICT` is set.
+            Exception: The first failure, once all have been called, when `PLUGINS_STRICT` is set.
         """
         failure: Exception | None = None
         for implementation in self._implementations(hook):
             try:
-                with _blame(implementation, hook):
-                    await self._ask(implementation, hook, kwargs)
+                with _name_plugin(implementation, hook):
+                    await self._await(implementation, hook, kwargs)
             except Exception as exc:
                 logger.exception("Plugin %r failed in %s().", implementation.plugin_name, hook)
                 failure = failure or exc
-        if failure is not None and self._settings.strict:
+        if failure is not None and self._strict:
             raise failure
 
-    async def tell(self, plugin: str, hook: str, **kwargs: Any) -> None:
-        """Tell one plugin, if it is still there. A failure is logged, and raised."""
+    async def notify_one(self, plugin: str, hook: str, **kwargs: Any) -> None:
+        """Call one plugin, if it is still registered. A failure is logged and raised."""
         for implementation in self._implementations(hook):
             if implementation.plugin_name == plugin:
                 try:
-                    await self._ask(implementation, hook, kwargs)
+                    await self._await(implementation, hook, kwargs)
                 except Exception:
                     logger.exception("Plugin %r failed in %s().", plugin, hook)
                     raise
 
     async def enter(self, stack: AsyncExitStack, **kwargs: Any) -> None:
-        """Enter what each plugin's `lifespan` opens; a failure is treated as in `collect`."""
+        """Enter the `lifespan` of each plugin. A failure is handled as in `collect`."""
         for implementation in self._implementations("lifespan"):
             try:
-                with _blame(implementation, "lifespan"):
+                with _name_plugin(implementation, "lifespan"):
                     await stack.enter_async_context(self._call(implementation, "lifespan", kwargs))
-            except Exception as exc:  # noqa: BLE001 - it is raised again, or logged
+            except Exception as exc:  # noqa: BLE001 - `_fail` raises or logs it
                 self._fail(implementation, "lifespan", exc)
 
     def implements(self, hook: str) -> bool:
-        """Whether there is a plugin that would be asked."""
+        """Whether a plugin implements the hook."""
         return bool(self._implementations(hook))
 
     def _implementations(self, hook: str) -> list[pluggy.HookImpl]:
@@ -180,29 +186,29 @@ class PluginManager:
 
     def _call(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
         arguments = [kwargs[name] for name in implementation.argnames]
-        if not self._settings.trace:
+        if not self._log_calls:
             return implementation.function(*arguments)
         with _trace(implementation, hook):
             return implementation.function(*arguments)
 
-    async def _ask(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
+    async def _await(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
         answer = self._call(implementation, hook, kwargs)
         if not inspect.isawaitable(answer):
             return answer
-        if not self._settings.trace:
+        if not self._log_calls:
             return await answer
         with _trace(implementation, f"await {hook}"):
             return await answer
 
     def _fail(self, implementation: pluggy.HookImpl, hook: str, exc: Exception) -> None:
-        """Note that a plugin failed while the app was put together; raise it, unless that may be forgiven."""
+        """Record the failure of an installed plugin while the app is built; raise that of any other."""
         name = implementation.plugin_name
         if name not in self._installed:
             raise exc
-        if self._settings.strict:
+        if self._strict:
             raise AppKitError(f"Plugin {name!r} failed in {hook}(): {type(exc).__name__}: {exc}") from exc
-        if name not in self.failed:  # Health checks are asked for again and again.
-            logger.error("Plugin %r failed in %s(), and the app goes on without that.", name, hook, exc_info=exc)
+        if name not in self.failed:  # Once, because health checks are collected again and again.
+            logger.error("Plugin %r failed in %s(). The app runs without it.", name, hook, exc_info=exc)
         self.failed[name] = exc
 
     def _load(self, entry_point: EntryPoint) -> None:
@@ -210,9 +216,9 @@ class PluginManager:
             self.register(entry_point.load(), entry_point.name)
             self._installed.add(entry_point.name)
         except Exception as exc:
-            if self._settings.strict:
+            if self._strict:
                 raise AppKitError(f"Plugin {entry_point.name!r} could not be loaded: {exc}") from exc
-            logger.exception("Plugin %r could not be loaded, and the app goes on without it.", entry_point.name)
+            logger.exception("Plugin %r could not be loaded. The app runs without it.", entry_point.name)
             self.failed[entry_point.name] = exc
 
     def _check(self, plugin: str, hook: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -228,7 +234,13 @@ class PluginManager:
         if inspect.isasyncgenfunction(function):
             raise AppKitError(f"Plugin {plugin!r} needs @asynccontextmanager between @hookimpl and {hook}().")
         if inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(caller.spec.function):
-            raise AppKitError(f"Plugin {plugin!r} has an async {hook}(), which must be a plain function.")
+            raise AppKitError(f"Plugin {plugin!r} has an async {hook}(). Make it a plain function.")
+
+
+@lru_cache
+def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
+    """The entry points on a `sys.path`, by name. Cached: finding them reads the metadata of every distribution."""
+    return sorted(entry_points(group="appkit"), key=lambda found: found.name)
 
 
 @lru_cache
@@ -238,7 +250,7 @@ def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
 
 
 def _add(items: list[Any], answer: Any) -> None:
-    if type(answer) in (list, tuple):  # A HealthCheck is a tuple too, and one item.
+    if type(answer) in (list, tuple):  # Not isinstance: a HealthCheck is a named tuple, and one item.
         items.extend(answer)
     elif answer is not None:
         items.append(answer)
@@ -246,7 +258,7 @@ def _add(items: list[Any], answer: Any) -> None:
 
 @contextmanager
 def _trace(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
-    """Log a call and its time; neither arguments nor answers, which may be secrets."""
+    """Log a call and its duration, without arguments and answers, which may be secrets."""
     started = perf_counter()
     try:
         yield
@@ -256,7 +268,7 @@ def _trace(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
 
 
 @contextmanager
-def _blame(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
+def _name_plugin(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
     try:
         yield
     except Exception as exc:

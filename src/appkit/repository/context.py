@@ -1,6 +1,6 @@
 """AppContext: what a running app consists of, carried by each of its sessions."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from appkit.core.mail import Mailer
     from appkit.core.settings import Settings
     from appkit.plugins.manager import PluginManager
-    from appkit.repository.database import Database
+    from appkit.repository.database import Database, Hook
     from appkit.repository.outbox import TaskPolicy
     from appkit.repository.user import BaseUser
 
@@ -36,7 +36,7 @@ class AppContext:
     user_model: "type[BaseUser]"
     subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
     """Which tasks run for an event of exactly this class; live, for tasks are declared at any time."""
-    wake: Callable[[], Awaitable[None] | None] = _nobody
+    wake: "Hook" = _nobody
     """Called after a commit that wrote work for tasks."""
     works: bool = False
     """Whether this process looks for such work itself."""

@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from functools import cached_property
 from inspect import isawaitable
 from itertools import cycle
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import URL, MetaData, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session, SessionTransaction
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from appkit.core.encryption import Cipher
-from appkit.core.settings import DatabaseSettings
+from appkit.core.mail import Mailer
+from appkit.core.settings import DatabaseSettings, Settings
 from appkit.exceptions import AppKitError, ServiceUnavailableException
+from appkit.plugins.manager import PluginManager
 from appkit.repository.base import Base
-from appkit.repository.context import AppContext
 from appkit.repository.engines import create_engine
 from appkit.repository.errors import translate
 from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, needs_primary
@@ -28,13 +29,28 @@ from appkit.repository.retry import repeat
 from appkit.repository.sqlite import WriterPool
 
 T = TypeVar("T")
-Hook = Callable[[], Awaitable[None] | None]
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _HOOKS = "appkit.on_commit"
 _REPLICA_TIMEOUT = 2.0  # seconds to connect, for the primary can answer as well
 
 _logger = logging.getLogger(__name__)
+
+
+class Hook(Protocol):
+    """Called without arguments, and awaited when it returns an awaitable."""
+
+    def __call__(self) -> Awaitable[None] | None: ...
+
+
+class App(Protocol):
+    """What a database knows of the `AppContext` that its sessions carry."""
+
+    settings: Settings
+    plugins: PluginManager
+    mailer: Mailer
+    wake: Hook
+    works: bool
 
 
 class Database:
@@ -51,7 +67,7 @@ class Database:
         AppKitError: When the URL makes no sense, its driver is not installed, or it names a database in memory.
     """
 
-    context: AppContext | None = None
+    context: App | None = None
     """The app that sessions belong to; the kit sets it."""
 
     def __init__(self, settings: DatabaseSettings | str, *, metadata: MetaData = Base.metadata) -> None:

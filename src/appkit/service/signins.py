@@ -9,10 +9,10 @@ from sqlalchemy import update
 
 from appkit.domain.events import SigninChallenged, UserSignedIn
 from appkit.exceptions import InvalidCredentialsException, InvalidTokenException
-from appkit.plugins.hookspecs import Challenge
 from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
+from appkit.service.hookspecs import Challenge
 from appkit.service.links import LinkService
 from appkit.service.principals import TokenPair
 from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, SessionKeeper

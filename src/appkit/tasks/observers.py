@@ -11,7 +11,7 @@ from appkit.tasks.outcomes import Wish
 from appkit.tasks.router import TaskRouter
 
 if TYPE_CHECKING:
-    from appkit.kit import AppKit
+    from appkit.tasks.hookspecs import Kit
 
 
 class PluginFailedError(AppKitError):
@@ -20,7 +20,7 @@ class PluginFailedError(AppKitError):
     retryable = False
 
 
-def observer_tasks(kit: "AppKit") -> TaskRouter:
+def observer_tasks(kit: "Kit") -> TaskRouter:
     """The task behind `on_event`, for this kit's plugins."""
     router = TaskRouter()
 
@@ -28,7 +28,7 @@ def observer_tasks(kit: "AppKit") -> TaskRouter:
     async def on_event(plugin: str, name: str, fields: dict[str, Any]) -> None:
         event = find_event(name).model_validate_json(to_json(fields))
         try:
-            await kit.plugins.tell(plugin, "on_event", kit=kit, event=event)
+            await kit.plugins.notify_one(plugin, "on_event", kit=kit, event=event)
         except (APIException, Wish):  # The database that is away, say: these know themselves whether to try again.
             raise
         except Exception as exc:

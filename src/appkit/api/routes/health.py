@@ -9,9 +9,9 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from appkit.api.errors import errors
+from appkit.api.hookspecs import HealthCheck
 from appkit.api.problems import problem
 from appkit.exceptions import ServiceUnavailableException
-from appkit.plugins.hookspecs import HealthCheck
 from appkit.repository.context import AppContext
 
 logger: Final = logging.getLogger("appkit.health")

@@ -12,10 +12,10 @@ import typer
 from appkit.cli.discovery import find_kit
 from appkit.cli.output import AsJson, Target
 from appkit.exceptions import APIException, AppKitError
-from appkit.plugins.hookspecs import Check, hookimpl
+from appkit.plugins.markers import hookimpl
 
 if TYPE_CHECKING:
-    from appkit.kit import AppKit
+    from appkit.kit import AppKit, Check
 
 Finding = dict[str, Any]
 
@@ -24,7 +24,7 @@ class BuiltInChecks:
     """appkit's own checks, registered like a plugin's."""
 
     @hookimpl
-    def register_checks(self) -> list[Check]:
+    def register_checks(self) -> "list[Check]":
         """Return them all."""
         from appkit.cli.check import models, routes, settings
 
@@ -56,7 +56,7 @@ def check(
         raise typer.Exit(1)
 
 
-def checks_of(kit: "AppKit") -> list[Check]:
+def checks_of(kit: "AppKit") -> "list[Check]":
     """All checks, those of plugins included, ordered by code."""
     if "checks" not in kit.plugins.names():
         kit.plugins.register(BuiltInChecks(), "checks")
@@ -74,7 +74,7 @@ async def _find(kit: "AppKit", *, deploy: bool, ignored: set[str]) -> list[Findi
     return findings
 
 
-async def _places(check: Check, kit: "AppKit") -> list[str]:
+async def _places(check: "Check", kit: "AppKit") -> list[str]:
     try:
         found = check.find(kit)
         return list(await found if isawaitable(found) else found)
@@ -82,11 +82,11 @@ async def _places(check: Check, kit: "AppKit") -> list[str]:
         return [f"could not be checked: {exc.__cause__ or exc}"]
 
 
-def _finding(check: Check, where: str) -> Finding:
+def _finding(check: "Check", where: str) -> Finding:
     return {"code": check.code, "problem": check.problem, "where": where, "fix": check.fix, "url": page_of(check)}
 
 
-def page_of(check: Check) -> str | None:
+def page_of(check: "Check") -> str | None:
     """The URL of the page about a check."""
     from appkit.api.problems import PAGES
 

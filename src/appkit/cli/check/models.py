@@ -1,15 +1,11 @@
 """Checks of `appkit check` on models and migrations."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from sqlalchemy import Column, Table, UniqueConstraint
 
-from appkit.plugins.hookspecs import Check
+from appkit.kit import AppKit, Check
 from appkit.repository.migrations import Migrations
-
-if TYPE_CHECKING:
-    from appkit.kit import AppKit
 
 
 def find_unindexed_foreign_keys(kit: "AppKit") -> Iterator[str]:

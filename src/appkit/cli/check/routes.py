@@ -10,17 +10,14 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api.sessions import late_commits
 from appkit.exceptions import APIException
-from appkit.plugins.hookspecs import Check
-
-if TYPE_CHECKING:
-    from appkit.kit import AppKit
+from appkit.kit import AppKit, Check
 
 _OTHERS = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parents[2]))
 _OWN_CODES = range(1, 50)

@@ -1,14 +1,10 @@
 """Checks of `appkit check` on settings, plugins and what production needs."""
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from appkit.core.environment import ignored_variables
-from appkit.plugins.hookspecs import Check
-
-if TYPE_CHECKING:
-    from appkit.kit import AppKit
+from appkit.kit import AppKit, Check
 
 
 def find_ignored_variables(kit: "AppKit") -> list[str]:
