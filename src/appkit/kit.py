@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
     from appkit.tasks.broker import OutboxBroker
-    from appkit.tasks.relay import Relay
+    from appkit.tasks.worker import Worker
 
 
 class AppKit:
@@ -71,8 +71,8 @@ class AppKit:
         self._discover = discover
         self._own_tasks = TaskRouter()
         self._given_task_routers = task_routers
-        self._worker: AsyncExitStack | None = None
-        self._relay: Relay | None = None
+        self._taskiq_worker: AsyncExitStack | None = None
+        self._worker: Worker | None = None
         self.task = self._own_tasks.task
         self.on = self._own_tasks.on
         self.cron = self._own_tasks.cron
@@ -188,7 +188,7 @@ class AppKit:
 
         return [
             account_tasks,
-            observer_tasks(self),
+            observer_tasks(self.plugins, self, strict=self.settings.plugins.strict),
             *self.plugins.collect("register_tasks"),
             *self._given_task_routers,
             self._own_tasks,
@@ -221,14 +221,14 @@ class AppKit:
             AppKitError: When the database can't be brought to the state that the models need.
         """
         from appkit.tasks.broker import register_tasks
-        from appkit.tasks.relay import Relay
+        from appkit.tasks.worker import Worker
 
         async with AsyncExitStack() as stack:
             await self._start(stack)
             register_tasks(self.broker, self._task_routers)  # Some may have been declared since.
-            self._relay = await stack.enter_async_context(Relay(self.broker, work=work))
+            self._worker = await stack.enter_async_context(Worker(self.broker, work=work))
             yield
-            self._relay = None
+            self._worker = None
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Start everything but the tasks."""
@@ -249,16 +249,16 @@ class AppKit:
 
     async def _start_worker(self, _: object) -> None:
         """Give Taskiq's own worker, which enters no lifespan, what one gives."""
-        if self._relay is None:
-            self._worker = AsyncExitStack()
-            await self._start(self._worker)
+        if self._worker is None:
+            self._taskiq_worker = AsyncExitStack()
+            await self._start(self._taskiq_worker)
 
     async def _stop_worker(self, _: object) -> None:
-        if self._worker is not None:
-            await self._worker.aclose()
+        if self._taskiq_worker is not None:
+            await self._taskiq_worker.aclose()
 
-    async def _check_relay(self, _: AppContext) -> None:
-        if self._relay is None or not self._relay.healthy:
+    async def _check_worker(self, _: AppContext) -> None:
+        if self._worker is None or not self._worker.healthy:
             raise ServiceUnavailableException
 
 
@@ -286,7 +286,7 @@ class _Health:
 
     @hookimpl
     def register_health_checks(self) -> list[HealthCheck]:
-        return [HealthCheck("database", _ping), HealthCheck("tasks", self._kit._check_relay)]  # noqa: SLF001 - its own
+        return [HealthCheck("database", _ping), HealthCheck("tasks", self._kit._check_worker)]  # noqa: SLF001 - its own
 
 
 async def _ping(app: AppContext) -> None:

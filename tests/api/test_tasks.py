@@ -153,8 +153,8 @@ async def test_all_dead_tasks_run_again_by_name(app, db, tasks):
 
 
 async def test_own_open_tasks_are_streamed(auth_client, client, tasks, assert_error, monkeypatch):
-    monkeypatch.setattr(routes, "WATCH_TIME", 0.1)
-    monkeypatch.setattr(routes, "WATCH_INTERVAL", 0.01)
+    monkeypatch.setattr(routes, "STREAM_TIME", 0.1)
+    monkeypatch.setattr(routes, "POLL_INTERVAL", 0.01)
     task_id = (await auth_client.post("/api/work")).json()
 
     answer = await auth_client.get("/api/my/tasks/events")

@@ -55,7 +55,7 @@ async def test_result_that_json_cannot_hold_is_none_and_no_failure(app, caplog):
             handle = enqueue(db, odd)
         assert await handle.result(timeout=10) is None
 
-    assert "returned what can't be kept" in caplog.text
+    assert "can't be serialised" in caplog.text
 
 
 async def test_result_that_the_database_refuses_holds_up_no_other(make_app, database_url):
@@ -185,7 +185,7 @@ async def test_running_task_that_is_called_off_stops(make_app):
         if not app.database.sqlite:
             assert await handle.cancel()
         else:  # The task holds the writer, so that the row can't be written; the heartbeat can't either.
-            broker.leases._call_off([lease.task for lease in broker.leases._held.values()])
+            broker.in_flight.request_cancel(broker.in_flight.tasks())
         (row,) = await app.settled()
 
     assert (row.state, row.attempts, row.error_code) == ("cancelled", 1, "TASK_CANCELLED")

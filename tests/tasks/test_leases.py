@@ -9,10 +9,10 @@ import time
 from sqlalchemy import update
 
 from appkit.repository.outbox import OutboxTask
-from appkit.repository.upkeep import Upkeep
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.relay import Relay
+from appkit.tasks.maintenance import Maintenance
 from appkit.tasks.router import enqueue
+from appkit.tasks.worker import Worker
 
 
 async def steal(app) -> None:
@@ -62,7 +62,7 @@ async def test_failure_without_the_lease_changes_nothing(app, caplog):
         (row,) = await app.rows()
 
     assert (row.state, row.last_error) == ("running", None)
-    assert "was given to another process" in caplog.text
+    assert "lost its lease" in caplog.text
 
 
 async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
@@ -106,7 +106,7 @@ async def test_long_task_is_not_run_twice(make_app):
             found: list[object] = []
             end = time.monotonic() + 3
             while time.monotonic() < end:
-                found += await Upkeep(other.database, other.settings.tasks).tick([])
+                found += await Maintenance(other.database, other.settings.tasks).process_overdue()
                 await asyncio.sleep(0.1)
             await other.database.dispose()
             return found
@@ -153,11 +153,11 @@ async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
     for _ in range(2):
         assert len(await broker.queue.claim(broker.get_all_tasks())) == 1
         await asyncio.sleep(0.4)
-        await broker.upkeep.tick([])
+        await broker.maintenance.process_overdue()
     (row,) = await app.rows()
 
     assert (row.state, row.attempts) == ("dead", 2)
-    assert row.last_error == "The process that ran it died, or stopped answering."
+    assert row.last_error == "Lease expired: the worker died or stopped responding."
 
 
 async def test_two_workers_run_each_task_once(make_app):
@@ -216,10 +216,10 @@ async def test_stop_gives_back_what_does_not_end(make_app):
 
     async with app.session() as db:
         enqueue(db, work)
-    relay = Relay(app.broker(), work=True)
-    async with relay:
+    worker = Worker(app.broker(), work=True)
+    async with worker:
         await asyncio.wait_for(started.wait(), 30)
-        await relay.stop(grace=0.1)
+        await worker.stop(grace=0.1)
 
     (row,) = await app.rows()
     assert (row.state, row.attempts, row.last_error) == ("pending", 0, None)

@@ -20,7 +20,7 @@ from appkit.exceptions import (
 )
 from appkit.tasks.arguments import InvalidArguments
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.outcomes import Discard, Outcome, Retry, Snooze, backoff, judge
+from appkit.tasks.outcomes import Discard, Outcome, Retry, Snooze, backoff, decide_outcome
 from appkit.tasks.router import enqueue
 
 
@@ -32,7 +32,7 @@ class SpoiltException(ConflictException):
 
 
 def verdict(error: BaseException, attempts: int = 1, max_attempts: int = 3) -> Outcome:
-    return judge(error, attempts=attempts, max_attempts=max_attempts, delay=10, max_delay=100)
+    return decide_outcome(error, attempts=attempts, max_attempts=max_attempts, delay=10, max_delay=100)
 
 
 @pytest.mark.parametrize("error", [SpoiltException(), NotFoundException(), InvalidArguments("They don't fit.")])
@@ -239,6 +239,6 @@ async def test_old_rows_are_deleted(make_app):
     broker = app.broker()
     async with app.working(broker):
         await app.settled()
-        assert await broker.upkeep.clean() == 1
+        assert await broker.maintenance.prune() == 1
 
     assert [row.state for row in await app.rows()] == ["dead"]

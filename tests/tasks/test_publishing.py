@@ -15,8 +15,8 @@ from taskiq import BrokerMessage
 
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.context import TaskSession
-from appkit.tasks.relay import Relay
 from appkit.tasks.router import enqueue
+from appkit.tasks.worker import Worker
 
 
 @pytest.fixture
@@ -44,12 +44,12 @@ async def test_worker_runs_what_the_app_announces(make_app, broker_url):
         await app.effect(db, str(number))
 
     worker.router = app.router
-    async with Relay(app.broker(), work=False) as relay:
+    async with Worker(app.broker(), work=False) as publisher:
         async with app.session() as db:
             for number in range(30):
                 enqueue(db, work, number)
         await app.until(lambda rows: all(row.state == "published" for row in rows))
-        assert relay.healthy
+        assert publisher.healthy
         async with worker.working():
             rows = await app.settled()
 
@@ -67,7 +67,7 @@ async def test_stopping_worker_loses_no_message(make_app, broker_url):
         await app.effect(db, str(number))
 
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(Relay(app.broker(), work=False))
+        await stack.enter_async_context(Worker(app.broker(), work=False))
         async with app.session() as db:
             for number in range(40):
                 enqueue(db, work, number)
@@ -112,7 +112,7 @@ async def test_each_queue_has_workers_of_its_own(make_app, redis_broker):
         ran.append("b")
 
     all_of_them.router = app.router
-    async with app.working(), Relay(all_of_them.broker(), work=False):
+    async with app.working(), Worker(all_of_them.broker(), work=False):
         async with app.session() as db:
             enqueue(db, work_b)
             enqueue(db, work_a)
@@ -130,7 +130,7 @@ async def test_stream_keeps_nothing_that_was_read(redis_app, redis, redis_prefix
     @app.router.task
     async def work() -> None: ...
 
-    async with Relay(app.broker(), work=True):
+    async with Worker(app.broker(), work=True):
         async with app.session() as db:
             for _ in range(30):
                 enqueue(db, work)
@@ -169,7 +169,7 @@ async def test_lost_message_does_no_harm(redis_app, redis, redis_prefix):
     async def work(db: TaskSession) -> None:
         await app.effect(db, "worked")
 
-    async with Relay(app.broker(), work=False):
+    async with Worker(app.broker(), work=False):
         async with app.session() as db:
             enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "published")
@@ -189,11 +189,11 @@ async def test_message_that_comes_twice_runs_once(redis_app, redis, redis_prefix
         await app.effect(db, "worked")
 
     broker = app.broker()
-    async with Relay(broker, work=False):
+    async with Worker(broker, work=False):
         async with app.session() as db:
             handle = enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "published")
-        await broker._announce("default", [news(task_id) for task_id in (handle.task_id, "unheard-of") * 3])
+        await broker._send("default", [news(task_id) for task_id in (handle.task_id, "unheard-of") * 3])
         async with app.working():
             await app.settled()
             await asyncio.sleep(0.3)
@@ -221,14 +221,14 @@ async def test_failed_task_is_published_again(redis_app):
 
 async def test_worker_that_hears_of_one_task_runs_all(make_app, redis_broker, monkeypatch):
     """However little gets through, and however late a look without news would be."""
-    monkeypatch.setattr("appkit.tasks.publishing.AT_ONCE", 1)
+    monkeypatch.setattr("appkit.tasks.publisher.PUBLISH_BATCH", 1)
     app, worker = [await make_app(broker_url=redis_broker, lease=600, poll_interval=60, notify="off") for _ in range(2)]
 
     @app.router.task
     async def work() -> None: ...
 
     worker.router = app.router
-    async with Relay(app.broker(), work=False), worker.working():
+    async with Worker(app.broker(), work=False), worker.working():
         async with app.session() as db:
             enqueue(db, work)
         await app.settled()
@@ -247,7 +247,7 @@ async def test_task_is_announced_once_however_long_it_waits(make_app, redis_brok
     @app.router.task
     async def work() -> None: ...
 
-    async with Relay(app.broker(), work=False):
+    async with Worker(app.broker(), work=False):
         async with app.session() as db:
             for _ in range(30):
                 enqueue(db, work)
@@ -297,14 +297,14 @@ async def test_task_that_can_t_be_announced_is_found(make_app, caplog):
     @app.router.task
     async def work() -> None: ...
 
-    async with Relay(app.broker(), work=True) as relay:
+    async with Worker(app.broker(), work=True) as worker:
         async with app.session() as db:
             enqueue(db, work)
         (row,) = await app.settled()
-        assert not relay.healthy
+        assert not worker.healthy
 
     assert (row.state, row.attempts) == ("done", 1)
-    assert "can't be heard" in caplog.text
+    assert "Connection to broker queue 'default' lost" in caplog.text
 
 
 async def test_news_of_a_database_that_fails_isn_t_forgotten(redis_app, monkeypatch, caplog):
@@ -329,4 +329,4 @@ async def test_news_of_a_database_that_fails_isn_t_forgotten(redis_app, monkeypa
         (row,) = await app.settled()
 
     assert (row.state, row.attempts, len(failures)) == ("done", 1, 2)
-    assert "could not be read" in caplog.text
+    assert "Polling the outbox failed" in caplog.text

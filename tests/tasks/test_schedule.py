@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from appkit.exceptions import AppKitError
+from appkit.exceptions import AppKitError, NotFoundException
 from appkit.repository.outbox import ScheduledTask, TaskPolicy
+from appkit.service.tasks import TaskService
 from appkit.tasks.context import TaskContext
 from appkit.tasks.router import TaskRouter
 from appkit.tasks.schedule import Misfire, Schedule
@@ -64,7 +65,7 @@ def test_years_without_anybody_are_made_up_for_bit_by_bit():
 @pytest.mark.parametrize(
     ("cron", "timezone", "message"),
     [
-        ("0 25 * * *", "UTC", "no cron expression: Bad hour"),
+        ("0 25 * * *", "UTC", "invalid cron expression '0 25 * * *': Bad hour"),
         ("nightly", "UTC", "Write minute, hour, day, month and weekday"),
         ("0 3 * * *", "Europe/Atlantis", "time zone 'Europe/Atlantis'"),
         ("0 3 * * *", "../secret", "time zone"),
@@ -147,15 +148,17 @@ async def test_paused_schedule_writes_nothing_and_makes_up_for_nothing(app):
 
     schedules = app.broker().schedules
     await schedules.run()
-    assert await schedules.pause("jobs:paused")
-    assert not await schedules.pause("jobs:unheard-of")
     async with app.session() as db:
+        await TaskService(db).pause("jobs:paused")
+        with pytest.raises(NotFoundException):
+            await TaskService(db).pause("jobs:unheard-of")
         await db.execute(update(ScheduledTask).values(last_slot=datetime(2026, 11, 1, tzinfo=UTC)))
     for _ in range(3):
         await schedules.run()
-    (row,) = await schedules.rows()
-    assert row.paused
-    await schedules.pause("jobs:paused", paused=False)
+    async with app.session() as db:
+        (row,) = await TaskService(db).schedules()
+        assert row.paused
+        await TaskService(db).pause("jobs:paused", paused=False)
     await schedules.run()
 
     assert len(await app.rows()) <= 1  # The slot of a minute that began meanwhile.

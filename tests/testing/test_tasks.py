@@ -114,8 +114,8 @@ async def test_assertions_name_what_was_committed(db: AsyncSession, tasks: Tasks
     await tasks.assert_not_sent(deliver, place="abroad")
     assert row.queue == "default"
     with pytest.raises(
-        AssertionError, match=r"0 such tasks were committed. These were: .*deliver\(\{'place': 'home'\}\)"
+        AssertionError, match=r"0 such tasks were committed. All tasks: .*deliver\(\{'place': 'home'\}\)"
     ):
         await tasks.assert_sent(deliver, place="abroad")
-    with pytest.raises(AssertionError, match=r"It was committed: \[\{'place': 'home'\}\]"):
+    with pytest.raises(AssertionError, match=r"Such a task was committed: \[\{'place': 'home'\}\]"):
         await tasks.assert_not_sent("deliver")

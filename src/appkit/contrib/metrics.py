@@ -25,8 +25,8 @@ from appkit import (
     Repository,
     Settings,
     SettingsGroup,
-    TaskFigures,
     TaskService,
+    TaskStats,
     errors,
     hookimpl,
     route_path,
@@ -100,7 +100,7 @@ class MetricsMiddleware:
 class AppFigures(Collector):
     """What is known at the moment of the database's connections, the tasks and the events."""
 
-    def __init__(self, app: AppContext, tasks: TaskFigures, events: Mapping[str, int]) -> None:
+    def __init__(self, app: AppContext, tasks: TaskStats, events: Mapping[str, int]) -> None:
         self._app = app
         self._tasks = tasks
         self._events = events
@@ -159,7 +159,7 @@ async def read_metrics(request: Request, db: ReadSession) -> Response:
     """The figures, as Prometheus reads them."""
     moment = CollectorRegistry()
     rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
-    figures = AppFigures(request.app.state.appkit, await TaskService(db).figures(), dict(rows.all()))
+    figures = AppFigures(request.app.state.appkit, await TaskService(db).stats(), dict(rows.all()))
     moment.register(figures)
     text = generate_latest(request.scope[_SCOPE]) + generate_latest(moment)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
