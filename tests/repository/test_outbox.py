@@ -139,7 +139,7 @@ async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQue
     assert timedelta(minutes=59) < late_row.run_at - datetime.now(UTC) < timedelta(minutes=61)
 
 
-async def test_expired_lease_is_taken_until_attempts_are_spent(
+async def test_expired_lease_is_rescued_until_attempts_are_spent(
     database: Database, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     await add(database)
@@ -175,7 +175,7 @@ async def test_only_the_latest_claim_may_change_the_row(
 
     assert not await hasty.finish(stale)
     assert not await hasty.fail(stale, "late", retry_in=None)
-    assert not await hasty.report(stale, {"percent": 1})
+    assert not await hasty.report_progress(stale, {"percent": 1})
     assert await hasty.renew([stale]) == {}
     assert not await queue.finish(stale)  # Nor the same process on behalf of its earlier attempt.
     assert await queue.renew([task]) == {task.key: False}
@@ -203,7 +203,7 @@ async def test_released_tasks_are_as_if_never_claimed(database: Database, queue:
     assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)] * 2 + [("running", 1)]
 
 
-async def test_task_is_announced_once_and_again_where_that_failed(database: Database, queue: TaskQueue) -> None:
+async def test_task_is_published_once_and_again_after_a_failure(database: Database, queue: TaskQueue) -> None:
     await add(database, 3)
     (first, _) = await queue.publish(NAMES, 2)
     assert len(await queue.publish(NAMES, 2)) == 1
@@ -214,7 +214,7 @@ async def test_task_is_announced_once_and_again_where_that_failed(database: Data
     assert await queue.publish(NAMES, 2) == [first]
 
 
-async def test_announced_tasks_are_claimed_in_turn_with_the_others(database: Database, queue: TaskQueue) -> None:
+async def test_published_tasks_are_claimed_in_turn_with_the_others(database: Database, queue: TaskQueue) -> None:
     await add(database, 3)
     await queue.publish(NAMES, 2)
 
@@ -222,14 +222,14 @@ async def test_announced_tasks_are_claimed_in_turn_with_the_others(database: Dat
     assert {row.state for row in await rows(database)} == {"running"}
 
 
-async def test_no_row_is_in_a_state_that_there_is_not(database: Database) -> None:
+async def test_unknown_state_is_refused(database: Database) -> None:
     await add(database)
     with pytest.raises(ConstraintViolatedException):
         async with database.session() as session:
             await session.execute(update(OutboxTask).values(state="lingering"))
 
 
-async def test_look_says_what_there_is_to_do_and_when(
+async def test_poll_reports_what_is_due_and_when(
     database: Database, queue: TaskQueue, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     assert await maintenance.poll(NAMES) == (False, False, None)
@@ -287,7 +287,7 @@ async def test_exchange_comes_to_ordered_tasks_in_their_turn(database: Database,
     assert 1 <= third - second <= 2
 
 
-async def test_exchange_returns_what_it_claimed_when_others_can_not_be_told(
+async def test_exchange_returns_its_claims_when_notify_fails(
     database: Database, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if database.sqlite:
@@ -311,9 +311,7 @@ async def test_clock_is_the_database_s(database: Database) -> None:
     assert abs(now - then - timedelta(seconds=90.5)) < timedelta(milliseconds=5)
 
 
-async def test_looking_for_work_reads_none_of_what_is_done(
-    database: Database, queue: TaskQueue, maintenance: Maintenance
-) -> None:
+async def test_polling_reads_no_ended_rows(database: Database, queue: TaskQueue, maintenance: Maintenance) -> None:
     """However much has piled up, each question that is asked every second has an index."""
     await add(database, 300, TaskPolicy(name=POLICY.name, ordering_key=str, expires_at=utcnow() + timedelta(days=1)))
     async with database.session() as session:

@@ -34,7 +34,7 @@ def test_database_is_the_default_broker(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["kafka://user:secret@host", "redis+cluster://host", "redis", ""])
-def test_unknown_scheme_says_what_there_is(url: str, tmp_path: Path) -> None:
+def test_unknown_scheme_lists_the_known_ones(url: str, tmp_path: Path) -> None:
     with pytest.raises(AppKitError, match="Use one of these: db://, redis://, rediss://, amqp://") as caught:
         create_broker(settings(url, tmp_path))
 
@@ -42,7 +42,7 @@ def test_unknown_scheme_says_what_there_is(url: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["postgresql://user:secret@host/db", "sqlite:///app.db"])
-def test_database_s_own_url_is_no_broker(url: str, tmp_path: Path) -> None:
+def test_database_url_is_refused_as_broker_url(url: str, tmp_path: Path) -> None:
     with pytest.raises(AppKitError, match="For tasks in the app's own database, set it to db://") as caught:
         create_broker(settings(url, tmp_path))
 
@@ -101,7 +101,7 @@ async def test_hook_register_brokers_carries_tasks(make_app):
     async def work(db: TaskSession) -> None:
         await app.effect(db, "worked")
 
-    async with Worker(app.broker(), work=False):  # A worker might find it before it is announced.
+    async with Worker(app.broker(), work=False):  # A worker might find it before it is published.
         async with app.session() as db:
             handle = enqueue(db, work)
         await app.until(lambda rows: [row.state for row in rows] == ["published"] and bool(kicked))

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, a task is tried again or dead with a reason, and is never dropped in silence."""
+"""A failed task is retried or dead with an error, and is never dropped silently."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"

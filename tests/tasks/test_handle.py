@@ -75,7 +75,7 @@ async def test_result_that_the_database_refuses_holds_up_no_other(make_app, data
         assert (rows[1].state, rows[1].attempts) == ("dead", 1)
 
 
-async def test_result_of_a_task_that_failed_says_why(make_app):
+async def test_result_of_a_failed_task_raises_its_error(make_app):
     app = await make_app(max_attempts=1)
 
     @app.router.task
@@ -98,7 +98,7 @@ async def test_waiting_ends_in_time_and_for_what_is_not_there(app):
     app.broker()
     handle = await work.kiq()
 
-    with pytest.raises(TimeoutError, match="is pending still"):
+    with pytest.raises(TimeoutError, match="is still pending"):
         await handle.result(timeout=0)
     unknown = TaskHandle(uuid4().hex, app.database)
     with pytest.raises(LookupError):
@@ -167,7 +167,7 @@ async def test_cancelled_task_never_starts(app):
     assert all(row.keep_until > row.finished_at for row in rows)
 
 
-async def test_running_task_that_is_called_off_stops(make_app):
+async def test_cancelled_running_task_stops(make_app):
     app = await make_app(lease=0.6)
     started = asyncio.Event()
 
@@ -192,7 +192,7 @@ async def test_running_task_that_is_called_off_stops(make_app):
     assert await app.effects() == []
 
 
-async def test_thread_is_told_that_it_is_called_off(make_app):
+async def test_thread_sees_that_it_is_cancelled(make_app):
     app = await make_app(lease=0.6)
 
     @app.router.task
@@ -211,7 +211,7 @@ async def test_thread_is_told_that_it_is_called_off(make_app):
         assert await handle.result(timeout=10) == "stopped"
 
 
-async def test_called_off_task_is_not_tried_again(make_app):
+async def test_cancelled_task_is_not_retried(make_app):
     app = await make_app(lease=30)
     started, release = asyncio.Event(), asyncio.Event()
 

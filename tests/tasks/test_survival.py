@@ -205,7 +205,7 @@ async def test_frozen_worker_is_too_late(app, crew, declared):
         enqueue(db, declared["sleeper"], LEASE / 2)
     frozen = crew.start()
     # Frozen while it writes, it would keep SQLite's lock.
-    while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database tells nobody
+    while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database has no event to wait for
         await asyncio.sleep(0.02)
     crew.kill(frozen, how=signal.SIGSTOP)
     crew.start()

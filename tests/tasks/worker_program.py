@@ -101,7 +101,7 @@ class Program:
         die()
 
     def arm(self) -> None:
-        """See that the process dies at the point it is told to."""
+        """Make the process die at the given point."""
         match self.crash_at:
             case "after_claim":
                 exchange = TaskQueue.exchange

@@ -85,7 +85,7 @@ async def test_inline_tasks_run_what_they_commit_themselves(db: AsyncSession, ta
     assert list(await db.scalars(select(Parcel.place))) == ["home"]
 
 
-async def test_drain_says_what_became_of_tasks_and_lets_time_pass(db: AsyncSession, tasks: Tasks) -> None:
+async def test_drain_counts_outcomes_and_advances_time(db: AsyncSession, tasks: Tasks) -> None:
     for place in ("abroad", "nowhere", "at sea", "returned"):
         enqueue(db, deliver, place)
 

@@ -106,7 +106,7 @@ class OutboxBroker(AsyncBroker):
         """
         self._arguments[task.name] = task.arguments
         self._register_task(task.name, _RouterTask(self, task.name, task.function, task.policy.labels))
-        task.attach(self)
+        task.brokers.add(self)
 
     def arguments(self, name: str) -> Arguments:
         """The parameters of the task with this name."""

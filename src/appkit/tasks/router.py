@@ -28,8 +28,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-class Outbox(Protocol):
-    """The part of a broker that writes tasks outside a session."""
+class Broker(Protocol):
+    """The part of a broker that `Task.kiq` uses."""
 
     @property
     def database(self) -> Database:
@@ -68,7 +68,8 @@ class Task(Generic[P, R]):
     def __init__(self, function: Callable[P, R], policy: TaskPolicy) -> None:
         self.function = function
         self.policy = policy
-        self._outboxes: WeakSet[Outbox] = WeakSet()
+        self.brokers: WeakSet[Broker] = WeakSet()
+        """The brokers with which it is registered."""
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -89,10 +90,6 @@ class Task(Generic[P, R]):
         from appkit.tasks.arguments import Arguments
 
         return Arguments(self.function, self.name)
-
-    def attach(self, outbox: Outbox) -> None:
-        """Record that the task is registered with this broker."""
-        self._outboxes.add(outbox)
 
     def with_options(
         self,
@@ -129,14 +126,14 @@ class Task(Generic[P, R]):
         Raises:
             AppKitError: When no kit has the task or several kits do, or when the arguments don't fit.
         """
-        if len(self._outboxes) != 1:
-            have = "Several kits have" if self._outboxes else "No kit has"
+        if len(self.brokers) != 1:
+            have = "Several kits have" if self.brokers else "No kit has"
             raise AppKitError(f"{have} task {self.name!r}, so kiq() can't choose one. Use enqueue(db, task, …).")
-        (outbox,) = self._outboxes
-        async with outbox.database.joined_session() as session:
+        (broker,) = self.brokers
+        async with broker.database.joined_session() as session:
             handle = enqueue(session, self, *args, **kwargs)
-            handle.database = outbox.database
-            on_commit(session, outbox.wake)
+            handle.database = broker.database
+            on_commit(session, broker.wake)
         return handle
 
 

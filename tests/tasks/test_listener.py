@@ -1,4 +1,4 @@
-"""What another process commits is heard of at once, where PostgreSQL tells."""
+"""LISTEN and NOTIFY: a commit of another process wakes the worker at once."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -15,7 +15,7 @@ from appkit.tasks.router import enqueue
 @pytest.fixture(autouse=True)
 def _postgresql_only(database_url: str) -> None:
     if database_url.startswith("sqlite"):
-        pytest.skip("SQLite tells nobody.")
+        pytest.skip("SQLite has no NOTIFY.")
 
 
 @pytest.fixture(params=["asyncpg", "psycopg"])
@@ -30,18 +30,18 @@ async def pair(request, make_app, database_url):
     await worker.database.dispose()
 
 
-async def listener(app, before: int = 0) -> int:
-    """The process of the server that tells of commits, as soon as there is one, and another one than before."""
+async def listening_pid(app, before: int = 0) -> int:
+    """Wait for the server process of the LISTEN connection, and for another one than before."""
     pids = text("SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen %' AND datname = current_database()")
     for _ in range(1000):
         async with app.database.read_session() as db:
             if (pid := int(await db.scalar(pids) or before)) != before:
                 return pid
         await asyncio.sleep(0.02)
-    raise AssertionError("Nobody listens.")
+    raise AssertionError("There is no LISTEN connection.")
 
 
-async def test_commit_elsewhere_is_heard_of_at_once(pair):
+async def test_commit_of_another_process_wakes_the_worker(pair):
     worker, writer = pair
     started = asyncio.Event()
 
@@ -58,16 +58,16 @@ async def test_commit_elsewhere_is_heard_of_at_once(pair):
         return perf_counter() - committed
 
     async with worker.working():
-        pid = await listener(writer)
+        pid = await listening_pid(writer)
         assert await seconds_to_start() < 5
         async with writer.session() as db:
             await db.execute(text(f"SELECT pg_terminate_backend({pid})"))
-        await listener(writer, before=pid)  # A connection that breaks is made anew.
+        await listening_pid(writer, before=pid)  # A connection that breaks is made anew.
         assert await seconds_to_start() < 5
 
 
 @pytest.mark.slow
-async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_postgres, make_app):
+async def test_listener_reconnects_after_the_server_was_killed(new_postgres, make_app):
     server = new_postgres()
     server.run("initdb", "-D", str(server.folder / "data"), "-A", "trust", "-U", "postgres", "-N")
     server.start()
@@ -81,22 +81,22 @@ async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_po
         started.set()
 
     async with worker.working():
-        await listener(writer)
+        await listening_pid(writer)
         server.kill()
         server.start()
         await writer.database.dispose()
-        await listener(writer)
+        await listening_pid(writer)
         async with writer.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 20)  # Nobody looks by itself for a minute.
+        await asyncio.wait_for(started.wait(), 20)  # Polls are a minute apart.
     await worker.database.dispose()
     await writer.database.dispose()
 
 
 @pytest.mark.parametrize(
-    ("notify", "works", "told"), [("auto", False, 1), ("auto", True, 0), ("on", True, 1), ("off", False, 0)]
+    ("notify", "works", "notified"), [("auto", False, 1), ("auto", True, 0), ("on", True, 1), ("off", False, 0)]
 )
-async def test_commit_tells_where_it_has_to_and_once(make_app, notify, works, told):
+async def test_commit_notifies_once_where_needed(make_app, notify, works, notified):
     app = await make_app(notify=notify)
     app.context.works = works
 
@@ -112,10 +112,10 @@ async def test_commit_tells_where_it_has_to_and_once(make_app, notify, works, to
             enqueue(db, work)
         enqueue(db, work)
 
-    assert sum("pg_notify" in statement for statement in statements) == told
+    assert sum("pg_notify" in statement for statement in statements) == notified
 
 
-async def test_polling_alone_finds_everything(make_app):
+async def test_polling_alone_finds_all_tasks(make_app):
     app, writer = await make_app(notify="off", poll_interval=0.2), await make_app(notify="off")
 
     @app.router.task

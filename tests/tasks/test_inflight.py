@@ -1,4 +1,4 @@
-"""Who has a task, for how long, and what becomes of the work of those who lost it."""
+"""In-flight tasks: claims, leases, rescue and shutdown."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -16,12 +16,12 @@ from appkit.tasks.worker import Worker
 
 
 async def steal(app) -> None:
-    """Do as another process does that claimed the row after its lease had expired."""
+    """Claim the row as another process would after the lease has expired."""
     async with app.session() as db:
         await db.execute(update(OutboxTask).values(attempts=OutboxTask.attempts + 1, lease_owner="somebody else"))
 
 
-async def test_task_session_undoes_what_was_done_without_the_lease(app):
+async def test_task_session_is_rolled_back_when_the_lease_is_lost(app):
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     @app.router.task
@@ -43,7 +43,7 @@ async def test_task_session_undoes_what_was_done_without_the_lease(app):
     assert await app.effects() == []
 
 
-async def test_failure_without_the_lease_changes_nothing(app, caplog):
+async def test_failure_after_a_lost_lease_changes_nothing(app, caplog):
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     @app.router.task
@@ -65,7 +65,7 @@ async def test_failure_without_the_lease_changes_nothing(app, caplog):
     assert "lost its lease" in caplog.text
 
 
-async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
+async def test_heartbeat_cancels_a_task_that_lost_its_lease(make_app):
     app = await make_app(lease=0.6)
     stopped = asyncio.Event()
 
@@ -87,7 +87,7 @@ async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
 
 
 async def test_long_task_is_not_run_twice(make_app):
-    """Not even where it holds the event loop for longer than its lease, and another process looks for lost tasks."""
+    """Not even if it blocks the event loop for longer than its lease, while another process rescues tasks."""
     app = await make_app(lease=1)
     other = await make_app(lease=1)
     starts = []
@@ -140,7 +140,7 @@ async def test_task_of_a_dead_process_is_rescued(make_app):
     assert await app.effects() == ["attempt 2"]
 
 
-async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
+async def test_task_that_kills_its_process_ends_dead(make_app):
     app = await make_app(lease=0.3, max_attempts=2)
 
     @app.router.task
@@ -181,7 +181,7 @@ async def test_two_workers_run_each_task_once(make_app):
     assert {row.attempts for row in rows} == {1}
 
 
-async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
+async def test_stop_waits_for_running_tasks_and_claims_no_more(make_app):
     app = await make_app(concurrency=1)
     started, finished = asyncio.Event(), []
 
@@ -201,7 +201,7 @@ async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
     assert [(row.state, row.attempts) for row in await app.rows()] == [("done", 1), ("pending", 0)]
 
 
-async def test_stop_gives_back_what_does_not_end(make_app):
+async def test_stop_releases_tasks_that_do_not_end(make_app):
     app = await make_app()
     started, cleaned = asyncio.Event(), []
 
@@ -227,7 +227,7 @@ async def test_stop_gives_back_what_does_not_end(make_app):
     assert await app.effects() == []
 
 
-async def test_progress_after_the_writer_is_taken_says_what_to_do(make_app, database_url):
+async def test_progress_is_refused_while_the_task_session_has_the_writer(make_app, database_url):
     app = await make_app(max_attempts=1)
 
     @app.router.task
@@ -245,3 +245,24 @@ async def test_progress_after_the_writer_is_taken_says_what_to_do(make_app, data
         assert "holds SQLite's writer already" in row.last_error
     else:
         assert (row.state, row.progress) == ("done", {"percent": 50, "step": ""})
+
+
+async def test_attempt_of_an_earlier_start_can_not_finish_its_row(app):
+    """Its key may be the same, because a released claim is not counted; the lease owner differs."""
+
+    @app.router.task
+    async def work() -> None: ...
+
+    async with app.session() as db:
+        enqueue(db, work)
+    broker = app.broker()
+    await broker.startup()
+    (old,) = await broker.in_flight.claim_next()
+    await broker.shutdown()
+    await broker.startup()
+    (new,) = await broker.in_flight.claim_next()
+
+    assert old.task.key == new.task.key
+    assert not await old.queue.finish(old.task)
+    assert await new.queue.finish(new.task)
+    await broker.shutdown()
