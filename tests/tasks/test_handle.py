@@ -106,7 +106,7 @@ async def test_waiting_ends_in_time_and_for_what_is_not_there(app):
     assert await unknown.status() is None
     assert await unknown.progress() is None
     assert not await unknown.cancel()
-    with pytest.raises(AppKitError, match="belongs to no app"):
+    with pytest.raises(AppKitError, match="session without an app"):
         await TaskHandle("x").status()
 
 
