@@ -188,7 +188,7 @@ class AppKit:
 
         return [
             account_tasks,
-            observer_tasks(self.plugins, self, strict=self.settings.plugins.strict),
+            observer_tasks(self),
             *self.plugins.collect("register_tasks"),
             *self._given_task_routers,
             self._own_tasks,

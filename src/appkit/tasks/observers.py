@@ -1,15 +1,17 @@
 """The task that delivers an event to a plugin's `on_event`, one task for each plugin, so that failures are isolated."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 
 from appkit.domain.events import find_event
 from appkit.exceptions import APIException, AppKitError
-from appkit.plugins.manager import PluginManager
 from appkit.service.base import ON_EVENT
 from appkit.tasks.outcomes import TaskSignal
 from appkit.tasks.router import TaskRouter
+
+if TYPE_CHECKING:
+    from appkit.kit import AppKit
 
 
 class PluginFailedError(AppKitError):
@@ -18,25 +20,19 @@ class PluginFailedError(AppKitError):
     retryable = False
 
 
-def observer_tasks(plugins: PluginManager, kit: object, *, strict: bool) -> TaskRouter:
-    """Make a router with that task.
-
-    Args:
-        plugins: The kit's plugins.
-        kit: The kit, passed on to the hook.
-        strict: Whether a failure is final, as `PLUGINS_STRICT` says.
-    """
+def observer_tasks(kit: "AppKit") -> TaskRouter:
+    """Make a router with that task, for this kit's plugins."""
     router = TaskRouter()
 
     @router.task(name=ON_EVENT.name)
     async def on_event(plugin: str, name: str, fields: dict[str, Any]) -> None:
         event = find_event(name).model_validate_json(to_json(fields))
         try:
-            await plugins.tell(plugin, "on_event", kit=kit, event=event)
+            await kit.plugins.tell(plugin, "on_event", kit=kit, event=event)
         except (APIException, TaskSignal):  # These decide about retries themselves.
             raise
         except Exception as exc:
-            if not strict:
+            if not kit.settings.plugins.strict:
                 raise
             raise PluginFailedError(f"Plugin {plugin!r} failed in on_event(): {type(exc).__name__}: {exc}") from exc
 
