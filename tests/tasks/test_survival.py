@@ -189,7 +189,7 @@ async def test_poison_ends_and_holds_up_nobody(app, crew, declared):
 
 
 @pytest.mark.parametrize("name", ["sleeper", "spinner"])
-async def test_task_that_holds_the_loop_runs_once(app, crew, declared, name):
+async def test_task_that_blocks_the_event_loop_runs_once(app, crew, declared, name):
     lease = 3.0 if CRASHES else LEASE
     async with app.session() as db:
         enqueue(db, declared[name], 2.7 * lease)
