@@ -40,13 +40,13 @@ class Count:
 
 
 async def appkit(count: Count, database_url: str, broker_url: str) -> None:
-    """Ours: rows written beforehand, run by a relay, each row closed."""
+    """Ours: rows written beforehand, run by a worker, each row closed."""
     from appkit.core.settings import Settings
     from appkit.repository.base import Base
     from appkit.repository.database import Database
     from appkit.tasks.broker import create_broker, register_tasks
-    from appkit.tasks.relay import Relay
     from appkit.tasks.router import TaskRouter, enqueue_many
+    from appkit.tasks.worker import Worker
 
     tasks: dict[str, Any] = {"broker_url": broker_url, "concurrency": CONCURRENCY}
     settings = Settings(_env_file=None, database={"url": database_url}, tasks=tasks)
@@ -64,7 +64,7 @@ async def appkit(count: Count, database_url: str, broker_url: str) -> None:
         await enqueue_many(db, nothing, [(number,) for number in range(count.jobs)])
     broker = create_broker(settings, database=database)
     register_tasks(broker, [router])
-    async with Relay(broker, work=True):
+    async with Worker(broker, work=True):
         await count.all_done.wait()
     await database.dispose()
 

@@ -33,8 +33,8 @@ from appkit.repository.outbox import OPEN, OutboxTask
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.broker import OutboxBroker, create_broker, register_tasks
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.relay import Relay
 from appkit.tasks.router import Task, TaskRouter, enqueue, enqueue_many
+from appkit.tasks.worker import Worker
 
 POSTGRES = make_url(os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
 REDIS = os.environ.get("APPKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
@@ -238,7 +238,7 @@ async def sessions(bench: Bench, kind: str, options: argparse.Namespace) -> list
     async def work(task: Task[..., Any]) -> None:
         async with bench.database.session() as db:
             await enqueue_many(db, task, [(number,) for number in range(options.jobs // 10)])
-        async with Relay(bench.broker(), work=True):
+        async with Worker(bench.broker(), work=True):
             while await _open(bench):  # noqa: ASYNC110 - the database tells nobody
                 await asyncio.sleep(0.01)
         await bench.clear()
@@ -259,7 +259,7 @@ async def latency(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
     loop, times = asyncio.get_running_loop(), []
     await bench.clear()
     broker = bench.broker()
-    async with Relay(broker, work=True):
+    async with Worker(broker, work=True):
         await asyncio.sleep(0.5)
         for _ in range(30):
             async with bench.database.session() as db:
@@ -278,7 +278,7 @@ async def idle(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row
     await bench.clear()
     for engine in bench.database.engines:
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *about: asked.append(about[2]))
-    async with Relay(bench.broker(), work=True):
+    async with Worker(bench.broker(), work=True):
         await asyncio.sleep(20)
         asked.clear()
         await asyncio.sleep(options.idle)
@@ -298,7 +298,7 @@ async def redelivery(bench: Bench, kind: str, options: argparse.Namespace) -> li
                 enqueue(db, bench.nothing, 1)
             await TaskQueue(bench.database, broker.settings.tasks).claim(["bench:nothing"])
             claimed = asyncio.get_running_loop().time()
-            async with Relay(broker, work=True):
+            async with Worker(broker, work=True):
                 times.append(await bench.started.get() - claimed)
             await bench.clear()
         what = f"redelivery, {url.partition(':')[0]}://"

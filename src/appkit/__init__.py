@@ -88,7 +88,7 @@ if TYPE_CHECKING:
     from appkit.service.hookspecs import Challenge as Challenge
     from appkit.service.links import LinkService as LinkService
     from appkit.service.principals import Principal as Principal
-    from appkit.service.tasks import TaskFigures as TaskFigures, TaskService as TaskService
+    from appkit.service.tasks import TaskService as TaskService, TaskStats as TaskStats
     from appkit.service.users import UserService as UserService
     from appkit.tasks.broker import create_broker as create_broker
     from appkit.tasks.context import TaskContext as TaskContext, TaskSession as TaskSession
@@ -145,7 +145,7 @@ else:
         "service.hookspecs": "Challenge",
         "service.links": "LinkService",
         "service.principals": "Principal",
-        "service.tasks": "TaskFigures TaskService",
+        "service.tasks": "TaskService TaskStats",
         "service.users": "UserService",
         "tasks.broker": "create_broker",
         "tasks.context": "TaskContext TaskSession",

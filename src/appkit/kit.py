@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from typer import Typer
 
     from appkit.tasks.broker import OutboxBroker
-    from appkit.tasks.relay import Relay
+    from appkit.tasks.worker import Worker
 
 
 class AppKit:
@@ -77,8 +77,8 @@ class AppKit:
         self._discover = discover
         self._own_tasks = TaskRouter()
         self._given_task_routers = task_routers
-        self._worker: AsyncExitStack | None = None
-        self._relay: Relay | None = None
+        self._taskiq_worker: AsyncExitStack | None = None
+        self._worker: Worker | None = None
         self.task = self._own_tasks.task
         self.on = self._own_tasks.on
         self.cron = self._own_tasks.cron
@@ -114,7 +114,7 @@ class AppKit:
         settings = self._own_settings
         manager = PluginManager((*HOOKS, *self._hooks), **dict(settings.plugins))
         manager.register(Monitoring(settings), "monitoring")
-        checks = [HealthCheck("database", lambda app: app.database.ping()), HealthCheck("tasks", self._check_relay)]
+        checks = [HealthCheck("database", lambda app: app.database.ping()), HealthCheck("tasks", self._check_worker)]
         manager.register(SimpleNamespace(register_health_checks=hookimpl(lambda: checks)), "health")
         development = settings.environment == "development"
         manager.register(Watchdog(enabled=development if settings.watchdog is None else settings.watchdog), "watchdog")
@@ -228,14 +228,14 @@ class AppKit:
             AppKitError: When the database can't be migrated to the schema that the models need.
         """
         from appkit.tasks.broker import register_tasks
-        from appkit.tasks.relay import Relay
+        from appkit.tasks.worker import Worker
 
         async with AsyncExitStack() as stack:
             await self._start(stack)
             register_tasks(self.broker, self._task_routers)  # Some may have been declared since.
-            self._relay = await stack.enter_async_context(Relay(self.broker, work=work))
+            self._worker = await stack.enter_async_context(Worker(self.broker, work=work))
             yield
-            self._relay = None
+            self._worker = None
 
     async def _start(self, stack: AsyncExitStack) -> None:
         """Start everything but the tasks."""
@@ -256,16 +256,16 @@ class AppKit:
 
     async def _start_worker(self, _: object) -> None:
         """Start the parts for Taskiq's own worker, which enters no lifespan."""
-        if self._relay is None:
-            self._worker = AsyncExitStack()
-            await self._start(self._worker)
+        if self._worker is None:
+            self._taskiq_worker = AsyncExitStack()
+            await self._start(self._taskiq_worker)
 
     async def _stop_worker(self, _: object) -> None:
-        if self._worker is not None:
-            await self._worker.aclose()
+        if self._taskiq_worker is not None:
+            await self._taskiq_worker.aclose()
 
-    async def _check_relay(self, _: AppContext) -> None:
-        if self._relay is None or not self._relay.healthy:
+    async def _check_worker(self, _: AppContext) -> None:
+        if self._worker is None or not self._worker.healthy:
             raise ServiceUnavailableException
 
 

@@ -110,7 +110,7 @@ def routes(app: FastAPI) -> list[tuple[str, str]]:
     """Every method of every route; signing out comes last."""
     contexts = iter_route_contexts(app.routes)
     found = [(method, str(context.path)) for context in contexts for method in sorted(context.methods or ())]
-    found.remove(("GET", "/api/health/ready"))  # It is not: the lifespan, and with it the relay, is left out here.
+    found.remove(("GET", "/api/health/ready"))  # It is not: the lifespan, and with it the worker, is left out here.
     return sorted(found, key=lambda route: "signout" in route[1])
 
 

@@ -89,7 +89,7 @@ async def test_dead_task_is_shown_and_runs_again_with_all_its_attempts(admin_cli
     assert_error(await admin_client.post("/api/tasks/unknown/retry"), NotFoundException)
 
 
-async def test_waiting_task_is_called_off_and_can_be_called_back(admin_client, db, tasks, assert_error):
+async def test_waiting_task_is_cancelled_and_can_be_retried(admin_client, db, tasks, assert_error):
     task_id = enqueue(db, work).task_id
     assert_error(await admin_client.post(f"/api/tasks/{task_id}/retry"), ConflictException)
     assert (await admin_client.post(f"/api/tasks/{task_id}/cancel")).json()["state"] == "cancelled"
@@ -102,7 +102,7 @@ async def test_waiting_task_is_called_off_and_can_be_called_back(admin_client, d
     assert (await admin_client.get(f"/api/tasks/{task_id}")).json()["state"] == "done"
 
 
-async def test_figures_say_what_there_is_and_how_long_it_takes(admin_client, db, tasks):
+async def test_stats_report_depth_and_durations(admin_client, db, tasks):
     enqueue(db, fail, 1)
     enqueue(db, work)
     await tasks.run(check=False)
@@ -111,12 +111,12 @@ async def test_figures_say_what_there_is_and_how_long_it_takes(admin_client, db,
     lost = await TaskService(db).get(enqueue(db, fail, 2).task_id)
     lost.error_code = "TASK_LOST"
 
-    figures = (await admin_client.get("/api/tasks/stats")).json()
-    assert figures["depth"]["reports"] == {"done": 1, "pending": 1}
-    assert figures["depth"]["default"]["dead"] == figures["dead"] == 1
-    assert 290 < figures["oldest_pending"] < 400
-    assert figures["rescued"] == 1
-    assert 0 <= figures["duration_p50"] <= figures["duration_p95"] < 60
+    stats = (await admin_client.get("/api/tasks/stats")).json()
+    assert stats["depth"]["reports"] == {"done": 1, "pending": 1}
+    assert stats["depth"]["default"]["dead"] == stats["dead"] == 1
+    assert 290 < stats["oldest_pending"] < 400
+    assert stats["rescued"] == 1
+    assert 0 <= stats["duration_p50"] <= stats["duration_p95"] < 60
 
 
 async def test_schedule_is_paused_and_resumed(admin_client, db, assert_error):
@@ -153,8 +153,8 @@ async def test_all_dead_tasks_run_again_by_name(app, db, tasks):
 
 
 async def test_own_open_tasks_are_streamed(auth_client, client, tasks, assert_error, monkeypatch):
-    monkeypatch.setattr(routes, "WATCH_TIME", 0.1)
-    monkeypatch.setattr(routes, "WATCH_INTERVAL", 0.01)
+    monkeypatch.setattr(routes, "STREAM_TIME", 0.1)
+    monkeypatch.setattr(routes, "POLL_INTERVAL", 0.01)
     task_id = (await auth_client.post("/api/work")).json()
 
     answer = await auth_client.get("/api/my/tasks/events")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appkit.cli.pulse import Pulse
+from appkit.cli.liveness import LivenessFile
 from appkit.core.settings import Settings
 
 APP = """
@@ -57,54 +57,54 @@ def test_tasks_are_listed_shown_retried_cancelled_counted_and_pruned(jobs):
     assert jobs("retry", "--all")[:2] == (0, "1 tasks run again.\n")
     assert ids("dead") == []
     assert jobs("retry", "t2")[0] == 1
-    assert jobs("cancel", "t3")[:2] == (0, "t3 is called off.\n")
+    assert jobs("cancel", "t3")[:2] == (0, "t3 is cancelled.\n")
     assert jobs("cancel", "unknown")[0] == 1
 
     (figures,) = json.loads(jobs("stats", "--json")[1])
     assert figures["depth"] == {"default": {"cancelled": 1, "done": 1, "pending": 2}}
     assert "OLDEST_PENDING" in jobs("stats")[1]
-    assert jobs("prune", "--days", "1")[:2] == (0, "0 tasks are deleted.\n")
-    assert jobs("prune", "--state", "cancelled")[:2] == (0, "1 tasks are deleted.\n")
+    assert jobs("prune", "--days", "1")[:2] == (0, "0 tasks deleted.\n")
+    assert jobs("prune", "--state", "cancelled")[:2] == (0, "1 tasks deleted.\n")
     assert jobs("prune", "--state", "pending")[0] == 1
 
 
 @pytest.mark.parametrize("arguments", [["retry"], ["retry", "t0", "--all"]])
-def test_retry_wants_one_task_or_all(jobs, arguments):
+def test_retry_needs_a_task_id_or_all(jobs, arguments):
     code, _, said = jobs(*arguments)
-    assert (code, "say --all" in said) == (2, True)
+    assert (code, "or --all" in said) == (2, True)
 
 
-def test_worker_s_probe_goes_by_its_last_beat(jobs, appkit, folder: Path):
+def test_worker_probe_checks_its_last_heartbeat(jobs, appkit, folder: Path):
     assert appkit("worker", "jobs.py", "--check") == (
         1,
         "",
-        "No worker runs in this folder. Start one: appkit worker\n",
+        "No worker runs in this directory. Start one: appkit worker\n",
     )
 
-    pulse = Pulse(Settings(_env_file=None))
-    pulse._path.touch()
+    liveness = LivenessFile(Settings(_env_file=None))
+    liveness._path.touch()
     assert appkit("worker", "jobs.py", "--check")[:2] == (0, "The worker is healthy.\n")
     old = time.time() - 100
-    os.utime(pulse._path, (old, old))
+    os.utime(liveness._path, (old, old))
     code, _, said = appkit("worker", "jobs.py", "--check")
-    assert (code, any(f"well {seconds} s ago" in said for seconds in range(100, 160))) == (1, True)
-    pulse.stop()
+    assert (code, any(f"heartbeat was {seconds} s ago" in said for seconds in range(100, 160))) == (1, True)
+    liveness.remove()
 
 
-async def test_pulse_beats_while_all_is_well(folder: Path):
+async def test_liveness_file_is_touched_while_the_worker_is_healthy(folder: Path):
     import anyio
 
-    pulse = Pulse(Settings(_env_file=None))
-    well = [False]
+    liveness = LivenessFile(Settings(_env_file=None))
+    healthy = [False]
     async with anyio.create_task_group() as group:
-        pulse._interval = 0.01
-        group.start_soon(pulse.beat, lambda: well[0])
+        liveness._interval = 0.01
+        group.start_soon(liveness.keep_touching, lambda: healthy[0])
         await anyio.sleep(0.05)
-        assert pulse.problem() is not None
-        well[0] = True
+        assert liveness.problem() is not None
+        healthy[0] = True
         with anyio.fail_after(60):
-            while pulse.problem() is not None:  # noqa: ASYNC110 - a file tells nobody
+            while liveness.problem() is not None:  # noqa: ASYNC110 - a file has no event to wait for
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()
-    pulse.stop()
-    assert pulse.problem() is not None
+    liveness.remove()
+    assert liveness.problem() is not None

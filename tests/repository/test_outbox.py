@@ -16,8 +16,9 @@ from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import OutboxTask, TaskPolicy, clock
-from appkit.repository.queue import Finished, TaskQueue
-from appkit.repository.upkeep import Upkeep
+from appkit.repository.queue import TaskQueue
+from appkit.repository.queue_statements import Finished
+from appkit.tasks.maintenance import Maintenance
 
 POLICY = TaskPolicy(name="jobs:work")
 NAMES = [POLICY.name]
@@ -42,8 +43,8 @@ def queue(database: Database) -> TaskQueue:
 
 
 @pytest.fixture
-def upkeep(database: Database) -> Upkeep:
-    return Upkeep(database, TasksSettings(lease=60, max_attempts=2))
+def maintenance(database: Database) -> Maintenance:
+    return Maintenance(database, TasksSettings(lease=60, max_attempts=2))
 
 
 @pytest.fixture
@@ -110,22 +111,24 @@ async def test_oldest_are_claimed_first_and_only_once(database: Database, queue:
     assert {(row.state, row.attempts) for row in await rows(database)} == {("running", 1)}
 
 
-async def test_unknown_names_are_left_alone_and_counted(database: Database, queue: TaskQueue, upkeep: Upkeep) -> None:
+async def test_unknown_names_are_left_alone_and_counted(
+    database: Database, queue: TaskQueue, maintenance: Maintenance
+) -> None:
     await add(database, 2)
 
     assert await queue.claim(["jobs:other"], limit=10) == []
     assert await queue.claim([], limit=10) == []
-    assert await upkeep.unknown(["jobs:other"]) == {"jobs:work": 2}
-    assert await upkeep.unknown(NAMES) == {}
+    assert await maintenance.count_unknown(["jobs:other"]) == {"jobs:work": 2}
+    assert await maintenance.count_unknown(NAMES) == {}
 
 
-async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQueue, upkeep: Upkeep) -> None:
+async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQueue, maintenance: Maintenance) -> None:
     await add(database, 2)
     soon, late = await queue.claim(NAMES, limit=2)
 
     assert await queue.fail(soon, "too bad", retry_in=0)
     assert await queue.fail(late, "too bad", retry_in=3600)
-    await upkeep.tick([])
+    await maintenance.process_overdue()
 
     assert [(row.state, row.last_error) for row in await rows(database)] == [
         ("pending", "too bad"),
@@ -136,15 +139,15 @@ async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQue
     assert timedelta(minutes=59) < late_row.run_at - datetime.now(UTC) < timedelta(minutes=61)
 
 
-async def test_expired_lease_is_taken_until_attempts_are_spent(
-    database: Database, hasty: TaskQueue, upkeep: Upkeep
+async def test_expired_lease_is_rescued_until_attempts_are_spent(
+    database: Database, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     await add(database)
     states = []
     for _ in range(2):
         await hasty.claim(NAMES)
         await hasty.claim(NAMES)  # Some time passes.
-        states += [state for _, _, state in await upkeep.tick([])]
+        states += [state for _, _, state in await maintenance.process_overdue()]
 
     (row,) = await rows(database)
     assert states == ["pending", "dead"]
@@ -153,26 +156,26 @@ async def test_expired_lease_is_taken_until_attempts_are_spent(
 
 
 async def test_what_this_process_works_at_is_not_taken_from_it(
-    database: Database, hasty: TaskQueue, upkeep: Upkeep
+    database: Database, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     await add(database)
     (task,) = await hasty.claim(NAMES)
 
-    assert await upkeep.tick([task.id]) == []
-    assert len(await upkeep.tick([])) == 1
+    assert await maintenance.process_overdue([task]) == []
+    assert len(await maintenance.process_overdue()) == 1
 
 
 async def test_only_the_latest_claim_may_change_the_row(
-    database: Database, queue: TaskQueue, hasty: TaskQueue, upkeep: Upkeep
+    database: Database, queue: TaskQueue, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     await add(database)
     (stale,) = await hasty.claim(NAMES)
-    await upkeep.tick([])
+    await maintenance.process_overdue()
     (task,) = await queue.claim(NAMES)
 
     assert not await hasty.finish(stale)
     assert not await hasty.fail(stale, "late", retry_in=None)
-    assert not await hasty.report(stale, {"percent": 1})
+    assert not await hasty.report_progress(stale, {"percent": 1})
     assert await hasty.renew([stale]) == {}
     assert not await queue.finish(stale)  # Nor the same process on behalf of its earlier attempt.
     assert await queue.renew([task]) == {task.key: False}
@@ -200,7 +203,7 @@ async def test_released_tasks_are_as_if_never_claimed(database: Database, queue:
     assert [(row.state, row.attempts) for row in await rows(database)] == [("pending", 0)] * 2 + [("running", 1)]
 
 
-async def test_task_is_announced_once_and_again_where_that_failed(database: Database, queue: TaskQueue) -> None:
+async def test_task_is_published_once_and_again_after_a_failure(database: Database, queue: TaskQueue) -> None:
     await add(database, 3)
     (first, _) = await queue.publish(NAMES, 2)
     assert len(await queue.publish(NAMES, 2)) == 1
@@ -211,7 +214,7 @@ async def test_task_is_announced_once_and_again_where_that_failed(database: Data
     assert await queue.publish(NAMES, 2) == [first]
 
 
-async def test_announced_tasks_are_claimed_in_turn_with_the_others(database: Database, queue: TaskQueue) -> None:
+async def test_published_tasks_are_claimed_in_turn_with_the_others(database: Database, queue: TaskQueue) -> None:
     await add(database, 3)
     await queue.publish(NAMES, 2)
 
@@ -219,32 +222,32 @@ async def test_announced_tasks_are_claimed_in_turn_with_the_others(database: Dat
     assert {row.state for row in await rows(database)} == {"running"}
 
 
-async def test_no_row_is_in_a_state_that_there_is_not(database: Database) -> None:
+async def test_unknown_state_is_refused(database: Database) -> None:
     await add(database)
     with pytest.raises(ConstraintViolatedException):
         async with database.session() as session:
             await session.execute(update(OutboxTask).values(state="lingering"))
 
 
-async def test_look_says_what_there_is_to_do_and_when(
-    database: Database, queue: TaskQueue, hasty: TaskQueue, upkeep: Upkeep
+async def test_poll_reports_what_is_due_and_when(
+    database: Database, queue: TaskQueue, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
-    assert await upkeep.look(NAMES) == (False, False, None)
+    assert await maintenance.poll(NAMES) == (False, False, None)
     await add(database)
-    assert (await upkeep.look(NAMES))[:2] == (True, False)
-    assert (await upkeep.look(["jobs:other"]))[:2] == (False, False)
+    assert (await maintenance.poll(NAMES))[:2] == (True, False)
+    assert (await maintenance.poll(["jobs:other"]))[:2] == (False, False)
     (task,) = await queue.claim(NAMES)
-    lease = await upkeep.look(NAMES)
+    lease = await maintenance.poll(NAMES)
     assert lease[:2] == (False, False)
     assert lease.wait is not None
     assert 0 < lease.wait <= 60
     await queue.fail(task, "too bad", retry_in=3600)
-    retry = await upkeep.look(NAMES)
+    retry = await maintenance.poll(NAMES)
     assert retry.wait is not None
     assert 3500 < retry.wait <= 3600
     await add(database)
     await hasty.claim(NAMES)
-    assert (await upkeep.look(NAMES))[:2] == (False, True)
+    assert (await maintenance.poll(NAMES))[:2] == (False, True)
 
 
 async def test_exchange_closes_what_is_done_and_claims_the_next(
@@ -284,7 +287,7 @@ async def test_exchange_comes_to_ordered_tasks_in_their_turn(database: Database,
     assert 1 <= third - second <= 2
 
 
-async def test_exchange_returns_what_it_claimed_when_others_can_not_be_told(
+async def test_exchange_returns_its_claims_when_notify_fails(
     database: Database, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if database.sqlite:
@@ -293,7 +296,7 @@ async def test_exchange_returns_what_it_claimed_when_others_can_not_be_told(
     async def fail(_: Any) -> None:
         raise ServiceUnavailableException
 
-    monkeypatch.setattr(queue, "_call", fail)
+    monkeypatch.setattr(queue, "_notify", fail)
     await add(database, 3)
     done = [Finished(task) for task in await queue.claim(NAMES)]
     finished, claimed = await queue.exchange(done, NAMES, room=lambda: 1)
@@ -308,9 +311,7 @@ async def test_clock_is_the_database_s(database: Database) -> None:
     assert abs(now - then - timedelta(seconds=90.5)) < timedelta(milliseconds=5)
 
 
-async def test_looking_for_work_reads_none_of_what_is_done(
-    database: Database, queue: TaskQueue, upkeep: Upkeep
-) -> None:
+async def test_polling_reads_no_ended_rows(database: Database, queue: TaskQueue, maintenance: Maintenance) -> None:
     """However much has piled up, each question that is asked every second has an index."""
     await add(database, 300, TaskPolicy(name=POLICY.name, ordering_key=str, expires_at=utcnow() + timedelta(days=1)))
     async with database.session() as session:
@@ -324,9 +325,9 @@ async def test_looking_for_work_reads_none_of_what_is_done(
         lambda _, __, statement, parameters, *___: asked.append((statement, parameters)),
     )
     await queue.claim(NAMES, limit=10)
-    await upkeep.tick([])
-    await upkeep.clean()
-    await upkeep.look(NAMES)
+    await maintenance.process_overdue()
+    await maintenance.prune()
+    await maintenance.poll(NAMES)
 
     plans = []
     async with database.engine.connect() as connection:

@@ -26,8 +26,8 @@ from appkit.repository.database import Database
 from appkit.repository.outbox import OutboxTask, TaskPolicy
 from appkit.repository.user import BaseUser
 from appkit.tasks.broker import OutboxBroker, create_broker, register_tasks
-from appkit.tasks.relay import Relay
 from appkit.tasks.router import TaskRouter
+from appkit.tasks.worker import Worker
 
 SERVERS = {
     "amqp": os.environ.get("APPKIT_TEST_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/"),
@@ -73,7 +73,7 @@ class App:
     @asynccontextmanager
     async def working(self, broker: OutboxBroker | None = None) -> AsyncIterator[OutboxBroker]:
         broker = broker or self.broker()
-        async with Relay(broker, work=True):
+        async with Worker(broker, work=True):
             yield broker
 
     async def create_tables(self) -> None:
@@ -179,7 +179,7 @@ async def _clean_nats(prefix: str) -> None:
 @pytest.fixture
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leases are renewed ten times a second, however long they are."""
-    monkeypatch.setattr("appkit.tasks.heartbeat.MOST", 0.1)
+    monkeypatch.setattr("appkit.tasks.heartbeat.MAX_INTERVAL", 0.1)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
-"""Processes and servers are killed at random, and nothing is lost: the chaos that users can run on their own stack.
+"""Killing processes and servers at random loses nothing.
 
-How often says `APPKIT_TEST_KILLS`; `nox -s chaos` says thirty times.
+`APPKIT_TEST_KILLS` is how many to kill; `nox -s chaos` sets thirty.
 """
 
 import json
@@ -20,9 +20,10 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, text
 
-from appkit.testing.chaos import Chaos, Report
+from tests.tasks.chaos import Chaos, Report
 
 pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[2]
 KILLS = int(os.environ.get("APPKIT_TEST_KILLS", "2"))
 _logger = logging.getLogger(__name__)
 
@@ -137,7 +138,7 @@ def test_killed_instances_lose_nothing_and_double_nothing(database_url: str, sev
     assert_nothing_lost(Chaos(database_url, instances=instances).run(KILLS))
 
 
-def test_killed_relays_workers_and_servers_lose_nothing(database_url: str, message_server: tuple[str, Server]) -> None:
+def test_killed_workers_and_servers_lose_nothing(database_url: str, message_server: tuple[str, Server]) -> None:
     url, server = message_server
 
     def restart_now_and_then(kill: int) -> None:
@@ -163,8 +164,8 @@ def test_database_that_is_killed_loses_nothing(new_postgres: Callable[[], Any]) 
 
 def test_chaos_prints_one_line_and_refuses_a_database_in_use(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'chaos.db'}"
-    command = [sys.executable, "-m", "appkit.testing.chaos", "--db", url, "--kills", "1"]
-    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300)
+    command = [sys.executable, "-m", "tests.tasks.chaos", "--db", url, "--kills", "1"]
+    done = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300, cwd=ROOT)
     report = json.loads(done.stdout)
     assert (report["db"], report["kills"], report["lost"]) == ("sqlite", 1, 0)
 
@@ -172,5 +173,5 @@ def test_chaos_prints_one_line_and_refuses_a_database_in_use(tmp_path: Path) -> 
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE precious (id INTEGER)"))
     engine.dispose()
-    refused = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300)
+    refused = subprocess.run(command, capture_output=True, check=False, text=True, timeout=300, cwd=ROOT)
     assert (refused.returncode, "Give an empty one" in refused.stderr) == (1, True)

@@ -1,4 +1,4 @@
-"""Whatever goes wrong, a task is tried again or dead with a reason, and is never dropped in silence."""
+"""A failed task is retried or dead with an error, and is never dropped silently."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -17,8 +17,8 @@ from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import OutboxTask
 from appkit.tasks.context import TaskSession
 from appkit.tasks.receiver import Receiver
-from appkit.tasks.relay import Relay
 from appkit.tasks.router import TaskRouter, enqueue
+from appkit.tasks.worker import Worker
 
 
 class Happened(Event):
@@ -195,7 +195,7 @@ async def test_task_that_cancels_itself_has_failed(make_app):
     assert (row.state, row.last_error) == ("dead", "CancelledError")
 
 
-async def test_relay_survives_a_database_that_fails(app, caplog):
+async def test_worker_survives_a_database_that_fails(app, caplog):
     ran = asyncio.Event()
 
     @app.router.task
@@ -205,20 +205,22 @@ async def test_relay_survives_a_database_that_fails(app, caplog):
     async with app.session() as db:
         await db.execute(text("ALTER TABLE appkit_outbox RENAME TO elsewhere"))
     broker = app.broker()
-    async with Relay(broker, work=True) as relay:
+    async with Worker(broker, work=True) as worker:
         async with asyncio.timeout(60):
-            while "The outbox could not be read." not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+            while "Polling the outbox failed" not in caplog.text:  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)
-        assert not relay.healthy
+        assert not worker.healthy
         async with app.session() as db:
             await db.execute(text("ALTER TABLE elsewhere RENAME TO appkit_outbox"))
         async with app.session() as db:
             enqueue(db, work)
         await asyncio.wait_for(ran.wait(), 30)
-        assert relay.healthy
+        assert worker.healthy
+
+    assert "Polling the outbox failed" in caplog.text
 
 
-async def test_relay_starts_again_when_its_receiver_dies(app, monkeypatch):
+async def test_worker_starts_again_when_its_receiver_dies(app, monkeypatch):
     tries = []
     listen = Receiver.listen
 

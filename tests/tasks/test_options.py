@@ -80,7 +80,7 @@ async def test_task_for_later_waits_for_its_time(app):
     assert timedelta(hours=23) < rows[1].run_at - utcnow() < timedelta(hours=25)
 
 
-async def test_task_nobody_had_time_for_expires(app):
+async def test_task_expires_before_a_worker_picks_it_up(app):
     @app.router.task
     async def work() -> None:
         raise AssertionError
@@ -117,7 +117,7 @@ async def test_unique_key_lets_one_in_until_it_is_done(app):
 
 
 @pytest.mark.parametrize(("scope", "created"), [("until_start", True), ("until_done", False), ("retained", False)])
-async def test_unique_key_is_taken_as_long_as_its_scope_says(app, scope, created):
+async def test_unique_key_is_taken_for_its_scope(app, scope, created):
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.router.task(unique_key="only one", unique_scope=scope)
@@ -166,7 +166,7 @@ async def test_subscriber_may_be_unique_too(app):
 
 
 async def test_concurrent_rivals_leave_one_row_even_if_the_first_rolls_back(app):
-    """Whoever waits for a rival that then rolls back writes the row: it is swallowed for nobody."""
+    """If the transaction that holds the key rolls back, the waiting one writes its row."""
 
     @app.router.task(unique_key="contested")
     async def work(number: int) -> None: ...
@@ -233,7 +233,7 @@ async def test_ordered_task_that_appears_late_waits_for_the_one_that_runs(app, d
     assert states == ["pending", "running"]
 
 
-async def test_two_claims_in_one_moment_take_one_of_a_key(app, database_url):
+async def test_concurrent_claims_take_one_task_of_an_ordering_key(app, database_url):
     """Each transaction sees the other's task as pending: who locks the key first has it."""
     if database_url.startswith("sqlite"):
         pytest.skip("SQLite has one writer.")
@@ -283,7 +283,7 @@ async def test_options_that_contradict_are_refused(app):
     @app.router.task
     async def work() -> None: ...
 
-    with pytest.raises(AppKitError, match="a delay and a time"):
+    with pytest.raises(AppKitError, match="both a delay and a run_at"):
         work.with_options(delay=3, run_at=utcnow())
     with pytest.raises(AppKitError, match="under another name"):
         work.with_options(name="other")

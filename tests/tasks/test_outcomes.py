@@ -20,7 +20,7 @@ from appkit.exceptions import (
 )
 from appkit.tasks.arguments import InvalidArguments
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.outcomes import Discard, Outcome, Retry, Snooze, backoff, judge
+from appkit.tasks.outcomes import Discard, Outcome, Retry, Snooze, backoff, decide_outcome
 from appkit.tasks.router import enqueue
 
 
@@ -32,11 +32,11 @@ class SpoiltException(ConflictException):
 
 
 def verdict(error: BaseException, attempts: int = 1, max_attempts: int = 3) -> Outcome:
-    return judge(error, attempts=attempts, max_attempts=max_attempts, delay=10, max_delay=100)
+    return decide_outcome(error, attempts=attempts, max_attempts=max_attempts, delay=10, max_delay=100)
 
 
 @pytest.mark.parametrize("error", [SpoiltException(), NotFoundException(), InvalidArguments("They don't fit.")])
-def test_error_that_time_does_not_heal_is_final(error):
+def test_permanent_error_is_not_retried(error):
     assert verdict(error).retry_in is None
     assert verdict(error).code in {"40943", "40400", "TASK_ARGUMENTS_INVALID"}
 
@@ -52,26 +52,26 @@ def test_error_that_time_does_not_heal_is_final(error):
         TimeoutError(),
     ],
 )
-def test_error_that_time_may_heal_is_tried_again_until_attempts_are_spent(error):
+def test_transient_error_is_retried_until_attempts_are_spent(error):
     assert verdict(error).retry_in is not None
     assert verdict(error, attempts=3).retry_in is None
     assert verdict(error).code
 
 
-def test_server_that_says_when_is_asked_no_sooner():
+def test_retry_after_is_respected():
     assert verdict(TooManyRequestsException(retry_after=70)).retry_in == 70
 
 
-def test_exception_of_the_app_says_itself_whether_to_try_again():
+def test_exception_decides_by_retryable():
     class Final(Exception):
         retryable = False
 
     assert verdict(Final("over")) == Outcome(
-        "test_exception_of_the_app_says_itself_whether_to_try_again.<locals>.Final: over", verdict(Final("over")).code
+        "test_exception_decides_by_retryable.<locals>.Final: over", verdict(Final("over")).code
     )
 
 
-def test_delays_double_up_to_the_most_and_are_never_the_same():
+def test_delays_double_up_to_the_maximum_with_jitter():
     for attempts, expected in [(1, 10), (2, 20), (3, 40), (4, 80), (5, 100), (5000, 100)]:
         delays = {backoff(attempts, 10, 100) for _ in range(50)}
         assert len(delays) > 40
@@ -92,7 +92,7 @@ async def test_domain_error_is_dead_at_once_with_its_code(app):
     assert row.last_error == "SpoiltException: It has gone off."
 
 
-async def test_task_asks_for_another_attempt_when_it_likes(make_app, caplog):
+async def test_task_asks_for_a_retry(make_app, caplog):
     app = await make_app(max_attempts=2)
     told = []
 
@@ -122,7 +122,7 @@ async def test_task_asks_for_another_attempt_when_it_likes(make_app, caplog):
     assert told == []
 
 
-async def test_snoozing_is_no_attempt(make_app):
+async def test_snooze_counts_no_attempt(make_app):
     app = await make_app(max_attempts=1)
     attempts = []
 
@@ -196,7 +196,7 @@ async def test_attempt_knows_its_deadline(app):
     assert timedelta(seconds=25) < seen[0] - row.started_at < timedelta(seconds=35)
 
 
-async def test_work_that_ends_while_the_database_is_away_is_written_when_it_is_back(app, monkeypatch):
+async def test_result_is_written_once_the_database_is_back(app, monkeypatch):
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.router.task
@@ -239,6 +239,6 @@ async def test_old_rows_are_deleted(make_app):
     broker = app.broker()
     async with app.working(broker):
         await app.settled()
-        assert await broker.upkeep.clean() == 1
+        assert await broker.maintenance.prune() == 1
 
     assert [row.state for row in await app.rows()] == ["dead"]

@@ -86,7 +86,7 @@ async def test_two_tasks_with_one_name_are_refused(app):
     app.router.task(name="same")(lambda: None)
     app.router.task(name="same")(lambda: None)
 
-    with pytest.raises(AppKitError, match=r"Two tasks are called 'same'.* Pass name= to one of them"):
+    with pytest.raises(AppKitError, match=r"Two tasks are named 'same'.* Pass name= to one of them"):
         app.broker()
 
 

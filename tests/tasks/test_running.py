@@ -215,7 +215,7 @@ async def test_ids_of_the_request_reach_the_task(app):
     assert context.task_id.get() is None
 
 
-async def test_exceptions_are_told_to_plugins(make_app):
+async def test_exceptions_reach_plugins(make_app):
     from appkit.plugins.markers import hookimpl
 
     app = await make_app(max_attempts=1)
@@ -285,7 +285,7 @@ async def test_context_gives_what_the_app_has(app):
 
 
 async def test_task_without_app_context_is_polled(app):
-    """Rows that nobody announced are found, whoever wrote them."""
+    """Rows without a notification are found, whichever process wrote them."""
     ran = asyncio.Event()
 
     @app.router.task
@@ -313,7 +313,7 @@ async def test_unknown_tasks_wait_and_are_spoken_of(app, caplog):
                 await asyncio.sleep(0.01)
 
     assert [row.state for row in await app.rows()] == ["pending"]
-    assert "1 tasks wait for 'new:task'" in caplog.text
+    assert "1 pending tasks are named 'new:task'" in caplog.text
 
 
 async def test_what_ends_is_written_with_the_claim_of_what_comes_next(make_app, monkeypatch):

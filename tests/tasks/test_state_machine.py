@@ -13,8 +13,9 @@ from appkit.repository.base import Base, utcnow
 from appkit.repository.database import Database
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import OutboxTask, TaskPolicy
-from appkit.repository.queue import ClaimedTask, Finished, TaskQueue
-from appkit.repository.upkeep import Upkeep
+from appkit.repository.queue import TaskQueue
+from appkit.repository.queue_statements import ClaimedTask, Finished
+from appkit.tasks.maintenance import Maintenance
 
 POLICY = TaskPolicy(name="jobs:any", max_attempts=2)
 ENDED = {"done", "dead", "cancelled"}
@@ -87,9 +88,9 @@ class Machine(RuleBasedStateMachine):
             case "die":
                 changed = self.run(queue.fail(task, "failed", retry_in=None))
             case "drop":
-                changed = self.run(queue.drop(task, "dropped", "TASK_DISCARDED"))
+                changed = self.run(queue.cancel_claimed(task, "dropped", "TASK_DISCARDED"))
             case "report":
-                changed = self.run(queue.report(task, {"percent": 1}))
+                changed = self.run(queue.report_progress(task, {"percent": 1}))
             case "renew":
                 changed = bool(self.run(queue.renew([task])))
             case _:
@@ -114,7 +115,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        self.run(Upkeep(self.database, TasksSettings(lease=60)).tick([]))
+        self.run(Maintenance(self.database, TasksSettings(lease=60)).process_overdue())
 
     @invariant()
     def holds(self) -> None:

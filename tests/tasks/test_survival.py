@@ -189,7 +189,7 @@ async def test_poison_ends_and_holds_up_nobody(app, crew, declared):
 
 
 @pytest.mark.parametrize("name", ["sleeper", "spinner"])
-async def test_task_that_holds_the_loop_runs_once(app, crew, declared, name):
+async def test_task_that_blocks_the_event_loop_runs_once(app, crew, declared, name):
     lease = 3.0 if CRASHES else LEASE
     async with app.session() as db:
         enqueue(db, declared[name], 2.7 * lease)
@@ -205,7 +205,7 @@ async def test_frozen_worker_is_too_late(app, crew, declared):
         enqueue(db, declared["sleeper"], 3 * LEASE)  # Time enough to freeze it.
     frozen = crew.start()
     # Frozen while it writes, it would keep SQLite's lock.
-    while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database tells nobody
+    while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database has no event to wait for
         await asyncio.sleep(0.02)
     crew.kill(frozen, how=signal.SIGSTOP)
     crew.start(lease=60)

@@ -18,12 +18,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from sqlalchemy import event
 
 from appkit.repository.queue import TaskQueue
-from appkit.repository.upkeep import Upkeep
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.leases import Leases
-from appkit.tasks.publishing import PublishingBroker
-from appkit.tasks.relay import Relay
+from appkit.tasks.inflight import InFlightTasks
+from appkit.tasks.maintenance import Maintenance
+from appkit.tasks.publisher import PublishingBroker
 from appkit.tasks.router import TaskRouter, enqueue
+from appkit.tasks.worker import Worker
 from tests.tasks.conftest import App
 
 
@@ -31,7 +31,7 @@ def die(*_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class Worker:
+class Program:
     """One process: an app, and what it does."""
 
     def __init__(
@@ -84,7 +84,7 @@ class Worker:
         self.arm()
         stop = asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        async with Relay(self.app.broker(), work=self.works):
+        async with Worker(self.app.broker(), work=self.works):
             await stop.wait()
         await self.app.database.dispose()
 
@@ -101,7 +101,7 @@ class Worker:
         die()
 
     def arm(self) -> None:
-        """See that the process dies at the point it is told to."""
+        """Make the process die at the given point."""
         match self.crash_at:
             case "after_claim":
                 exchange = TaskQueue.exchange
@@ -112,7 +112,7 @@ class Worker:
 
                 TaskQueue.exchange = claim_and_die  # type: ignore[method-assign, assignment] # what the test is about
             case "after_task_before_finish":
-                Leases.settle = die  # type: ignore[assignment, method-assign] # what the test is about
+                InFlightTasks.settle = die  # type: ignore[assignment, method-assign] # what the test is about
             case "mid_finish_batch":
                 self.die_before_the_commit_after(TaskQueue, "_finish")
                 exchange_at_once = TaskQueue._exchange_at_once
@@ -123,17 +123,17 @@ class Worker:
 
                 TaskQueue._exchange_at_once = exchange_and_die  # type: ignore[method-assign, assignment] # as above
             case "after_mark_before_publish":
-                PublishingBroker._announce = die  # type: ignore[assignment, method-assign] # what the test is about
+                PublishingBroker._send = die  # type: ignore[assignment, method-assign] # what the test is about
             case "after_publish":
-                announce = PublishingBroker._announce
+                announce = PublishingBroker._send
 
                 async def announce_and_die(*args: Any) -> None:
                     await announce(*args)
                     die()
 
-                PublishingBroker._announce = announce_and_die  # type: ignore[assignment, method-assign] # as above
+                PublishingBroker._send = announce_and_die  # type: ignore[assignment, method-assign] # as above
             case "during_rescue":
-                self.die_before_the_commit_after(Upkeep, "_rescue")
+                self.die_before_the_commit_after(Maintenance, "_rescue")
 
     def die_before_the_commit_after(self, what: type, name: str) -> None:
         original = getattr(what, name)
@@ -147,8 +147,8 @@ class Worker:
 
 async def main(spec: dict[str, Any]) -> None:
     produce = spec.pop("produce", None)
-    worker = Worker(**spec)
-    await (worker.produce(*produce) if produce else worker.work())
+    program = Program(**spec)
+    await (program.produce(*produce) if produce else program.work())
 
 
 if __name__ == "__main__":

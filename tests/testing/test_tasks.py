@@ -85,7 +85,7 @@ async def test_inline_tasks_run_what_they_commit_themselves(db: AsyncSession, ta
     assert list(await db.scalars(select(Parcel.place))) == ["home"]
 
 
-async def test_drain_says_what_became_of_tasks_and_lets_time_pass(db: AsyncSession, tasks: Tasks) -> None:
+async def test_drain_counts_outcomes_and_advances_time(db: AsyncSession, tasks: Tasks) -> None:
     for place in ("abroad", "nowhere", "at sea", "returned"):
         enqueue(db, deliver, place)
 
@@ -114,8 +114,8 @@ async def test_assertions_name_what_was_committed(db: AsyncSession, tasks: Tasks
     await tasks.assert_not_sent(deliver, place="abroad")
     assert row.queue == "default"
     with pytest.raises(
-        AssertionError, match=r"0 such tasks were committed. These were: .*deliver\(\{'place': 'home'\}\)"
+        AssertionError, match=r"0 such tasks were committed. All tasks: .*deliver\(\{'place': 'home'\}\)"
     ):
         await tasks.assert_sent(deliver, place="abroad")
-    with pytest.raises(AssertionError, match=r"It was committed: \[\{'place': 'home'\}\]"):
+    with pytest.raises(AssertionError, match=r"Such a task was committed: \[\{'place': 'home'\}\]"):
         await tasks.assert_not_sent("deliver")

@@ -11,7 +11,7 @@ from appkit.cli.discovery import find_kit
 from appkit.cli.output import Target, fail
 
 if TYPE_CHECKING:
-    from appkit.cli.pulse import Pulse
+    from appkit.cli.liveness import LivenessFile
     from appkit.kit import AppKit
 
 Host = Annotated[str, typer.Option(help="The address to listen on.")]
@@ -85,17 +85,17 @@ def worker(
     """Run background tasks in a separate worker, until SIGINT or SIGTERM."""
     import anyio
 
-    from appkit.cli.pulse import Pulse
+    from appkit.cli.liveness import LivenessFile
 
     if queues is not None:
         os.environ["TASKS_QUEUES"] = json.dumps([name for part in queues.split(",") if (name := part.strip())])
     if concurrency is not None:
         os.environ["TASKS_CONCURRENCY"] = str(concurrency)
     kit = find_kit(target).kit
-    pulse = Pulse(kit.settings)
+    liveness = LivenessFile(kit.settings)
     if not check:
-        anyio.run(_work, kit, pulse)
-    elif (problem := pulse.problem()) is not None:
+        anyio.run(_work, kit, liveness)
+    elif (problem := liveness.problem()) is not None:
         raise fail(problem)
     else:
         typer.echo("The worker is healthy.")
@@ -115,14 +115,14 @@ async def _preflight(kit: "AppKit") -> None:
         pass
 
 
-async def _work(kit: "AppKit", pulse: "Pulse") -> None:
+async def _work(kit: "AppKit", liveness: "LivenessFile") -> None:
     import anyio
 
     async with kit.lifespan(work=True), anyio.create_task_group() as group:
-        group.start_soon(pulse.beat, lambda: kit.broker.healthy)
+        group.start_soon(liveness.keep_touching, lambda: kit.broker.healthy)
         await _wait_for_signal()
         group.cancel_scope.cancel()
-    pulse.stop()
+    liveness.remove()
 
 
 async def _wait_for_signal() -> None:

@@ -1,4 +1,4 @@
-"""`appkit tasks`: the background tasks of an app, and what went wrong with them."""
+"""`appkit tasks`: list, retry, cancel and prune background tasks."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import asdict
@@ -20,9 +20,9 @@ State = Literal["scheduled", "pending", "published", "running", "done", "dead", 
 TaskId = Annotated[str, typer.Argument(help="The task's id.")]
 Queue = Annotated[str | None, typer.Option(help="Only those of this queue.")]
 Name = Annotated[str | None, typer.Option(help="Only those of this name.")]
-Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many at the most.")]
+Limit = Annotated[int, typer.Option(min=1, max=1000, help="The maximum number of tasks.")]
 
-cli = typer.Typer(help="Look after the background tasks.", no_args_is_help=True)
+cli = typer.Typer(help="Manage background tasks.", no_args_is_help=True)
 
 
 @cli.command("list")
@@ -35,7 +35,7 @@ def list_(
     as_json: AsJson = False,
     kit: KitOption = None,
 ) -> None:
-    """List tasks, the youngest first."""
+    """List tasks, the newest first."""
     page = _run(kit, lambda tasks: tasks.page(state=_state(state), queue=queue, name=name, size=limit))
     _show_tasks(page.items, as_json=as_json)
 
@@ -44,14 +44,14 @@ def list_(
 def dead(
     *, queue: Queue = None, name: Name = None, limit: Limit = 50, as_json: AsJson = False, kit: KitOption = None
 ) -> None:
-    """List the tasks that were given up, and why."""
+    """List dead tasks and their errors."""
     page = _run(kit, lambda tasks: tasks.page(state=_state("dead"), queue=queue, name=name, size=limit))
     _show_tasks(page.items, as_json=as_json)
 
 
 @cli.command("show")
 def show_(task_id: TaskId, *, as_json: AsJson = False, kit: KitOption = None) -> None:
-    """Show all that is known of a task."""
+    """Show all fields of a task."""
     task = _run(kit, lambda tasks: tasks.get(task_id))
     values = {column.key: getattr(task, column.key) for column in type(task).__table__.columns}
     if as_json:
@@ -64,13 +64,13 @@ def show_(task_id: TaskId, *, as_json: AsJson = False, kit: KitOption = None) ->
 def retry(
     task_id: Annotated[str | None, typer.Argument(help="The task's id.", show_default=False)] = None,
     *,
-    everything: Annotated[bool, typer.Option("--all", help="All that are dead.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Retry all dead tasks.")] = False,
     name: Name = None,
     kit: KitOption = None,
 ) -> None:
-    """Run a task again that is dead or was cancelled; with --all, all that are dead."""
+    """Run a dead or cancelled task again; with --all, all dead tasks."""
     if (task_id is None) == (not everything):
-        raise typer.BadParameter("Name one task, or say --all.")
+        raise typer.BadParameter("Give the id of a task, or --all.")
     if task_id is not None:
         _run(kit, lambda tasks: tasks.retry(task_id))
         typer.echo(f"{task_id} runs again.")
@@ -80,36 +80,36 @@ def retry(
 
 @cli.command()
 def cancel(task_id: TaskId, *, kit: KitOption = None) -> None:
-    """Call a task off: it never starts or, if it runs, is told to stop."""
+    """Cancel a task. A running one is interrupted within seconds."""
     _run(kit, lambda tasks: tasks.cancel(task_id))
-    typer.echo(f"{task_id} is called off.")
+    typer.echo(f"{task_id} is cancelled.")
 
 
 @cli.command()
 def prune(
     *,
-    days: Annotated[float, typer.Option(min=0, help="Only those that ended so many days ago.")] = 0,
-    state: Annotated[State | None, typer.Option(help="Only those that are done, dead or cancelled.")] = None,
+    days: Annotated[float, typer.Option(min=0, help="Only those that ended at least so many days ago.")] = 0,
+    state: Annotated[State | None, typer.Option(help="Only those in this state: done, dead or cancelled.")] = None,
     kit: KitOption = None,
 ) -> None:
-    """Delete tasks that have ended before their time is up."""
+    """Delete ended tasks before their retention time is over."""
     count = _run(kit, lambda tasks: tasks.prune(older_than=timedelta(days=days), state=_state(state)))
-    typer.echo(f"{count} tasks are deleted.")
+    typer.echo(f"{count} tasks deleted.")
 
 
 @cli.command()
 def stats(*, as_json: AsJson = False, kit: KitOption = None) -> None:
-    """Show how many there are, how long they wait, and how long they take."""
-    figures = asdict(_run(kit, lambda tasks: tasks.figures()))
+    """Show queue depth, waiting time and durations."""
+    values = asdict(_run(kit, lambda tasks: tasks.stats()))
     if as_json:
-        show([figures], as_json=True)
+        show([values], as_json=True)
         return
-    depth = figures.pop("depth")
+    depth = values.pop("depth")
     show(
         [{"queue": q, "state": s, "tasks": n} for q, states in sorted(depth.items()) for s, n in states.items()],
         as_json=False,
     )
-    show([{key: round(value, 3) if value else value for key, value in figures.items()}], as_json=False)
+    show([{key: round(value, 3) if value else value for key, value in values.items()}], as_json=False)
 
 
 def _state(name: State | None) -> "TaskState | None":

@@ -25,8 +25,8 @@ from appkit import (
     Repository,
     Settings,
     SettingsGroup,
-    TaskFigures,
     TaskService,
+    TaskStats,
     errors,
     hookimpl,
     route_path,
@@ -100,7 +100,7 @@ class MetricsMiddleware:
 class AppCollector(Collector):
     """Current values: database connections, tasks and event counts."""
 
-    def __init__(self, app: AppContext, tasks: TaskFigures, events: Mapping[str, int]) -> None:
+    def __init__(self, app: AppContext, tasks: TaskStats, events: Mapping[str, int]) -> None:
         self._app = app
         self._tasks = tasks
         self._events = events
@@ -159,8 +159,8 @@ async def read_metrics(request: Request, db: ReadSession) -> Response:
     """The metrics, in the Prometheus text format."""
     current = CollectorRegistry()
     rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
-    figures = AppCollector(request.app.state.appkit, await TaskService(db).figures(), dict(rows.all()))
-    current.register(figures)
+    stats = AppCollector(request.app.state.appkit, await TaskService(db).stats(), dict(rows.all()))
+    current.register(stats)
     text = generate_latest(request.scope[_SCOPE]) + generate_latest(current)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 

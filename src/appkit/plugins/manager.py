@@ -243,12 +243,6 @@ def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
     return sorted(entry_points(group="appkit"), key=lambda found: found.name)
 
 
-@lru_cache
-def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
-    """The entry points on a `sys.path`, by name. Cached: finding them reads the metadata of every distribution."""
-    return sorted(entry_points(group="appkit"), key=lambda found: found.name)
-
-
 def _add(items: list[Any], answer: Any) -> None:
     if type(answer) in (list, tuple):  # Not isinstance: a HealthCheck is a named tuple, and one item.
         items.extend(answer)

@@ -1,4 +1,4 @@
-"""How tasks are written to the outbox: in the transaction of whoever wants them done, and told of after its commit."""
+"""Enqueueing: writes tasks to the outbox in the caller's transaction, and wakes workers once it has committed."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -31,9 +31,10 @@ def add_task(
     kwargs: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
 ) -> OutboxTask:
-    """Add a task to the session's transaction: it runs once that has committed, and never if it is rolled back.
+    """Add a task to the session's transaction. It runs once that has committed, and never if it is rolled back.
 
-    It is written at the next flush; with a unique key, unless there is such a task, whose id it has from then on.
+    The next flush writes it. If its unique key is taken, nothing is written and the row gets the id of the task that
+    holds the key.
 
     Raises:
         AppKitError: When an argument can't be written as JSON, or a key is too long.
@@ -42,26 +43,26 @@ def add_task(
     session.add(row)
     if not event.contains(session.sync_session, "before_flush", _write):
         event.listen(session.sync_session, "before_flush", _write)
-    announce(session)
+    notify_on_commit(session)
     return row
 
 
 async def add_tasks(
     session: AsyncSession, policy: TaskPolicy, calls: Collection[tuple[Sequence[Any], Mapping[str, Any]]]
 ) -> list[OutboxTask]:
-    """Write many tasks at once, far faster than one by one.
+    """Write many tasks at once, which is much faster than one by one.
 
     Raises:
         AppKitError: When an argument can't be written as JSON, or a key is too long.
     """
     rows = [task_row(policy, args, kwargs) for args, kwargs in calls]
     await session.run_sync(_insert, rows)
-    announce(session)
+    notify_on_commit(session)
     return rows
 
 
-def announce(session: AsyncSession) -> None:
-    """See that work is looked for once this session has committed."""
+def notify_on_commit(session: AsyncSession) -> None:
+    """Wake this process's workers, and notify other processes, once the session has committed."""
     context = session.info.get("appkit")
     if isinstance(context, AppContext):
         on_commit(session, context.wake)
@@ -70,7 +71,7 @@ def announce(session: AsyncSession) -> None:
 
 
 def _notify(session: Session) -> None:
-    """Have PostgreSQL tell workers elsewhere, once the transaction is committed and not before."""
+    """Notify the workers of other processes. PostgreSQL delivers it when the transaction commits."""
     if not session.in_nested_transaction():
         session.execute(select(func.pg_notify(CHANNEL, "")))
 
@@ -83,14 +84,14 @@ def task_row(
     *,
     task_id: str | None = None,
 ) -> OutboxTask:
-    """A row for a task with these arguments, which carries the ids of the work that is in hand.
+    """Make a row, with the current request's id, user and trace.
 
     Args:
-        policy: How it is run.
-        args: Its arguments by their place.
-        kwargs: And by their name.
-        labels: What else Taskiq is to know.
-        task_id: Its id, where it has one.
+        policy: The task's name and options.
+        args: Its positional arguments.
+        kwargs: Its keyword arguments.
+        labels: More labels for Taskiq's message.
+        task_id: Its id; unless given, a new one.
     """
     labels = {**_origin(), **(labels or {})}
     try:
@@ -118,7 +119,7 @@ def task_row(
 
 
 def _origin() -> dict[str, str]:
-    """Which request, which person, and which trace a task comes from."""
+    """The ids of the current request and user, and the trace."""
     ids = {"request_id": request_id.get(), "user_id": user_id.get()}
     origin = {name: value for name, value in ids.items() if value is not None}
     if "opentelemetry.propagate" in sys.modules:  # Only an app that traces has imported it.
@@ -140,7 +141,7 @@ def _key(
 
 
 def _start(policy: TaskPolicy) -> tuple[Any, bool]:
-    """When a new task may run, if that was said, and whether it is in the future."""
+    """The earliest time to run, if any, and whether it is in the future."""
     delay = policy.delay.total_seconds() if isinstance(policy.delay, timedelta) else policy.delay
     if delay is not None:
         return clock(delay), delay > 0
@@ -148,7 +149,7 @@ def _start(policy: TaskPolicy) -> tuple[Any, bool]:
 
 
 def _write(session: Session, *_: Any) -> None:
-    """Write new rows: together and without the unit of work, which takes longer; or so that an older one is let be."""
+    """Write new rows by few INSERTs, bypassing the slower unit of work; a row whose unique key is taken is skipped."""
     new = [row for row in session.new if isinstance(row, OutboxTask)]
     for row in new:
         session.expunge(row)
@@ -164,12 +165,12 @@ def _write(session: Session, *_: Any) -> None:
 
 
 def _kind(row: OutboxTask) -> str | None:
-    """None for a row that one statement for all can write."""
+    """Rows of the same kind are written by one statement."""
     return None if row.unique_key is None and not isinstance(row.run_at, FunctionElement) else row.task_id
 
 
 def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
-    """Write rows of one kind, and give those whose key was taken the id of the task that has it."""
+    """Write rows of one kind. A row whose unique key is taken gets the id of the task that holds it."""
     open_rows = {row.task_id: row for row in rows}
     while open_rows:
         run_at: Any = next(iter(open_rows.values())).run_at
@@ -184,11 +185,11 @@ def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
         for row in [row for row in open_rows.values() if row.unique_key in holders]:
             del open_rows[row.task_id]
             row.task_id, row.created = holders[row.unique_key], False
-        # A holder that ended between the two statements has left its key to us.
+        # If the holder ended between the two statements, its key is free now: try again.
 
 
 def insert_missing(session: Session, table: type[Base], key: str, **values: Any) -> Any:
-    """An INSERT that leaves alone what another row's key stands for already."""
+    """An INSERT that does nothing if another row has the key."""
     insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     statement = insert(Base.metadata.tables[table.__tablename__]).on_conflict_do_nothing(index_elements=[key])
     return statement.values(values) if values else statement

@@ -1,4 +1,4 @@
-"""The outbox's rows: tasks that are written in the same transaction as the data they belong to."""
+"""Tables of the outbox: tasks, written in the same transaction as their data, and schedules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,46 +26,46 @@ from sqlalchemy.sql.functions import FunctionElement
 from appkit.repository.base import Base, UTCDateTime, utcnow
 
 Scope = Literal["until_start", "until_done", "retained"]
-"""How long a unique key is taken: until the task is first started, until it has ended, or while its row is kept."""
+"""How long a unique key is taken: until the task is first started, until it has ended, or while its row exists."""
 
 Key = str | Callable[..., object]
-"""A key, or what makes one of a task's arguments."""
+"""A unique or ordering key, or a function that computes it from the task's arguments."""
 
 CHANNEL: Final = "appkit_outbox"
-"""What PostgreSQL calls the commits of tasks."""
+"""The channel of PostgreSQL's NOTIFY."""
 
 MAX_KEY: Final = 255  # characters
 
 
 class TaskState(StrEnum):
-    """Where a task is on its way."""
+    """The state of a task."""
 
     PENDING = "pending"
     """It runs as soon as a worker is free."""
     PUBLISHED = "published"
-    """It runs as soon as a worker is free, and an external broker was told."""
+    """As pending, and published to an external broker."""
     RUNNING = "running"
     SCHEDULED = "scheduled"
-    """It waits for its time: it was meant for later, or it failed and is tried again."""
+    """It was delayed, or it failed and waits for its retry."""
     DONE = "done"
     DEAD = "dead"
-    """It failed too often, or can't be run at all; `last_error` says why."""
+    """All its attempts failed, or it can't run at all; see `last_error`."""
     CANCELLED = "cancelled"
-    """Somebody called it off, or it did so itself."""
+    """It was cancelled, or raised `Discard`."""
 
 
 OPEN: Final = "state IN ('scheduled', 'pending', 'published', 'running')"
-"""Tasks that have not ended. Spelt out, for SQLite takes a partial index only where a query says the same words."""
+"""Tasks that have not ended. SQLite uses a partial index only if the query has the same text as its condition."""
 
 
 class OutboxTask(Base):
-    """A task that has been committed: it is started at least once, unless cancelled, and ends in one of three ways."""
+    """A task. Once committed, it is started at least once unless cancelled, and ends done, dead or cancelled."""
 
     __tablename__ = "appkit_outbox"
     __allow_unmapped__ = True  # `created` is no column.
     __table_args__ = (
         CheckConstraint(f"state IN {tuple(map(str, TaskState))}", name="state"),
-        # One index for each question that is asked every second, over the few rows that it is about.
+        # One partial index for each query that runs every second.
         *(
             Index(
                 f"ix_appkit_outbox_{name}",
@@ -84,7 +84,7 @@ class OutboxTask(Base):
         ),
         {
             "sqlite_autoincrement": True,
-            # Each row is changed a few times and then deleted: leave room to do that in place, and clean up often.
+            # Each row is updated a few times and then deleted: leave room for HOT updates, and vacuum often.
             "postgresql_with": {"fillfactor": 80, "autovacuum_vacuum_scale_factor": 0.02},
         },
     )
@@ -94,47 +94,47 @@ class OutboxTask(Base):
     task_name: Mapped[str] = mapped_column(String(255))
     queue: Mapped[str] = mapped_column(String(64), default="default")
     rank: Mapped[int] = mapped_column(SmallInteger, default=0)
-    """The smallest goes first, among those that may run: the priority turned around, for indexes go upward."""
+    """The negated priority, because indexes are ascending: the lowest rank runs first."""
     state: Mapped[str] = mapped_column(String(16), default=TaskState.PENDING.value)
     payload: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(default=0)
-    """Counted when the row is claimed, so that a crash counts too; also the fence against those who lost the row."""
+    """Incremented by the claim, so that crashes count; also the fencing token against owners that lost the lease."""
     max_attempts: Mapped[int | None]
     run_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
-    """If it has not been started by then, it is dead."""
+    """If no worker has started it by then, it is dead."""
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     leased_until: Mapped[datetime | None]
     unique_key: Mapped[str | None] = mapped_column(String(MAX_KEY), unique=True)
-    """No other row has it; None as soon as its scope is over."""
+    """Unique among all rows; set to None when its scope ends."""
     unique_scope: Mapped[str | None] = mapped_column(String(16))
     ordering_key: Mapped[str | None] = mapped_column(String(MAX_KEY))
-    """Tasks with the same one run one after the other, as they were written."""
+    """Tasks with the same key run one by one, in the order of their ids."""
     progress: Mapped[dict[str, Any] | None]
     result: Mapped[Any | None] = mapped_column(
         JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
     )
     last_error: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(String(64))
-    """The `internal_code` of what it failed with, or a word of ours."""
+    """The `internal_code` or class of its exception, or a code of appkit's."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     keep_until: Mapped[datetime | None]
-    """When the row of a task that has ended is deleted."""
+    """When the row is deleted, once the task has ended."""
 
     @property
     def priority(self) -> int:
-        """The largest goes first, among those that may run."""
+        """Waiting tasks with a higher priority run first."""
         return -self.rank
 
     created: bool | None = None
-    """Of a row with a unique key, after the flush: whether it was written, or another one is there already."""
+    """For a row with a unique key, after the flush: whether it was written, rather than another one found."""
 
 
 class ScheduledTask(Base):
-    """How far a schedule has come. What it runs and when is in the code; the row is made when it is first seen."""
+    """The progress of a schedule. The code defines the schedule; the first process that has it writes the row."""
 
     __tablename__ = "appkit_schedule"
 
@@ -142,44 +142,36 @@ class ScheduledTask(Base):
     cron: Mapped[str] = mapped_column(String(255))
     timezone: Mapped[str] = mapped_column(String(64))
     last_slot: Mapped[datetime]
-    """The latest moment that has been dealt with."""
+    """The latest slot that was processed."""
     paused: Mapped[bool] = mapped_column(default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPolicy:
-    """What a task is called and how it is run; what is None follows `TASKS_…`."""
+    """A task's name and options; `TaskOptions` and `Task.with_options` document them."""
 
     name: str
     queue: str = "default"
-    """Which workers run it: those of its queue, and those of every queue."""
     priority: int = 0
-    """From -100 to 100; the largest goes first."""
     max_attempts: int | None = None
-    """Times it is tried, crashes included, before it is dead."""
     retry_delay: float | None = None
-    """Seconds before the second attempt; they double with each further one, and vary by a quarter."""
     timeout: float | None = None
-    """Seconds after which an attempt is cancelled, and has failed."""
     unique_key: Key | None = None
-    """While another task of this name has the same key, no more is written."""
     unique_scope: Scope = "until_done"
     ordering_key: Key | None = None
-    """Tasks with the same key, of any name, run one after the other."""
     delay: float | timedelta | None = None
-    """Seconds to wait before it may run."""
     run_at: datetime | None = None
     expires_at: datetime | None = None
 
     @property
     def labels(self) -> dict[str, float]:
-        """What Taskiq is to know of it."""
+        """The labels of Taskiq's message."""
         labels = {"max_attempts": self.max_attempts, "retry_delay": self.retry_delay, "timeout": self.timeout}
         return {name: value for name, value in labels.items() if value is not None}
 
 
 class clock(FunctionElement[datetime]):  # noqa: N801 - reads as SQL's own functions do
-    """The database's time, some seconds from now: the only clock that processes on several machines agree on."""
+    """The database's time plus some seconds: the one clock that processes on several machines share."""
 
     type = UTCDateTime()
     inherit_cache = True

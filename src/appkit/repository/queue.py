@@ -1,124 +1,85 @@
-"""TaskQueue: the outbox as workers see it, and how its rows change hands.
+"""TaskQueue: how a worker claims, renews and settles the outbox's rows.
 
-Apart from `outbox`, because whoever writes a task needs none of this.
+Only the owner of a row's latest claim may change it. The row's count of attempts is the fencing token.
 """
 
 import os
 import socket
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from secrets import token_hex
 from time import monotonic
 from typing import Any, NamedTuple, cast
 
-from sqlalchemy import (
-    ARRAY,
-    ColumnElement,
-    CompoundSelect,
-    CursorResult,
-    Select,
-    Text,
-    Update,
-    bindparam,
-    case,
-    func,
-    literal,
-    null,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import ARRAY, CursorResult, Text, bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.sql.dml import ReturningUpdate
 
 from appkit.core.settings import TasksSettings
 from appkit.exceptions import ServiceUnavailableException
 from appkit.repository.database import Database
 from appkit.repository.outbox import CHANNEL, OPEN, TaskState, clock
-from appkit.repository.rows import (
+from appkit.repository.queue_statements import (
     BLOCKED,
     KEY,
     KNOWN,
     WAITING,
-    again,
+    ClaimedTask,
+    Finished,
+    WorkerStatements,
     ended,
     in_state,
     ready,
+    rescheduled,
     rows,
-    unless_called_off,
+    unless_cancelled,
 )
 
 
-class ClaimedTask(NamedTuple):
-    """A row as it was when it was claimed."""
-
-    id: int
-    attempts: int
-    task_id: str
-    task_name: str
-    rank: int
-    payload: dict[str, Any]
-    max_attempts: int | None
-    ordering_key: str | None
-
-    @property
-    def key(self) -> tuple[int, int]:
-        """Which attempt at which task this is: what may change the row."""
-        return self.id, self.attempts
-
-
-class Announced(NamedTuple):
-    """A task that workers are to be told of."""
+class PublishedTask(NamedTuple):
+    """A task to publish to an external broker."""
 
     task_id: str
     task_name: str
     queue: str
 
 
-class Finished(NamedTuple):
-    """A task that has been done, and what it returned, as JSON has it."""
-
-    task: ClaimedTask
-    result: Any = None
-
-
 class TaskQueue:
-    """What workers do with tasks. A change is made only by whoever claimed the task last: attempts are the fence.
+    """The outbox as one worker uses it.
 
     Args:
-        database: Where the rows are.
-        settings: How long a lease is, how often a task is tried, and how long it is kept.
-        owner: What rows say about who has them; unless given, a name that no process had before.
+        database: The database with the outbox.
+        settings: Lease duration, attempts, queues and retention.
+        owner: The lease owner written to claimed rows; unless given, a name that no other process has.
     """
 
     def __init__(self, database: Database, settings: TasksSettings, owner: str | None = None) -> None:
         self._database = database
         self._settings = settings
-        self._next_call = 0.0
+        self._next_notify = 0.0
         self.owner = owner or f"{socket.gethostname()[:32]}:{os.getpid()}:{token_hex(4)}"
+        self._statements = WorkerStatements(settings, self.owner)
 
     async def claim(self, names: Collection[str], *, limit: int = 1, task_id: str | None = None) -> list[ClaimedTask]:
-        """Take the first tasks that may run, announced or not, or this one; from now on it counts as an attempt."""
+        """Claim the first tasks that may run, or the one with this id. Each claim counts as an attempt."""
         async with self._database.session() as session:
             if task_id is None:
                 return await self._claim(session, names, limit)
             this = select(rows.c.id).where(WAITING, KNOWN, rows.c.task_id == task_id)
-            found = await session.execute(self._claiming(this.with_for_update(skip_locked=True)), {"names": [*names]})
-            return [ClaimedTask(*row) for row in found]
+            statement = self._statements.claim(this.with_for_update(skip_locked=True))
+            return [ClaimedTask(*row) for row in await session.execute(statement, {"names": [*names]})]
 
     async def exchange(
         self, done: Sequence[Finished], names: Collection[str], *, room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
-        """Write what has been done and take what may run next, at once.
+        """Mark tasks as done and claim the next ones.
 
         Args:
-            done: What has been done.
+            done: The tasks that are done.
             names: The tasks that this process knows.
-            room: Called when it is this transaction's turn, for there may be more room by then: how many to take.
+            room: How many to claim; called once the transaction has begun, because there may be more room by then.
 
         Returns:
-            The keys of those that were ours to finish, and the tasks that were taken.
+            The keys of the tasks that this worker still owned, and the claimed tasks.
         """
         if done and not self._database.sqlite:
             return await self._exchange_at_once(done, names, room)
@@ -128,11 +89,11 @@ class TaskQueue:
             limit = room()
             claimed = await self._claim(session, names, limit) if limit > 0 else []
             if claimed and len(claimed) == limit:
-                await self._call(session)
+                await self._notify(session)
             return finished, claimed
 
-    async def publish(self, names: Collection[str], limit: int) -> list[Announced]:
-        """Mark the first tasks that may run as announced, so that it is done once. They can be claimed as before."""
+    async def publish(self, names: Collection[str], limit: int) -> list[PublishedTask]:
+        """Mark the first pending tasks as published, so that each is published once. They stay claimable."""
         statement = (
             update(rows)
             .where(rows.c.id.in_(ready(in_state(TaskState.PENDING), self._settings)))
@@ -141,19 +102,24 @@ class TaskQueue:
         )
         async with self._database.session() as session:
             published = await session.execute(statement, {"names": [*names], "limit": limit})
-            return [Announced(*row[2:]) for row in sorted(published, key=lambda row: (row.rank, row.id))]
+            return [PublishedTask(*row[2:]) for row in sorted(published, key=lambda row: (row.rank, row.id))]
 
     async def unpublish(self, task_ids: Collection[str]) -> None:
-        """Take back that these were announced, unless somebody has claimed them already."""
-        announced = in_state(TaskState.PUBLISHED) & rows.c.task_id.in_(task_ids)
+        """Make published tasks pending again, unless they have been claimed."""
+        published = in_state(TaskState.PUBLISHED) & rows.c.task_id.in_(task_ids)
         async with self._database.session() as session:
-            await session.execute(update(rows).where(announced).values(state=TaskState.PENDING))
+            await session.execute(update(rows).where(published).values(state=TaskState.PENDING))
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
-        """Hold these tasks for another lease; returns the keys of those that are ours still, and who is called off."""
+        """Renew the leases of these tasks.
+
+        Returns:
+            For the key of each task that this worker still owns, whether its cancellation was requested.
+        """
+        keys = [task.key for task in tasks]
         statement = (
             update(rows)
-            .where(_one_of(tasks), self._ours)
+            .where(KEY.in_(keys), self._statements.owned)
             .values(leased_until=clock(self._settings.lease))
             .returning(rows.c.id, rows.c.attempts, rows.c.cancel_requested)
         )
@@ -161,208 +127,136 @@ class TaskQueue:
             return {(row.id, row.attempts): row.cancel_requested for row in await session.execute(statement)}
 
     async def finish(self, task: ClaimedTask, session: AsyncSession | None = None, *, result: Any = None) -> bool:
-        """Write that it is done, in this transaction or one of its own; False when somebody else has it by now."""
+        """Mark a task as done, in this transaction or one of its own; False if the lease was lost."""
         if session is None:
             async with self._database.session() as own:
                 return await self.finish(task, own, result=result)
         row = {"row": task.id, "attempt": task.attempts, "returned": result}
-        return cast("CursorResult[Any]", await session.execute(self._finish_one, row)).rowcount == 1
+        finished = await session.execute(self._statements.finish_one, row)
+        return cast("CursorResult[Any]", finished).rowcount == 1
 
     async def fail(
         self, task: ClaimedTask, error: str, *, retry_in: float | None, code: str | None = None, counts: bool = True
     ) -> bool:
-        """Write what went wrong, and when to try again. False when somebody else has it by now.
+        """Record a failed attempt and schedule the next one; False if the lease was lost.
 
         Args:
-            task: Whose attempt it was.
-            error: What went wrong.
-            retry_in: Seconds until the next attempt; None means never.
-            code: What programs know the error by.
-            counts: Whether this has been an attempt.
+            task: The claimed task.
+            error: The error message.
+            retry_in: Seconds until the next attempt; None makes the task dead.
+            code: The error code.
+            counts: Whether this counts as an attempt.
         """
         what = (
             ended(TaskState.DEAD, self._settings)
             if retry_in is None
-            else unless_called_off(again(retry_in), self._settings)
+            else unless_cancelled(rescheduled(retry_in), self._settings)
         )
-        outcome = {"last_error": error, "error_code": code, **what}
+        values = {"last_error": error, "error_code": code, **what}
         if not counts:
-            outcome["attempts"] = rows.c.attempts - 1
-        return await self._change(task, outcome)
+            values["attempts"] = rows.c.attempts - 1
+        return await self._change(task, values)
 
-    async def drop(self, task: ClaimedTask, reason: str, code: str) -> bool:
-        """Write that it was called off while it ran. False when somebody else has it by now."""
+    async def cancel_claimed(self, task: ClaimedTask, reason: str, code: str) -> bool:
+        """Mark a running task as cancelled; False if the lease was lost."""
         values = {"last_error": reason, "error_code": code, **ended(TaskState.CANCELLED, self._settings)}
         return await self._change(task, values)
 
     async def cancel(self, task_id: str, session: AsyncSession | None = None) -> bool:
-        """Call a task off, in this transaction or one of its own: it never starts or, if it runs, is told to stop.
+        """Cancel a task, or request the cancellation of a running one, in this transaction or one of its own.
 
         Returns:
-            False when it has ended or isn't there.
+            False when it has ended or doesn't exist.
         """
         if session is None:
             async with self._database.session() as own:
                 return await self.cancel(task_id, own)
         this = rows.c.task_id == task_id
         waits = text(OPEN) & (rows.c.state != TaskState.RUNNING)
-        drop = update(rows).where(this, waits).values(ended(TaskState.CANCELLED, self._settings))
-        ask = update(rows).where(this, in_state(TaskState.RUNNING)).values(cancel_requested=True)
-        for statement in (drop, ask):
+        cancel = update(rows).where(this, waits).values(ended(TaskState.CANCELLED, self._settings))
+        request = update(rows).where(this, in_state(TaskState.RUNNING)).values(cancel_requested=True)
+        for statement in (cancel, request):
             if (await session.execute(statement.returning(rows.c.id))).first() is not None:
                 return True
         return False
 
-    async def report(self, task: ClaimedTask, progress: Mapping[str, Any]) -> bool:
-        """Write how far it has come; False when somebody else has it by now."""
+    async def report_progress(self, task: ClaimedTask, progress: Mapping[str, Any]) -> bool:
+        """Write a task's progress; False if the lease was lost."""
         return await self._change(task, {"progress": dict(progress)})
 
     async def release(self) -> None:
-        """Give back whatever this process has, as if it had never been claimed."""
-        values = unless_called_off(again(0), self._settings) | {"attempts": rows.c.attempts - 1}
+        """Give back all tasks of this owner, as if they had never been claimed."""
+        values = unless_cancelled(rescheduled(0), self._settings) | {"attempts": rows.c.attempts - 1}
         async with self._database.session() as session:
-            await session.execute(update(rows).where(self._ours).values(values))
+            await session.execute(update(rows).where(self._statements.owned).values(values))
 
     async def requeue(self, task_id: str, delay: float = 0) -> bool:
-        """Make a running task pending again, or later; False when none with this id runs."""
+        """Reschedule a running task; False when no task with this id runs."""
         running = (rows.c.task_id == task_id) & in_state(TaskState.RUNNING)
-        statement = update(rows).where(running).values(unless_called_off(again(delay), self._settings))
+        statement = update(rows).where(running).values(unless_cancelled(rescheduled(delay), self._settings))
         async with self._database.session() as session:
             return (await session.execute(statement.returning(rows.c.id))).first() is not None
 
-    @property
-    def _ours(self) -> ColumnElement[bool]:
-        return (rows.c.lease_owner == self.owner) & in_state(TaskState.RUNNING)
-
-    # What is asked for each few tasks is put together once.
-
-    @cached_property
-    def _claim_first(self) -> ReturningUpdate[Any]:
-        return self._claiming(ready(WAITING, self._settings))
-
-    @cached_property
-    def _claim_free(self) -> ReturningUpdate[Any]:
-        return self._claim_first.where(rows.c.ordering_key.is_(None))
-
-    def _claiming(self, ids: Select[int]) -> ReturningUpdate[Any]:
-        until_start = rows.c.unique_scope == "until_start"
-        return (
-            update(rows)
-            .where(rows.c.id.in_(ids))
-            .values(
-                state=TaskState.RUNNING,
-                attempts=rows.c.attempts + 1,
-                lease_owner=self.owner,
-                leased_until=clock(self._settings.lease),
-                started_at=clock(0),
-                unique_key=case((until_start, null()), else_=rows.c.unique_key),
-            )
-            .returning(*(rows.c[field] for field in ClaimedTask._fields))
-        )
-
-    def _both(self, done: Sequence[Finished]) -> CompoundSelect[Any]:
-        if all(each.result is None for each in done):
-            return self._both_without_results
-        return self._at_once(self._finishing(done))
-
-    @cached_property
-    def _both_without_results(self) -> CompoundSelect[Any]:
-        return self._at_once(self._finish_all)
-
-    def _at_once(self, finish: ReturningUpdate[Any]) -> CompoundSelect[Any]:
-        claimed, finished = self._claim_free.cte("claimed"), finish.cte("finished")
-        nothing = [null() for _ in ClaimedTask._fields[2:]]
-        return select(claimed).union_all(select(finished.c.id, finished.c.attempts, *nothing))
-
-    @cached_property
-    def _finish_one(self) -> Update:
-        mine = update(rows).where(rows.c.id == bindparam("row"), rows.c.attempts == bindparam("attempt"), self._ours)
-        return mine.values(result=bindparam("returned", type_=rows.c.result.type), **self._done)
-
-    @cached_property
-    def _finish_all(self) -> ReturningUpdate[Any]:
-        mine = update(rows).where(KEY.in_(bindparam("keys", expanding=True)), self._ours)
-        return mine.values(self._done).returning(rows.c.id, rows.c.attempts)
-
     async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
-        found = await session.execute(self._claim_first, {"names": [*names], "limit": limit})
+        found = await session.execute(self._statements.claim_ready, {"names": [*names], "limit": limit})
         claimed = [ClaimedTask(*row) for row in found]
         if not self._database.sqlite and any(task.ordering_key is not None for task in claimed):
-            refused = await self._refuse(session, [task for task in claimed if task.ordering_key is not None])
-            claimed = [task for task in claimed if task.id not in refused]
+            released = await self._release_blocked(session, [task for task in claimed if task.ordering_key is not None])
+            claimed = [task for task in claimed if task.id not in released]
         return sorted(claimed, key=lambda task: (task.rank, task.id))
 
-    async def _call(self, session: AsyncSession) -> None:
-        """Tell others, now and then, that there may be more than this process has room for."""
-        if self._database.sqlite or self._settings.notify == "off" or monotonic() < self._next_call:
+    async def _notify(self, session: AsyncSession) -> None:
+        """Notify other workers, at most once a poll interval, that there may be more than this one has room for."""
+        if self._database.sqlite or self._settings.notify == "off" or monotonic() < self._next_notify:
             return
-        self._next_call = monotonic() + self._settings.poll_interval
+        self._next_notify = monotonic() + self._settings.poll_interval
         await session.execute(select(func.pg_notify(CHANNEL, "")))
 
-    async def _refuse(self, session: AsyncSession, ordered: Collection[ClaimedTask]) -> set[int]:
-        """Give back tasks whose key another one has that began in this moment; returns their ids.
+    async def _release_blocked(self, session: AsyncSession, ordered: Collection[ClaimedTask]) -> set[int]:
+        """Give back claimed tasks whose ordering key another running task has; returns their ids.
 
-        Where two transactions wrote tasks with one key, the older one may appear when the younger one has been claimed
-        and nobody sees that yet.
+        When two transactions write tasks with one key, the older task may become visible after the younger one was
+        claimed, and before that claim is committed.
         """
         keys = select(func.unnest(bindparam("keys", [task.ordering_key for task in ordered], ARRAY(Text))).label("key"))
         key = keys.subquery().c.key
         free = select(key).where(func.pg_try_advisory_xact_lock(func.hashtextextended(key, 0)))
-        mine = set(await session.scalars(free))
+        locked = set(await session.scalars(free))
         blocked = select(rows.c.id).where(rows.c.id.in_([task.id for task in ordered]), BLOCKED)
-        refused = {task.id for task in ordered if task.ordering_key not in mine} | {*await session.scalars(blocked)}
-        if refused:
-            back = update(rows).where(rows.c.id.in_(refused)).values(attempts=rows.c.attempts - 1, **again(0))
-            await session.execute(back)
-        return refused
-
-    @property
-    def _done(self) -> dict[str, Any]:
-        return {"last_error": null(), "error_code": null(), **ended(TaskState.DONE, self._settings)}
+        released = {task.id for task in ordered if task.ordering_key not in locked} | {*await session.scalars(blocked)}
+        if released:
+            values = {"attempts": rows.c.attempts - 1, **rescheduled(0)}
+            await session.execute(update(rows).where(rows.c.id.in_(released)).values(values))
+        return released
 
     async def _exchange_at_once(
         self, done: Sequence[Finished], names: Collection[str], room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
-        """Exchange by one statement that commits itself: one round trip rather than four.
+        """Exchange by one autocommitted statement: one round trip rather than four.
 
-        It can't be sure of an ordering key, so that tasks with one are claimed after it, where it left room for them.
+        That statement can't lock ordering keys, so tasks with one are claimed after it if there is room left.
         """
         async with self._database.session() as session:
             await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
             limit = max(0, room())
-            keys = [each.task.key for each in done]
-            found = await session.execute(self._both(done), {"keys": keys, "names": [*names], "limit": limit})
+            values = {"keys": [each.task.key for each in done], "names": [*names], "limit": limit}
+            found = await session.execute(self._statements.finish_and_claim(done), values)
             changed = [ClaimedTask(*row) for row in found]
             claimed = sorted((task for task in changed if task.task_id), key=lambda task: (task.rank, task.id))
-        with suppress(ServiceUnavailableException):  # What has changed has, whatever comes of this.
+        with suppress(ServiceUnavailableException):  # The statement above has committed, even if this fails.
             if len(claimed) < limit:
                 claimed += await self.claim(names, limit=limit - len(claimed))
             elif claimed:
                 async with self._database.session() as session:
-                    await self._call(session)
+                    await self._notify(session)
         return {task.key for task in changed if not task.task_id}, claimed
 
     async def _finish(self, session: AsyncSession, done: Sequence[Finished]) -> set[tuple[int, int]]:
-        finished = await session.execute(self._finishing(done), {"keys": [each.task.key for each in done]})
+        keys = [each.task.key for each in done]
+        finished = await session.execute(self._statements.finish(done), {"keys": keys})
         return {(row.id, row.attempts) for row in finished}
 
-    def _finishing(self, done: Sequence[Finished]) -> ReturningUpdate[Any]:
-        statement = self._finish_all
-        if results := {each.task.id: each.result for each in done if each.result is not None}:
-            kind = rows.c.result.type
-            whens = [(rows.c.id == row, literal(result, kind)) for row, result in results.items()]
-            statement = statement.values(result=case(*whens, else_=null()))
-        return statement
-
-    async def _change(self, task: ClaimedTask, values: Mapping[str, Any], session: AsyncSession | None = None) -> bool:
-        if session is None:
-            async with self._database.session() as own:
-                return await self._change(task, values, own)
-        changed = await session.execute(
-            update(rows).where(_one_of([task]), self._ours).values(values).returning(rows.c.id)
-        )
-        return changed.first() is not None
-
-
-def _one_of(tasks: Collection[ClaimedTask]) -> ColumnElement[bool]:
-    return KEY.in_([task.key for task in tasks])
+    async def _change(self, task: ClaimedTask, values: Mapping[str, Any]) -> bool:
+        statement = update(rows).where(KEY.in_([task.key]), self._statements.owned).values(values)
+        async with self._database.session() as session:
+            return (await session.execute(statement.returning(rows.c.id))).first() is not None

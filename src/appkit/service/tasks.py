@@ -1,4 +1,4 @@
-"""TaskService: looking after the background tasks: what there is, what went wrong, and what to do about it."""
+"""TaskService: list, retry, cancel and prune background tasks, pause schedules, and read stats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, case, delete, func, null, or_, select, tex
 
 from appkit.exceptions import ConflictException, NotFoundException
 from appkit.repository.context import app_context
-from appkit.repository.enqueueing import announce
+from appkit.repository.enqueueing import notify_on_commit
 from appkit.repository.outbox import OPEN, OutboxTask, ScheduledTask, TaskState, clock
 from appkit.repository.pagination import KeysetPage, keyset_page
 from appkit.repository.queue import TaskQueue
@@ -22,25 +22,25 @@ _SAMPLE: Final = 1000
 
 
 @dataclass(frozen=True)
-class TaskFigures:
-    """How the tasks are doing, for health checks, metrics and people."""
+class TaskStats:
+    """Statistics of the outbox, for health checks and metrics."""
 
     depth: dict[str, dict[str, int]]
-    """How many there are, by queue and state."""
+    """Number of tasks by queue and state."""
     oldest_pending: float
-    """Seconds that the first of those that could run has been waiting; 0 without any."""
+    """Seconds that the oldest task that may run has waited; 0 if there is none."""
     rescued: int
-    """How many a process that died or stopped answering left behind, that have not been done since."""
+    """Number of tasks whose worker died or stopped responding, and that are not done since."""
     dead: int
-    """How many are dead, over all queues."""
+    """Number of dead tasks in all queues."""
     duration_p50: float | None
-    """Seconds that half of the last thousand that are done took at the most; None without any."""
+    """Median duration in seconds of the last thousand tasks that are done; None if there is none."""
     duration_p95: float | None
-    """Seconds that all but a twentieth of them took at the most."""
+    """95th percentile of these durations."""
 
 
 class TaskService(BaseService):
-    """The rows of the outbox, for those who look after it. Its session decides what belongs together, as ever."""
+    """Administration of the outbox, in the session's transaction."""
 
     async def page(
         self,
@@ -51,14 +51,14 @@ class TaskService(BaseService):
         cursor: str | None = None,
         size: int = 50,
     ) -> KeysetPage[OutboxTask]:
-        """A page of the tasks, the youngest first.
+        """A page of the tasks, the newest first.
 
         Args:
             state: Only those in this state.
             queue: Only those of this queue.
             name: Only those of this name.
-            cursor: Where the page before ended.
-            size: How many at the most.
+            cursor: The `next` cursor of the previous page.
+            size: The maximum number of tasks.
         """
         wanted = {"state": state, "queue": queue, "task_name": name}
         query = select(OutboxTask).filter_by(**{key: value for key, value in wanted.items() if value is not None})
@@ -68,7 +68,7 @@ class TaskService(BaseService):
         """One task.
 
         Raises:
-            NotFoundException: When there is none with this id, or none any more.
+            NotFoundException: When there is no task with this id.
         """
         task: OutboxTask | None = await self.db.scalar(
             select(OutboxTask).where(OutboxTask.task_id == task_id).execution_options(populate_existing=True)
@@ -78,47 +78,45 @@ class TaskService(BaseService):
         return task
 
     async def retry(self, task_id: str) -> OutboxTask:
-        """Run a task again that is dead or was cancelled, with all its attempts before it, and no unique key any more.
+        """Run a dead or cancelled task again, with all its attempts and without its unique key.
 
         Raises:
-            NotFoundException: When there is none with this id, or none any more.
-            ConflictException: When it is neither.
+            NotFoundException: When there is no task with this id.
+            ConflictException: When it is neither dead nor cancelled.
         """
         over = or_(OutboxTask.state == TaskState.DEAD, OutboxTask.state == TaskState.CANCELLED)
         if not await self._revive(over & (OutboxTask.task_id == task_id)):
             task = await self.get(task_id)
-            raise ConflictException(
-                f"This task is {task.state}. Only one that is dead or was cancelled can be retried."
-            )
+            raise ConflictException(f"This task is {task.state}. Only dead or cancelled tasks can be retried.")
         return await self.get(task_id)
 
     async def retry_dead(self, *, name: str | None = None) -> int:
-        """Run all tasks again that are dead, or those of one name; returns how many."""
+        """Run all dead tasks again, or those of one name; returns how many."""
         dead = OutboxTask.state == TaskState.DEAD
         return await self._revive(dead if name is None else dead & (OutboxTask.task_name == name))
 
     async def cancel(self, task_id: str) -> OutboxTask:
-        """Call a task off: it never starts or, if it runs, is told to stop.
+        """Cancel a task. A running one is interrupted within seconds.
 
         Raises:
-            NotFoundException: When there is none with this id, or none any more.
-            ConflictException: When it has ended.
+            NotFoundException: When there is no task with this id.
+            ConflictException: When it has already ended.
         """
         context = app_context(self.db)
         if not await TaskQueue(context.database, context.settings.tasks).cancel(task_id, self.db):
             task = await self.get(task_id)
-            raise ConflictException(f"This task is {task.state}, and can't be called off any more.")
+            raise ConflictException(f"This task is {task.state}, so it can't be cancelled.")
         return await self.get(task_id)
 
     async def prune(self, *, older_than: timedelta = timedelta(), state: TaskState | None = None) -> int:
-        """Delete tasks that have ended, though they would be kept; returns how many.
+        """Delete ended tasks before their retention time is over; returns how many.
 
         Args:
-            older_than: Only those that ended so long ago.
-            state: Only those that ended so.
+            older_than: Only those that ended longer ago than this.
+            state: Only those in this state.
 
         Raises:
-            ConflictException: When tasks in this state have not ended.
+            ConflictException: When the state is not an ended one.
         """
         if state is not None and state not in ENDED:
             raise ConflictException(f"A task that is {state} has not ended. Cancel it first.")
@@ -127,8 +125,8 @@ class TaskService(BaseService):
         deleted = await self.db.execute(delete(OutboxTask).where(ended, old).returning(OutboxTask.id))
         return len(deleted.all())
 
-    async def figures(self) -> TaskFigures:
-        """How the tasks are doing. It counts every row that is kept, so ask for it every few seconds at the most."""
+    async def stats(self) -> TaskStats:
+        """Read the statistics. It counts all rows, so call it at most every few seconds."""
         counts = select(OutboxTask.queue, OutboxTask.state, func.count()).group_by(OutboxTask.queue, OutboxTask.state)
         depth: dict[str, dict[str, int]] = {}
         for queue, state, count in await self.db.execute(counts):
@@ -139,7 +137,7 @@ class TaskService(BaseService):
         lost = select(func.count()).where(OutboxTask.error_code == "TASK_LOST", OutboxTask.state != TaskState.DONE)
         rescued = await self.db.scalar(lost)
         p50, p95 = await self._durations()
-        return TaskFigures(
+        return TaskStats(
             depth=depth,
             oldest_pending=max(0.0, (now - first).total_seconds()) if first else 0.0,
             rescued=rescued or 0,
@@ -149,20 +147,20 @@ class TaskService(BaseService):
         )
 
     async def of_user(self, user_id: UUID, *, also: Sequence[str] = ()) -> list[OutboxTask]:
-        """The tasks that somebody's requests have started and that have not ended, and those with these ids."""
+        """The open tasks that a user's requests have enqueued, and those of their tasks with these ids."""
         actor = OutboxTask.payload["labels"]["user_id"].as_string() == str(user_id)
         query = select(OutboxTask).where(actor, or_(text(OPEN), OutboxTask.task_id.in_(also)))
         return [*await self.db.scalars(query.order_by(OutboxTask.id).execution_options(populate_existing=True))]
 
     async def schedules(self) -> Sequence[ScheduledTask]:
-        """The schedules, those of other versions of the app too."""
+        """All schedules, including those of other versions of the app."""
         return (await self.db.scalars(select(ScheduledTask).order_by(ScheduledTask.name))).all()
 
     async def pause(self, name: str, *, paused: bool = True) -> ScheduledTask:
-        """Run a schedule no more, or again from the next slot on.
+        """Pause a schedule, or resume it from the next slot on.
 
         Raises:
-            NotFoundException: When there is none of this name.
+            NotFoundException: When there is no schedule of this name.
         """
         schedule = await self.db.get(ScheduledTask, name)
         if schedule is None:
@@ -174,14 +172,14 @@ class TaskService(BaseService):
         fresh = {"state": TaskState.PENDING, "attempts": 0, "cancel_requested": False}
         blank = dict.fromkeys(["run_at", "expires_at", "finished_at", "keep_until", "unique_key", "progress"], null())
         revived = await self.db.execute(update(OutboxTask).where(which).values(fresh | blank).returning(OutboxTask.id))
-        announce(self.db)
+        notify_on_commit(self.db)
         return len(revived.all())
 
     async def _durations(self) -> tuple[float | None, float | None]:
         done = select(OutboxTask.started_at, OutboxTask.finished_at).where(OutboxTask.state == TaskState.DONE)
         rows = await self.db.execute(done.order_by(OutboxTask.keep_until.desc()).limit(_SAMPLE))
         taken = [(end - start).total_seconds() for start, end in rows if start and end]
-        if len(taken) < 2:  # noqa: PLR2004 - of one, there are no quantiles
+        if len(taken) < 2:  # noqa: PLR2004 - quantiles need two values
             return (taken[0], taken[0]) if taken else (None, None)
         cuts = quantiles(taken, n=20, method="inclusive")
         return cuts[9], cuts[18]

@@ -1,1 +1,1 @@
-"""Jobs come in: the broker, the relay and the tasks that run on them."""
+"""Background tasks: the broker, the worker that runs them, and the app's own tasks."""

@@ -1,6 +1,7 @@
-"""The mails that accounts need, sent in the background: what is looked up, made and sent here costs no request time.
+"""Tasks that send account mails (verification, password reset, notices) and purge old sign-in sessions.
 
-So the time of an answer doesn't say whether there is an account, and no token is ever a task's argument.
+Because lookup and sending happen here, a response time doesn't reveal whether an account exists. Tokens are made here
+too, so that none is ever a task's argument.
 """
 
 import asyncio
@@ -35,19 +36,19 @@ from appkit.tasks.router import TaskRouter
 account_tasks = TaskRouter()
 
 SPREAD: Final = 1.0
-"""Seconds within which a link is looked up and sent, at a random moment."""
+"""Seconds of random delay before a password reset is sent."""
 
 
 @account_tasks.on(UserSignedUp, name="appkit.accounts:welcome")
 async def welcome(event: UserSignedUp, task: TaskContext) -> None:
-    """Ask somebody new to verify their address, where there are pages to do it on, or where they have to."""
+    """Send a new user a verification link, if there is a frontend for it or sign-up is private."""
     if task.settings.frontend.url or task.settings.auth.signup_mode == "private":
         await _send_verification(event.user_id, task)
 
 
 @account_tasks.on(SignupRepeated, name="appkit.accounts:tell_account_exists")
 async def tell_account_exists(event: SignupRepeated, task: TaskContext) -> None:
-    """Tell somebody that they have an account, or ask them again to verify its address."""
+    """Mail the owner that the account exists, or another verification link if the address is unverified."""
     async with task.session() as db:
         user = await _lock_user(db, email_key=parse_email(event.email).key)
         if user is None:
@@ -61,20 +62,20 @@ async def tell_account_exists(event: SignupRepeated, task: TaskContext) -> None:
 
 @account_tasks.on(EmailVerificationRequested, name="appkit.accounts:send_verification")
 async def send_verification(event: EmailVerificationRequested, task: TaskContext) -> None:
-    """Send somebody another link to verify their address."""
+    """Send another verification link."""
     await _send_verification(event.user_id, task)
 
 
 @account_tasks.on(PasswordResetRequested, name="appkit.accounts:send_reset")
 async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
-    """Send a link to set a new password to whoever has this address, if anybody.
+    """Send a password reset link, if an account has this address.
 
-    It begins at a random moment: where tasks run in the process that answers, making a mail costs whoever asks next
-    some milliseconds, and at a moment known beforehand they would say that there is an account.
+    It starts after a random delay. With an embedded worker, making the mail slows down the next request by some
+    milliseconds, and at a predictable time that would reveal that the account exists.
     """
     if task.settings.environment != "test":
         await asyncio.sleep(SystemRandom().uniform(0, SPREAD))
-    # The token is committed before it is sent, for a mail can't be taken back; a retry makes another.
+    # Commit the token before sending it, because a mail can't be rolled back. A retry makes another token.
     async with task.session() as db:
         user = await _lock_user(db, email_key=parse_email(event.email).key)
         if user is None:
@@ -86,7 +87,7 @@ async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
 
 @account_tasks.on(PasswordResetForced, name="appkit.accounts:send_forced_reset")
 async def send_forced_reset(event: PasswordResetForced, task: TaskContext) -> None:
-    """Send somebody whose password was taken away a link to set a new one."""
+    """Send a password reset link, after a superuser forced a reset."""
     async with task.session() as db:
         user = await _lock_user(db, id=event.user_id)
         if user is None:
@@ -98,7 +99,7 @@ async def send_forced_reset(event: PasswordResetForced, task: TaskContext) -> No
 
 @account_tasks.on(UserDeleted, name="appkit.accounts:tell_deleted")
 async def tell_deleted(event: UserDeleted, task: TaskContext) -> None:
-    """Tell somebody that their account is gone: it may not have been them."""
+    """Mail a deleted account's owner, in case somebody else deleted it."""
     async with task.session() as db:
         user = await db.get(app_context(db).user_model, event.user_id)
         if user is None:
@@ -109,26 +110,26 @@ async def tell_deleted(event: UserDeleted, task: TaskContext) -> None:
 
 @account_tasks.cron("17 3 * * *", name="appkit.accounts:purge")
 async def purge(task: TaskContext) -> None:
-    """Delete the sessions and one-time tokens that have been worthless for a month."""
+    """Delete sign-in sessions and one-time tokens that have been invalid for a month."""
     async with task.session() as db:
         await SessionService(db).purge()
 
 
 @account_tasks.on(PasswordChanged, name="appkit.accounts:tell_password_changed")
 async def tell_password_changed(event: PasswordChanged, task: TaskContext) -> None:
-    """Tell somebody that their password was changed (OWASP ASVS 6.3.7)."""
+    """Mail the owner that the password was changed (OWASP ASVS 6.3.7)."""
     await _tell_password_changed(event.user_id, task)
 
 
 @account_tasks.on(PasswordReset, name="appkit.accounts:tell_password_reset")
 async def tell_password_reset(event: PasswordReset, task: TaskContext) -> None:
-    """Tell somebody that a new password was set by a link (OWASP ASVS 6.3.7)."""
+    """Mail the owner that the password was reset (OWASP ASVS 6.3.7)."""
     await _tell_password_changed(event.user_id, task)
 
 
 @account_tasks.on(EmailChangeRequested, name="appkit.accounts:send_email_change")
 async def send_email_change(event: EmailChangeRequested, task: TaskContext) -> None:
-    """Send a link to the address that somebody wants to use, unless it is taken."""
+    """Send a confirmation link to the new address, unless it is taken."""
     async with task.session() as db:
         user = await _lock_user(db, id=event.user_id)
         if user is None or await _is_taken(db, event.email):
@@ -141,7 +142,7 @@ async def send_email_change(event: EmailChangeRequested, task: TaskContext) -> N
 
 @account_tasks.on(EmailChanged, name="appkit.accounts:tell_email_changed")
 async def tell_email_changed(event: EmailChanged, task: TaskContext) -> None:
-    """Tell the address that somebody no longer uses: it may not have been them (OWASP ASVS 6.3.7)."""
+    """Mail the old address that the address was changed (OWASP ASVS 6.3.7)."""
     async with task.session() as db:
         user = await _lock_user(db, id=event.user_id)
         if user is None:
@@ -170,13 +171,13 @@ async def _tell_password_changed(user_id: UUID, task: TaskContext) -> None:
 
 
 async def _is_taken(db: AsyncSession, email: str) -> bool:
-    """Whether somebody has the address. They hear nothing, and who asked is not told either."""
+    """Whether another account has the address. Nobody is mailed about that."""
     user = app_context(db).user_model
     return await db.scalar(select(user.id).where(user.email_key == parse_email(email).key)) is not None
 
 
 async def _lock_user(db: AsyncSession, **which: Any) -> BaseUser | None:
-    """An account that may be used, so that nobody else makes it a token meanwhile."""
+    """Lock an open account, so that no other transaction makes a token for it."""
     user = app_context(db).user_model
     is_open = (user.is_active, user.deleted_at.is_(None))
     return await db.scalar(select(user).filter_by(**which).where(*is_open).with_for_update())

@@ -1,4 +1,4 @@
-"""Arguments: what a task takes, checked when it is enqueued and again when it runs."""
+"""Arguments: a task's parameters, checked when it is enqueued and validated when it runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
@@ -12,22 +12,22 @@ from appkit.exceptions import AppKitError
 
 
 class InvalidArguments(Exception):
-    """What a row holds doesn't fit the task's signature, and won't at the next attempt; no value is quoted."""
+    """The row's arguments don't fit the task's signature, so it is not retried. The message quotes no values."""
 
     code = "TASK_ARGUMENTS_INVALID"
 
 
 class UnreadableRow(InvalidArguments):
-    """A row holds no arguments at all that this version of the app could read."""
+    """The row's payload can't be read by this version of appkit."""
 
     code = "TASK_UNREADABLE"
 
 
 class Arguments:
-    """A task's parameters without those that Taskiq injects.
+    """A task's parameters, without those that Taskiq injects.
 
     Raises:
-        AppKitError: When an annotation can't be resolved, or is of a type that can't be read from JSON.
+        AppKitError: When an annotation can't be resolved, or its type can't be read from JSON.
     """
 
     def __init__(self, function: Callable[..., Any], name: str) -> None:
@@ -47,10 +47,10 @@ class Arguments:
         self._types = {each: self._type(each, hints.get(each, Any)) for each in self._signature.parameters}
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """See whether the task can be called like this.
+        """Check that the arguments match the signature.
 
         Raises:
-            AppKitError: When an argument is missing, or is none of the task's.
+            AppKitError: When an argument is missing or unknown.
         """
         try:
             self._signature.bind(*args, **kwargs)
@@ -58,10 +58,10 @@ class Arguments:
             raise AppKitError(f"Task {self._name!r} can't be called like this: {exc}.") from None
 
     def load(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments as their annotations have them, by name where they have one.
+        """Convert the arguments to their annotated types, by name where they have one.
 
         Raises:
-            InvalidArguments: When they don't fit; the message says which, and not what it was.
+            InvalidArguments: When an argument is invalid. The message names it without its value.
         """
         try:
             bound = self._signature.bind(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""create_broker: the Taskiq broker that `TASKS_BROKER_URL` names, and OutboxBroker, which all of them are."""
+"""create_broker: the Taskiq broker that `TASKS_BROKER_URL` names. OutboxBroker is the base of them all."""
 
 import asyncio
 import inspect
@@ -16,17 +16,14 @@ from appkit.repository.database import Database
 from appkit.repository.enqueueing import task_row
 from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy
 from appkit.repository.queue import TaskQueue
-from appkit.repository.upkeep import Upkeep
 from appkit.tasks.arguments import Arguments, UnreadableRow
-from appkit.tasks.chores import Chores
-from appkit.tasks.lease import Lease, note_result
-from appkit.tasks.leases import Leases
-from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware
-from appkit.tasks.notifications import Listener
-from appkit.tasks.results import OutboxResults
+from appkit.tasks.context import Attempt, keep_result
+from appkit.tasks.inflight import InFlightTasks
+from appkit.tasks.maintenance import Maintenance, PeriodicMaintenance
+from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware, OutboxResults
+from appkit.tasks.poller import IDLE_INTERVAL, Listener, Poller
 from appkit.tasks.router import Task, TaskRouter
 from appkit.tasks.schedule import Schedules
-from appkit.tasks.watch import Watch
 
 T = TypeVar("T")
 
@@ -36,62 +33,83 @@ logger = logging.getLogger(__name__)
 
 
 class OutboxBroker(AsyncBroker):
-    """`db://`: tasks are rows of the outbox, and a worker claims them there.
+    """`db://`: tasks are rows of the outbox, and workers claim them there.
 
     Args:
         settings: The app's settings.
-        database: Where the outbox is; unless given, a database of the broker's own at `DATABASE_URL`.
-        transport: Passed on to the Taskiq broker underneath.
+        database: The database with the outbox; unless given, the broker opens its own at `DATABASE_URL`.
+        transport: Passed on to Taskiq's broker.
     """
 
     def __init__(self, settings: Settings, database: Database | None = None, **transport: Any) -> None:
         super().__init__(**transport)
-        self.with_id_generator(lambda: uuid7().hex)
-        self.add_middlewares(OutboxMiddleware())
         self.settings = settings
         self.database = database or Database(settings.database)
-        self.queue = TaskQueue(self.database, settings.tasks)
-        self.upkeep = Upkeep(self.database, settings.tasks)
-        self.leases = Leases(self)
+        self.with_id_generator(lambda: uuid7().hex)
         self.with_result_backend(OutboxResults(self.database))
+        self.add_middlewares(OutboxMiddleware(lambda: self.in_flight, self.arguments))
         self.schedules = Schedules(self.database)
         self.concurrency = 1
-        """Tasks to have at most; Taskiq's own receiver asks for one after the other."""
+        """Tasks in flight at most; Taskiq's own receiver asks for one after the other."""
         self._started = False
         self._owns_database = database is None
         self._arguments: dict[str, Arguments] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._watches: list[Watch[Any]] = []
         self._listener: Listener | None = None
-        self.chores = Chores(self)
+        self._build()
+
+    def _build(self) -> None:
+        """Make the parts that claim and run tasks.
+
+        Each start makes new ones with a new lease owner, so that tasks left over from an earlier run change no rows.
+        """
+        tasks = self.settings.tasks
+        self.queue = TaskQueue(self.database, tasks)
+        self.in_flight = InFlightTasks(
+            self.queue,
+            self.database,
+            self.settings,
+            names=self.get_all_tasks,
+            concurrency=lambda: self.concurrency,
+            wake=self.wake,
+        )
+        self.maintenance = Maintenance(self.database, tasks)
+        self._periodic_maintenance = PeriodicMaintenance(
+            self.maintenance,
+            self.schedules,
+            names=self.get_all_tasks,
+            in_flight=self.in_flight.tasks,
+            interval=self.poll_interval,
+        )
+        self._pollers: list[Poller[Any]] = []
 
     @property
     def healthy(self) -> bool:
-        """Whether the last look for work went well."""
-        return self._started and all(watch.healthy for watch in self._watches)
+        """Whether the broker runs and its last polls succeeded."""
+        return self._started and all(poller.healthy for poller in self._pollers)
 
     @property
-    def listens(self) -> bool:
-        """Whether PostgreSQL tells of commits."""
+    def listening(self) -> bool:
+        """Whether PostgreSQL notifies this process of commits."""
         return self._listener is not None and self._listener.connected
 
     @property
-    def interval(self) -> float:
-        """Seconds between looks that nobody asked for."""
+    def poll_interval(self) -> float:
+        """Seconds between polls without a notification."""
         return min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
 
     def add_task(self, task: Task[..., Any]) -> None:
-        """Make a router's task known.
+        """Register a router's task.
 
         Raises:
             AppKitError: When another task has its name, or its parameters can't be read from JSON.
         """
         self._arguments[task.name] = task.arguments
         self._register_task(task.name, _RouterTask(self, task.name, task.function, task.policy.labels))
-        task.attach(self)
+        task.brokers.add(self)
 
     def arguments(self, name: str) -> Arguments:
-        """What the task of this name takes."""
+        """The parameters of the task with this name."""
         if name not in self._arguments:
             task = self.find_task(name)
             assert task is not None  # noqa: S101 - only known tasks are claimed
@@ -99,17 +117,14 @@ class OutboxBroker(AsyncBroker):
         return self._arguments[name]
 
     def wake(self) -> None:
-        """Look for work now rather than in a second; from any thread."""
+        """Poll now rather than within a second; call this from any thread."""
         if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._wake_watches)
+            self._loop.call_soon_threadsafe(self._wake_pollers)
 
     async def startup(self) -> None:
-        """Get ready to work in this process and event loop."""
+        """Get ready to run tasks in this process and event loop."""
         self._loop = asyncio.get_running_loop()
-        self._watches = []
-        self.queue = TaskQueue(self.database, self.settings.tasks)
-        self.leases = Leases(self)
-        self.chores = Chores(self)
+        self._build()
         if self._owns_database:
             async with self.database.engine.begin() as connection:
                 for row in (OutboxTask, ScheduledTask):
@@ -120,22 +135,22 @@ class OutboxBroker(AsyncBroker):
         self._started = True
 
     async def shutdown(self) -> None:
-        """Cancel the tasks that still run, and give their rows back."""
+        """Cancel the tasks that still run, and release their leases."""
         self._started = False
         if self._listener is not None:
             await self._listener.stop()
             self._listener = None
         if self.database.context is not None:
             self.database.context.works = False
-        await self.leases.stop()
+        await self.in_flight.stop()
         await super().shutdown()
         if self._owns_database:
             await self.database.dispose()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Write a row in a transaction of its own; a task that runs is made pending again, as retries ask for.
+        """Write a row in a transaction of its own, or reschedule the row if this task runs: Taskiq's way to retry.
 
-        The labels `delay` (seconds), `queue`, `priority` and `max_attempts` are heeded.
+        It respects the labels `delay` (seconds), `queue`, `priority` and `max_attempts`.
         """
         if not await self.queue.requeue(message.task_id, float(message.labels.get("delay", 0))):
             task = self.formatter.loads(message.message)
@@ -147,56 +162,64 @@ class OutboxBroker(AsyncBroker):
         self.wake()
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
-        """Claim rows and yield their messages, for ever."""
-        watch = self.watch(self.leases.take)
+        """Claim rows and yield their messages, forever."""
+        poller = self.add_poller(self.in_flight.claim_next)
         try:
             while True:
-                for lease in await watch.next():
-                    if (message := await self.message(lease)) is not None:
+                for attempt in await poller.next():
+                    if (message := await self.message(attempt)) is not None:
                         yield message
         finally:
-            self.leases.abandon()
+            self.in_flight.forget_unstarted()
 
-    def watch(self, take: Callable[[], Coroutine[Any, Any, T]]) -> Watch[T]:
-        """Have something taken whenever there is news of a commit, and now and then without."""
+    def add_poller(self, take: Callable[[], Coroutine[Any, Any, T]]) -> Poller[T]:
+        """Make a poller that commits wake, in this process and, on PostgreSQL, in others."""
+        tasks = self.settings.tasks
         if self.database.context is not None:
             self.database.context.works = True
-        if self._listener is None and not self.database.sqlite and self.settings.tasks.notify != "off":
-            self._listener = Listener(self.database, self._wake_watches)
-        self._watches.append(watch := Watch(self, take))
-        return watch
+        if self._listener is None and not self.database.sqlite and tasks.notify != "off":
+            self._listener = Listener(self.database, self._wake_pollers)
+        poller = Poller(
+            take,
+            self._periodic_maintenance,
+            interval=self.poll_interval,
+            idle_interval=min(IDLE_INTERVAL, tasks.lease / 3),
+            listening=lambda: self.listening,
+        )
+        self._pollers.append(poller)
+        return poller
 
-    def _wake_watches(self) -> None:
-        for watch in self._watches:
-            watch.wake()
+    def _wake_pollers(self) -> None:
+        for poller in self._pollers:
+            poller.wake()
 
-    async def message(self, lease: Lease) -> bytes | None:
-        """The message for Taskiq; what can't be made into one is dead."""
-        row = lease.task
+    async def message(self, attempt: Attempt) -> bytes | None:
+        """Make Taskiq's message for a claimed task; None when the row can't be read, and the task is dead."""
+        row = attempt.task
         try:
             task = self.get_all_tasks()[row.task_name]
-            lease.labels = {**task.labels, **row.payload["labels"]}
-            lease.interruptible = inspect.iscoroutinefunction(task.original_func)
+            attempt.labels = {**task.labels, **row.payload["labels"]}
+            attempt.interruptible = inspect.iscoroutinefunction(task.original_func)
             message = TaskiqMessage(
                 task_id=row.task_id,
                 task_name=row.task_name,
-                labels={**lease.labels, ATTEMPT: row.key},
+                labels={**attempt.labels, ATTEMPT: row.key},
                 args=row.payload["args"],
                 kwargs=row.payload["kwargs"],
             )
             return self.formatter.dumps(message).message
         except Exception as exc:
-            logger.exception("%s can't be read.", lease)
-            await self.leases.settle(lease, UnreadableRow(f"The row can't be read: {type(exc).__qualname__}."))
+            logger.exception("%s is dead, because its row can't be read.", attempt)
+            await self.in_flight.settle(attempt, UnreadableRow(f"The row can't be read: {type(exc).__qualname__}."))
             return None
 
     def _register_task(self, task_name: str, task: AsyncTaskiqDecoratedTask[Any, Any]) -> None:
         known = self.local_task_registry.get(task_name)
         if known is None:
-            task.original_func = _noting(task.original_func)
+            task.original_func = _keeping_result(task.original_func)
         elif inspect.unwrap(known.original_func) is not inspect.unwrap(task.original_func):
             raise AppKitError(
-                f"Two tasks are called {task_name!r}, in {known.original_func.__module__} and in "
+                f"Two tasks are named {task_name!r}, in {known.original_func.__module__} and in "
                 f"{task.original_func.__module__}. Pass name= to one of them, as in @router.task(name=…)."
             )
         else:
@@ -204,25 +227,25 @@ class OutboxBroker(AsyncBroker):
         super()._register_task(task_name, task)
 
 
-def _noting(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, whose result is known before Taskiq closes the task's session."""
+def _keeping_result(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which keeps its result for the row before Taskiq closes the task's session."""
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
         async def run(*args: Any, **kwargs: Any) -> Any:
-            return note_result(await function(*args, **kwargs))
+            return keep_result(await function(*args, **kwargs))
 
         return run
 
     @wraps(function)
     def run_in_thread(*args: Any, **kwargs: Any) -> Any:
-        return note_result(function(*args, **kwargs))
+        return keep_result(function(*args, **kwargs))
 
     return run_in_thread
 
 
 class _RouterTask(AsyncTaskiqDecoratedTask[Any, Any]):
-    """Taskiq's view of a router's task: without its renaming of the function, which belongs to other kits too."""
+    """A router's task for Taskiq. It leaves the function's name as it is, because other kits may share the function."""
 
     def __init__(self, broker: AsyncBroker, task_name: str, original_func: Callable[..., Any], labels: Any) -> None:
         self.broker = broker
@@ -237,16 +260,18 @@ def create_broker(settings: Settings, *, database: Database | None = None) -> Ou
 
     Args:
         settings: The app's settings.
-        database: Where the outbox is; unless given, a database of the broker's own at `DATABASE_URL`.
+        database: The database with the outbox; unless given, the broker opens its own at `DATABASE_URL`.
 
     Raises:
-        AppKitError: When there is no such broker, or what it needs is not installed.
+        AppKitError: When the scheme is unknown, or the extra that it needs is not installed.
     """
     if settings.tasks.broker_url.startswith("db:"):
         if settings.tasks.broker_url != "db://":
-            raise AppKitError("TASKS_BROKER_URL says more than db://, which is the database at DATABASE_URL.")
+            raise AppKitError(
+                "TASKS_BROKER_URL must be exactly db://, which is the database at DATABASE_URL. Remove the rest."
+            )
         return OutboxBroker(settings, database)
-    from appkit.tasks.publishing import PublishingBroker
+    from appkit.tasks.publisher import PublishingBroker
     from appkit.tasks.transports import find_transport
 
     context = database.context if database else None
@@ -254,11 +279,11 @@ def create_broker(settings: Settings, *, database: Database | None = None) -> Ou
 
 
 def register_tasks(broker: OutboxBroker, routers: Iterable[TaskRouter]) -> None:
-    """Make the tasks of these routers known to a broker. A router may be given to several.
+    """Register the tasks and schedules of these routers with a broker. Several brokers may share a router.
 
     Raises:
-        AppKitError: When two tasks have one name, one has parameters that can't be read from JSON, or one that runs at
-            certain times has parameters at all.
+        AppKitError: When two tasks have one name, a parameter can't be read from JSON, or a cron task has required
+            parameters.
     """
     for router in routers:
         for task in router.tasks:

@@ -1,39 +1,153 @@
-"""TaskSession and TaskContext: what a task may ask for in its signature."""
+"""Task context: `TaskSession` and `TaskContext` for a task's signature, and the running Attempt behind them."""
 
+import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
-from datetime import datetime
-from typing import Annotated
+from contextvars import ContextVar
+from datetime import datetime, timedelta
+from typing import Annotated, Any, TypeVar
 
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 from sqlalchemy.ext.asyncio import AsyncSession
 from taskiq_dependencies import Depends
 
 from appkit.core.mail import Mailer
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
-from appkit.tasks.lease import Lease, LeaseLostError, current_lease
+from appkit.repository.base import utcnow
+from appkit.repository.database import Database
+from appkit.repository.queue import TaskQueue
+from appkit.repository.queue_statements import ClaimedTask
+from appkit.tasks.outcomes import Outcome, decide_outcome
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseLostError(Exception):
+    """The lease expired and another process claimed the task. The attempt's `TaskSession` is rolled back."""
+
+
+class Attempt:
+    """One attempt at a task, from its claim until its row is settled.
+
+    Args:
+        task: The claimed row.
+        queue: The queue that claimed it, whose lease it has.
+        database: The database of `TaskSession`.
+        settings: The app's settings.
+    """
+
+    def __init__(self, task: ClaimedTask, queue: TaskQueue, database: Database, settings: Settings) -> None:
+        self.task = task
+        self.queue = queue
+        self.database = database
+        self.settings = settings
+        self.labels: dict[str, Any] = {}
+        self.interruptible = True
+        """Whether it runs on the event loop; a thread can't be stopped."""
+        self.runner: asyncio.Task[Any] | None = None
+        """The asyncio task that runs it, once it has started."""
+        self.deadline: datetime | None = None
+        """When the task's timeout cancels it."""
+        self.session: AsyncGenerator[AsyncSession, None] | None = None
+        """The `TaskSession`. Taskiq doesn't close it when the teardown of another dependency fails."""
+        self.result: Any = None
+        """The function's return value."""
+        self.error: BaseException | None = None
+        """The exception that ended it."""
+        self.cancel_requested = False
+        self.closing = False
+        """Whether its row is being settled, so that it is too late to cancel."""
+        self.settled = False
+        """Whether its row is settled, will be with the next exchange, or can't be."""
+        self.done = False
+        """Whether it succeeded and its row waits for the next exchange."""
+
+    def __str__(self) -> str:
+        return f"Task {self.task.task_name} {self.task.task_id}"
+
+    @property
+    def result_json(self) -> Any:
+        """The return value as JSON; None when it can't be serialised."""
+        try:
+            return to_jsonable_python(self.result)
+        except PydanticSerializationError as exc:
+            logger.warning("%s returned a value that can't be serialised, so its result is empty: %s", self, exc)
+            return None
+
+    def start(self) -> "asyncio.Task[Any]":
+        """Bind it to the asyncio task that calls this, in whose context it is the current attempt from now on."""
+        runner = self.runner = asyncio.current_task()
+        assert runner is not None  # noqa: S101 - Taskiq calls this from a coroutine
+        timeout = self.labels.get("timeout")
+        self.deadline = None if timeout is None else utcnow() + timedelta(seconds=float(timeout))
+        _current.set(self)
+        return runner
+
+    def cancel(self) -> None:
+        """Cancel it, unless its row is being settled or it runs in a thread."""
+        if self.runner is not None and self.interruptible and not self.closing:
+            self.runner.cancel()
+
+    def decide_outcome(self, error: BaseException) -> Outcome:
+        """Decide the outcome of this attempt, which failed with an exception."""
+        if self.cancel_requested and isinstance(error, asyncio.CancelledError):
+            return Outcome("Cancelled while it ran.", "TASK_CANCELLED", cancelled=True)
+        settings = self.settings.tasks
+        return decide_outcome(
+            error,
+            attempts=self.task.attempts,
+            max_attempts=self.task.max_attempts or settings.max_attempts,
+            delay=float(self.labels.get("retry_delay", settings.retry_delay)),
+            max_delay=settings.retry_max_delay,
+        )
+
+
+_current: ContextVar[Attempt] = ContextVar("appkit_attempt")
+
+
+def current_attempt() -> Attempt:
+    """The attempt that runs in this context.
+
+    Raises:
+        AppKitError: When no task runs here.
+    """
+    try:
+        return _current.get()
+    except LookupError:
+        raise AppKitError("TaskSession and TaskContext work only inside a task that a worker runs.") from None
+
+
+def keep_result(result: T) -> T:
+    """Store a return value in the attempt that runs in this context, if there is one."""
+    if (attempt := _current.get(None)) is not None:
+        attempt.result = result
+    return result
 
 
 class RunningTask:
-    """The attempt that runs, and what of its app it needs."""
+    """The running attempt, as the task's own code sees it."""
 
-    def __init__(self, lease: Lease) -> None:
-        self._lease = lease
-        self._database = lease.broker.database
-        self.task_id = lease.task.task_id
-        """The same at each attempt: what to pass on where something outside must happen only once."""
-        self.attempt = lease.task.attempts
+    def __init__(self, attempt: Attempt) -> None:
+        self._attempt = attempt
+        self._database = attempt.database
+        self.task_id = attempt.task.task_id
+        """The same at each attempt: pass it on as an idempotency key."""
+        self.attempt = attempt.task.attempts
         """1 at the first attempt."""
-        self.deadline = lease.deadline
-        """When this attempt is cancelled, where the task has a timeout."""
-        self.slot = datetime.fromisoformat(lease.labels["slot"]) if "slot" in lease.labels else None
-        """The time that a scheduled task was meant for, which may be a while ago."""
-        self.settings: Settings = lease.broker.settings
+        self.deadline = attempt.deadline
+        """When this attempt is cancelled, if the task has a timeout."""
+        self.slot = datetime.fromisoformat(attempt.labels["slot"]) if "slot" in attempt.labels else None
+        """The time for which a cron task was scheduled; it may have started later."""
+        self.settings: Settings = attempt.settings
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether somebody called the task off. An `async def` is cancelled then; a `def` may look here."""
-        return self._lease.called_off
+        """Whether the task was cancelled. An `async def` is interrupted; a `def` has to check this itself."""
+        return self._attempt.cancel_requested
 
     @property
     def mailer(self) -> Mailer:
@@ -43,52 +157,52 @@ class RunningTask:
             AppKitError: When the broker was made without an app.
         """
         if self._database.context is None:
-            raise AppKitError("This broker belongs to no app, and so has no mailer. Use the broker of an AppKit.")
+            raise AppKitError("This broker belongs to no app, so it has no mailer. Use the broker of an AppKit.")
         return self._database.context.mailer
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A transaction of its own, committed when the block ends, whatever becomes of the task."""
+        """A transaction of its own, committed when the block ends, whether or not the task succeeds."""
         return self._database.session()
 
     def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A session that only reads; from the primary, for a replica may not know yet what the task is about."""
+        """A read-only session on the primary, because a replica may lag behind the data that the task is about."""
         return self._database.read_session(primary=True)
 
     async def progress(self, percent: int, step: str = "") -> None:
-        """Say how far the task has come, in a short transaction of its own that others see at once.
+        """Report progress in a short transaction of its own, visible to others at once.
 
         Raises:
             AppKitError: When the task's `TaskSession` holds SQLite's writer. Report before its first statement.
         """
-        await self._lease.broker.queue.report(self._lease.task, {"percent": percent, "step": step})
+        await self._attempt.queue.report_progress(self._attempt.task, {"percent": percent, "step": step})
 
 
 def _task_session() -> AsyncGenerator[AsyncSession, None]:
-    lease = current_lease()
-    lease.session = _session(lease)
-    return lease.session
+    attempt = current_attempt()
+    attempt.session = _session(attempt)
+    return attempt.session
 
 
-async def _session(lease: Lease) -> AsyncGenerator[AsyncSession, None]:
-    async with lease.broker.database.session() as session:
+async def _session(attempt: Attempt) -> AsyncGenerator[AsyncSession, None]:
+    async with attempt.database.session() as session:
         try:
             yield session
-        except BaseException:  # noqa: BLE001 - Taskiq threw the task's own exception in here, and knows it
+        except BaseException:  # noqa: BLE001 - Taskiq throws the task's own exception in here, and keeps it
             await session.rollback()
             return
-        lease.closing = True
-        if not await lease.broker.queue.finish(lease.task, session, result=lease.result_json):
+        attempt.closing = True
+        if not await attempt.queue.finish(attempt.task, session, result=attempt.result_json):
             raise LeaseLostError
-    lease.settled = True
+    attempt.settled = True
 
 
 def _task_context() -> RunningTask:
-    return RunningTask(current_lease())
+    return RunningTask(current_attempt())
 
 
 TaskSession = Annotated[AsyncSession, Depends(_task_session)]
-"""The task's own session: committed when the task is done, together with the fact that it is. So what a task writes
-through it is there exactly once, however often the task is tried. It begins with its first statement."""
+"""The task's own session. Its transaction also marks the task as done, so its writes take effect exactly once, however
+often the task is retried. It begins with the first statement."""
 
 TaskContext = Annotated[RunningTask, Depends(_task_context)]
-"""The running task: its id, its attempt, its progress, and the app's settings, mailer and sessions."""
+"""The running task: its id, attempt and progress, and the app's settings, mailer and sessions."""

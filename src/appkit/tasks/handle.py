@@ -1,4 +1,4 @@
-"""TaskHandle: a task that was enqueued, and what has become of it."""
+"""TaskHandle: the state, progress and result of an enqueued task."""
 
 import asyncio
 from time import monotonic
@@ -16,11 +16,11 @@ _ENDED = {TaskState.DONE, TaskState.DEAD, TaskState.CANCELLED}
 
 
 class TaskFailedError(Exception):
-    """A task whose result was waited for is dead or was cancelled; the message says why.
+    """The task whose result was awaited is dead or was cancelled.
 
     Args:
-        message: What went wrong.
-        code: The `internal_code` of what it failed with, or a word such as `TASK_EXPIRED`.
+        message: The task's error.
+        code: The `internal_code` of its exception, or a code such as `TASK_EXPIRED`.
     """
 
     def __init__(self, message: str, code: str | None = None) -> None:
@@ -29,11 +29,11 @@ class TaskFailedError(Exception):
 
 
 class TaskHandle:
-    """A task that has been enqueued. With an id that was kept, `TaskHandle(task_id, kit.database)` is it again.
+    """An enqueued task. For an id that you have stored, make one by `TaskHandle(task_id, kit.database)`.
 
     Args:
         task_id: The task's id.
-        database: Where the outbox is.
+        database: The database with the outbox.
     """
 
     def __init__(self, task_id: str, database: Database | None = None) -> None:
@@ -43,7 +43,7 @@ class TaskHandle:
 
     @classmethod
     def of_row(cls, row: OutboxTask, database: Database | None) -> "TaskHandle":
-        """The handle of a row that is about to be written."""
+        """The handle of a row that is not written yet."""
         handle = cls(row.task_id, database)
         if row.unique_key is not None:
             handle._unique = row
@@ -54,60 +54,60 @@ class TaskHandle:
 
     @property
     def task_id(self) -> str:
-        """Its id; of a task with a unique key, the id of the one that has the key, once the session was flushed."""
+        """The task's id. With a unique key, after the flush, the id of the task that holds the key."""
         return self._task_id if self._unique is None else self._unique.task_id
 
     @property
     def created(self) -> bool | None:
-        """Whether this call wrote it, or its unique key was taken; None until the session has been flushed."""
+        """Whether this call wrote the task; False if its unique key was taken, None before the flush."""
         return True if self._unique is None else self._unique.created
 
     async def status(self) -> TaskState | None:
-        """Where it is on its way; None when there is no such task, or none any more."""
+        """The task's state; None when it doesn't exist, or was deleted."""
         row = await self._read()
         return None if row is None else TaskState(row.state)
 
     async def ended(self) -> bool:
-        """Whether it is done, dead or cancelled."""
+        """Whether the task is done, dead or cancelled."""
         return await self.status() in _ENDED
 
     async def progress(self) -> dict[str, Any] | None:
-        """What it last reported; None when that was nothing."""
+        """The last reported progress; None when there was none."""
         row = await self._read()
         return None if row is None else row.progress
 
     async def result(self, timeout: float | None = None) -> Any:
-        """Wait until it is done, for what it returned, as JSON has it.
+        """Wait until the task is done, and return its result as JSON.
 
         Args:
-            timeout: Seconds to wait at the most.
+            timeout: Seconds to wait; without it, there is no limit.
 
         Raises:
-            TaskFailedError: When it is dead or was cancelled.
-            TimeoutError: When it has not ended in time.
-            LookupError: When there is no such task, or none any more.
+            TaskFailedError: When the task is dead or was cancelled.
+            TimeoutError: When the task has not ended in time.
+            LookupError: When the task doesn't exist, or was deleted.
         """
         end, pause = monotonic() + (float("inf") if timeout is None else timeout), 0.02
         while True:
             row = await self._read()
             if row is None:
-                raise LookupError(f"There is no task {self.task_id}, or none any more.")
+                raise LookupError(f"Task {self.task_id} doesn't exist, or was deleted.")
             if row.state in _ENDED:
                 return _outcome(row)
             if monotonic() + pause > end:
-                raise TimeoutError(f"Task {self.task_id} is {row.state} still.")
+                raise TimeoutError(f"Task {self.task_id} is still {row.state}.")
             await asyncio.sleep(pause)
             pause = min(0.5, pause * 1.5)
 
     async def cancel(self) -> bool:
-        """Call it off: it never starts or, if it runs, is told to stop within seconds. False when it has ended."""
+        """Cancel the task. A running one is interrupted within seconds. False when it has already ended."""
         return await TaskQueue(self._outbox, self._settings).cancel(self.task_id)
 
     @property
     def _outbox(self) -> Database:
         if self.database is None:
             raise AppKitError(
-                "This task was enqueued in a session that belongs to no app, so that nobody knows where it is now. "
+                "This task was enqueued in a session without an app, so its handle has no database. "
                 "Use TaskHandle(task_id, database)."
             )
         return self.database
@@ -126,4 +126,5 @@ class TaskHandle:
 def _outcome(row: OutboxTask) -> Any:
     if row.state == TaskState.DONE:
         return row.result
-    raise TaskFailedError(f"Task {row.task_id} is {row.state}: {row.last_error or 'it was called off'}", row.error_code)
+    reason = row.last_error or "it was cancelled"
+    raise TaskFailedError(f"Task {row.task_id} is {row.state}: {reason}", row.error_code)

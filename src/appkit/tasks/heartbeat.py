@@ -1,6 +1,6 @@
-"""Heartbeat: renews the leases of running tasks, from a thread of its own.
+"""Heartbeat: renews the leases of in-flight tasks, from a thread of its own.
 
-The thread has its own event loop and connections, so that a task that holds up the app's loop keeps its lease.
+The thread has its own event loop and connections, so tasks that block the app's event loop keep their leases.
 """
 
 import asyncio
@@ -11,24 +11,25 @@ from typing import Final
 
 from appkit.core.settings import DatabaseSettings, TasksSettings
 from appkit.repository.database import Database
-from appkit.repository.queue import ClaimedTask, TaskQueue
+from appkit.repository.queue import TaskQueue
+from appkit.repository.queue_statements import ClaimedTask
 
-MOST: Final = 5.0
-"""Seconds between beats at the most."""
+MAX_INTERVAL: Final = 5.0
+"""Seconds between heartbeats at most, so that a cancelled task stops soon."""
 
 logger = logging.getLogger(__name__)
 
 
 class Heartbeat:
-    """Three beats a lease, or more, so that a task that is called off hears of it soon.
+    """Renews leases at least three times before they expire. It calls its callbacks in its own thread.
 
     Args:
-        database: Where the rows are; the heartbeat opens connections of its own.
-        tasks: How long a lease is.
-        owner: Whose rows to renew.
-        held: Called in the thread: the tasks to renew.
-        lost: Called in the thread: those that somebody else has by now.
-        called_off: Called in the thread: those that somebody wants to stop.
+        database: The database with the outbox; the heartbeat opens connections of its own.
+        tasks: The duration of a lease.
+        owner: The lease owner.
+        in_flight: Returns the tasks whose leases to renew.
+        on_lost: Called with the tasks whose leases were lost.
+        on_cancel: Called with the tasks whose cancellation was requested.
     """
 
     def __init__(
@@ -36,22 +37,23 @@ class Heartbeat:
         database: DatabaseSettings,
         tasks: TasksSettings,
         owner: str,
-        held: Callable[[], Collection[ClaimedTask]],
-        lost: Callable[[Collection[ClaimedTask]], object],
-        called_off: Callable[[Collection[ClaimedTask]], object],
+        *,
+        in_flight: Callable[[], Collection[ClaimedTask]],
+        on_lost: Callable[[Collection[ClaimedTask]], object],
+        on_cancel: Callable[[Collection[ClaimedTask]], object],
     ) -> None:
         self._database = database
         self._tasks = tasks
         self._owner = owner
-        self._held = held
-        self._lost = lost
-        self._called_off = called_off
+        self._in_flight = in_flight
+        self._on_lost = on_lost
+        self._on_cancel = on_cancel
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="appkit-heartbeat", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
-        """Stop after the beat that may be going on."""
+        """Stop after the current heartbeat."""
         self._stopped.set()
         await asyncio.to_thread(self._thread.join)
 
@@ -59,15 +61,15 @@ class Heartbeat:
         database = Database(self._database)
         queue = TaskQueue(database, self._tasks, self._owner)
         with asyncio.Runner() as runner:
-            while not self._stopped.wait(min(MOST, self._tasks.lease / 3)):
+            while not self._stopped.wait(min(MAX_INTERVAL, self._tasks.lease / 3)):
                 try:
-                    runner.run(self._beat(queue))
+                    runner.run(self._renew(queue))
                 except Exception:
-                    logger.exception("Leases could not be renewed.")
+                    logger.exception("Leases could not be renewed; retrying with the next heartbeat.")
             runner.run(database.dispose())
 
-    async def _beat(self, queue: TaskQueue) -> None:
-        if held := self._held():
-            kept = await queue.renew(held)
-            self._lost([task for task in held if task.key not in kept])
-            self._called_off([task for task in held if kept.get(task.key)])
+    async def _renew(self, queue: TaskQueue) -> None:
+        if tasks := self._in_flight():
+            renewed = await queue.renew(tasks)
+            self._on_lost([task for task in tasks if task.key not in renewed])
+            self._on_cancel([task for task in tasks if renewed.get(task.key)])

@@ -1,53 +1,92 @@
-"""OutboxMiddleware: what Taskiq calls around each task, so that any worker, Taskiq's own too, settles the task's row.
+"""What Taskiq calls: OutboxMiddleware around each task, and OutboxResults to read a result.
 
-Never in the acknowledgement: a stock worker acknowledges what it can't run too, and says nothing at all when a
-dependency's teardown or another middleware fails.
+So any worker settles rows, Taskiq's own included. The acknowledgement would not do: Taskiq's own worker acknowledges
+messages that it can't run, and none when a dependency's teardown or another middleware fails.
 """
 
+from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from taskiq import TaskiqMessage, TaskiqMiddleware, TaskiqResult
+from taskiq import AsyncResultBackend, TaskiqMessage, TaskiqMiddleware, TaskiqResult
+from taskiq.exceptions import ResultGetError
 
 from appkit.core.context import request_id, task_id, user_id
-from appkit.tasks.lease import Lease
-
-if TYPE_CHECKING:
-    from appkit.tasks.broker import OutboxBroker
+from appkit.repository.database import Database
+from appkit.tasks.arguments import Arguments
+from appkit.tasks.context import Attempt
+from appkit.tasks.handle import TaskFailedError, TaskHandle
+from appkit.tasks.inflight import InFlightTasks
 
 ATTEMPT = "appkit_attempt"
-"""The label that says which row a message is about, and which attempt."""
+"""The label with the key of the attempt: its row's id and its number."""
 
 
 class OutboxMiddleware(TaskiqMiddleware):
-    """The first of its broker's middlewares, and so the last to hear of the result."""
+    """The first middleware of its broker, and so the last one to get the result.
 
-    broker: "OutboxBroker"
+    Args:
+        in_flight: Returns the broker's in-flight tasks.
+        arguments: Returns the parameters of the task with this name.
+    """
+
+    def __init__(self, in_flight: Callable[[], InFlightTasks], arguments: Callable[[str], Arguments]) -> None:
+        super().__init__()
+        self._in_flight = in_flight
+        self._arguments = arguments
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-        """Restore the ids of the work in hand, and read the arguments as the task's annotations have them."""
-        lease = self._lease(message)
+        """Restore the request's ids and trace, and validate the arguments."""
+        attempt = self._attempt(message)
         task_id.set(message.task_id)
         request_id.set(message.labels.get("request_id"))
         user_id.set(message.labels.get("user_id"))
         if "traceparent" in message.labels:
             _continue_trace(message.labels)
-        self.broker.leases.begin(lease)
-        arguments = self.broker.arguments(message.task_name)
+        self._in_flight().begin(attempt)
+        arguments = self._arguments(message.task_name)
         message.args, message.kwargs = arguments.load(message.args, message.kwargs)
         return message
 
     async def post_execute(self, message: TaskiqMessage, result: TaskiqResult[Any]) -> None:
-        """See that the row will say how it ended."""
-        await self.broker.leases.settle(self._lease(message), result.error)
+        """Settle the row."""
+        await self._in_flight().settle(self._attempt(message), result.error)
 
-    def _lease(self, message: TaskiqMessage) -> Lease:
+    def _attempt(self, message: TaskiqMessage) -> Attempt:
         row, attempt = message.labels[ATTEMPT]
-        return self.broker.leases.get((row, attempt))
+        return self._in_flight().get((row, attempt))
+
+
+class OutboxResults(AsyncResultBackend[Any]):
+    """Taskiq's result backend: `wait_result()` reads the row, as long as it is kept."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
+        """Do nothing: settling the attempt writes the result."""
+
+    async def is_result_ready(self, task_id: str) -> bool:
+        """Whether the task has ended."""
+        return await TaskHandle(task_id, self._database).ended()
+
+    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:  # noqa: ARG002, FBT001, FBT002 - Taskiq's
+        """The task's result or error.
+
+        Raises:
+            ResultGetError: When the task doesn't exist, or has not ended.
+        """
+        try:
+            value = await TaskHandle(task_id, self._database).result(timeout=0)
+        except TaskFailedError as exc:
+            return TaskiqResult(is_err=True, return_value=None, execution_time=0, error=exc)
+        except (LookupError, TimeoutError) as exc:
+            raise ResultGetError from exc
+        return TaskiqResult(is_err=False, return_value=value, execution_time=0)
 
 
 def _continue_trace(labels: dict[str, Any]) -> None:
-    """Make what the task does a part of the trace that enqueued it, for as long as the attempt's own context lives."""
+    """Make the task's spans part of the trace that enqueued it."""
     with suppress(ImportError):
         from opentelemetry.context import attach
         from opentelemetry.propagate import extract

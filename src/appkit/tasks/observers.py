@@ -1,4 +1,4 @@
-"""Plugins that observe events: each is told in a task of its own, so that one that fails holds up no other."""
+"""The task that delivers an event to a plugin's `on_event`, one task for each plugin, so that failures are isolated."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -7,7 +7,7 @@ from pydantic_core import to_json
 from appkit.domain.events import find_event
 from appkit.exceptions import APIException, AppKitError
 from appkit.service.base import ON_EVENT
-from appkit.tasks.outcomes import Wish
+from appkit.tasks.outcomes import TaskSignal
 from appkit.tasks.router import TaskRouter
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 class PluginFailedError(AppKitError):
-    """A plugin has a bug in `on_event()`, which another attempt would not cure."""
+    """A plugin's `on_event()` raised with `PLUGINS_STRICT`; it is not retried."""
 
     retryable = False
 
 
 def observer_tasks(kit: "Kit") -> TaskRouter:
-    """The task behind `on_event`, for this kit's plugins."""
+    """Make a router with that task, for this kit's plugins."""
     router = TaskRouter()
 
     @router.task(name=ON_EVENT.name)
@@ -29,7 +29,7 @@ def observer_tasks(kit: "Kit") -> TaskRouter:
         event = find_event(name).model_validate_json(to_json(fields))
         try:
             await kit.plugins.notify_one(plugin, "on_event", kit=kit, event=event)
-        except (APIException, Wish):  # The database that is away, say: these know themselves whether to try again.
+        except (APIException, TaskSignal):  # These decide about retries themselves.
             raise
         except Exception as exc:
             if not kit.settings.plugins.strict:

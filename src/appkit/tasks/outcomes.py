@@ -1,4 +1,4 @@
-"""What becomes of an attempt that did not end well, and what a task may raise to say so itself."""
+"""Task outcomes: whether a failed attempt is retried, dead or cancelled. A task decides by Retry, Snooze or Discard."""
 
 import random
 from datetime import timedelta
@@ -10,10 +10,10 @@ from appkit.exceptions import APIException
 from appkit.tasks.arguments import InvalidArguments
 
 
-class Wish(NoResultError):
-    """Never raised directly: what a task raises to say what is to become of it. What its `TaskSession` did is undone.
+class TaskSignal(NoResultError):
+    """Base class of the exceptions by which a task decides its own outcome. Its `TaskSession` is rolled back.
 
-    Taskiq's own word for an end without a result, so that no worker takes it for a failure.
+    It is a `NoResultError`, so that Taskiq's own workers don't count it as a failure.
     """
 
     def __init__(self, reason: str) -> None:
@@ -24,63 +24,65 @@ class Wish(NoResultError):
         return self.reason
 
 
-class Retry(Wish):
-    """Raised in a task: this attempt came to nothing, and the next one should wait for so long.
+class Retry(TaskSignal):
+    """Raised in a task: this attempt failed, retry after a delay.
 
     Args:
         delay: Seconds to wait.
-        reason: What to write to the row.
+        reason: Written to the row as the error.
     """
 
-    def __init__(self, delay: float | timedelta, reason: str = "It asked for another attempt.") -> None:
+    def __init__(self, delay: float | timedelta, reason: str = "The task asked for a retry.") -> None:
         super().__init__(reason)
         self.delay = delay.total_seconds() if isinstance(delay, timedelta) else delay
 
 
 class Snooze(Retry):
-    """Raised in a task: it is too early, and this doesn't count as an attempt.
+    """Raised in a task: it is too early, try later without counting this attempt.
 
     Args:
         delay: Seconds to wait.
-        reason: What to write to the row.
+        reason: Written to the row as the error.
     """
 
-    def __init__(self, delay: float | timedelta, reason: str = "It was too early.") -> None:
+    def __init__(self, delay: float | timedelta, reason: str = "The task snoozed itself.") -> None:
         super().__init__(delay, reason)
 
 
-class Discard(Wish):
-    """Raised in a task: there is nothing to do any more. It is cancelled, which is no failure.
+class Discard(TaskSignal):
+    """Raised in a task: there is nothing left to do. The task is cancelled, which is not a failure.
 
     Args:
-        reason: What to write to the row.
+        reason: Written to the row as the error.
     """
 
-    def __init__(self, reason: str = "There was nothing to do any more.") -> None:
+    def __init__(self, reason: str = "The task discarded itself.") -> None:
         super().__init__(reason)
 
 
 class Outcome(NamedTuple):
-    """What the row will say."""
+    """The outcome of an attempt that did not succeed, as written to the row."""
 
     error: str
     code: str
     retry_in: float | None = None
     """Seconds until the next attempt; None when there is none."""
     counts: bool = True
-    """Whether this was an attempt."""
+    """Whether this counts as an attempt."""
     cancelled: bool = False
 
 
-def judge(error: BaseException, *, attempts: int, max_attempts: int, delay: float, max_delay: float) -> Outcome:
-    """What becomes of a task that ended with an exception.
+def decide_outcome(
+    error: BaseException, *, attempts: int, max_attempts: int, delay: float, max_delay: float
+) -> Outcome:
+    """Decide the outcome of an attempt that raised an exception.
 
     Args:
         error: The exception.
-        attempts: How many attempts this makes.
+        attempts: How many attempts there have been, this one included.
         max_attempts: How many there may be.
         delay: Seconds before the second attempt.
-        max_delay: Seconds before any.
+        max_delay: The longest delay.
     """
     match error:
         case InvalidArguments():
@@ -102,6 +104,6 @@ def judge(error: BaseException, *, attempts: int, max_attempts: int, delay: floa
 
 
 def backoff(attempts: int, delay: float, max_delay: float) -> float:
-    """Seconds to wait after so many attempts: twice as long after each, and never all at the same moment."""
+    """Seconds before the next attempt: doubled after each one, with a quarter of jitter."""
     doubled = delay * 2.0 ** min(attempts - 1, 32)
     return min(max_delay, doubled) * random.uniform(0.75, 1.25)  # noqa: S311 - not for secrets

@@ -1,4 +1,4 @@
-"""Receiver: Taskiq's, with what a worker needs so that nothing it was given is lost or mixed up."""
+"""Receiver: Taskiq's receiver, changed so that a worker loses no task and keeps their dependencies apart."""
 
 import asyncio
 import sys
@@ -13,17 +13,17 @@ from taskiq_dependencies import DependencyGraph
 from taskiq_dependencies.ctx import AsyncResolveContext
 
 from appkit.tasks.broker import OutboxBroker
-from appkit.tasks.lease import LeaseLostError
+from appkit.tasks.context import LeaseLostError
 
 
 class Receiver(TaskiqReceiver):
     """Runs tasks as Taskiq does, with four differences.
 
-    - It claims as many tasks at once as it has room for, and reads no message before it can be worked at.
-    - At the end, it waits no longer than `TASKS_SHUTDOWN_GRACE` for those that run.
-    - It starts a task in one step of the event loop rather than in five, which doubles what it gets done.
-    - Tasks share no dependencies. Taskiq puts the `Context` of all into one dict, from which a dependency with
-      `use_cache=False` may get another task's.
+    - It claims as many tasks at once as it has room for, and prefetches none.
+    - On shutdown, it waits at most `TASKS_SHUTDOWN_GRACE` seconds for running tasks.
+    - It starts a task in one step of the event loop rather than in five, which doubles the throughput.
+    - Tasks share no dependencies. Taskiq keeps the `Context` of all tasks in one dict, so that a dependency with
+      `use_cache=False` may get that of another task.
 
     `taskiq worker --receiver appkit.tasks.receiver:Receiver` uses it too.
     """
@@ -39,14 +39,14 @@ class Receiver(TaskiqReceiver):
         **options: Any,
     ) -> None:
         settings = broker.settings.tasks
-        options["validate_params"] = False  # The broker's middleware has done that, and better.
+        options["validate_params"] = False  # The broker's middleware validates them.
         if options.get("wait_tasks_timeout") is None:
             options["wait_tasks_timeout"] = settings.shutdown_grace
         broker.concurrency = max_async_tasks or settings.concurrency
         super().__init__(broker, executor, max_async_tasks=broker.concurrency, **options)
 
     async def listen(self, finish_event: asyncio.Event) -> None:
-        """Run tasks until the event is set, and then those to their end that run already."""
+        """Run tasks until the event is set, then wait for the running ones."""
         if self.run_startup:
             await self.broker.startup()
         running: set[asyncio.Task[None]] = set()
@@ -80,7 +80,7 @@ class Receiver(TaskiqReceiver):
                 task.add_done_callback(leave)
 
     async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002
-        """Run a task, unless it was given up before it began."""
+        """Run a task, unless its lease was lost before it started."""
         with suppress(LeaseLostError):
             await super().callback(message, raise_err)
 
@@ -90,7 +90,7 @@ class Receiver(TaskiqReceiver):
 
 
 class _Separate(DependencyGraph):
-    """A graph whose contexts share nothing."""
+    """A graph whose contexts share no cache."""
 
     def async_ctx(self, initial_cache: dict[Any, Any] | None = None, *args: Any, **options: Any) -> AsyncResolveContext:
         return super().async_ctx(dict(initial_cache or {}), *args, **options)

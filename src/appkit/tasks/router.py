@@ -1,4 +1,4 @@
-"""TaskRouter: for background tasks what `APIRouter` is for requests."""
+"""TaskRouter: declares background tasks, as `APIRouter` declares routes. `enqueue` writes one to the outbox."""
 
 import copy
 import inspect
@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cached_property, update_wrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypedDict, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Protocol, TypedDict, TypeVar, Unpack, overload
 from weakref import WeakSet
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -23,46 +23,57 @@ from appkit.tasks.schedule import Misfire, Schedule
 
 if TYPE_CHECKING:
     from appkit.tasks.arguments import Arguments
-    from appkit.tasks.broker import OutboxBroker
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
+class Broker(Protocol):
+    """The part of a broker that `Task.kiq` uses."""
+
+    @property
+    def database(self) -> Database:
+        """The database with the outbox."""
+
+    def wake(self) -> None:
+        """Wake the workers of this process."""
+
+
 class TaskOptions(TypedDict, total=False):
-    """How a task is run; each has a default."""
+    """The options of a task; all are optional."""
 
     name: str
-    """What rows call it; unless given, the last part of its module's name, and its qualified name."""
+    """The task's name in its rows; by default, `module:function`."""
     queue: str
-    """Which workers run it, by `TASKS_QUEUES`; `default` unless given."""
+    """The queue, by which `TASKS_QUEUES` selects workers; `default` unless given."""
     priority: int
-    """From -100 to 100; of the tasks that may run, the largest goes first. 0 unless given."""
+    """From -100 to 100. Waiting tasks with a higher priority run first; 0 unless given."""
     max_attempts: int | None
-    """Times it is tried, crashes included; `TASKS_MAX_ATTEMPTS` unless given."""
+    """Attempts, crashes included, before the task is dead; `TASKS_MAX_ATTEMPTS` unless given."""
     retry_delay: float | None
-    """Seconds before the second attempt, doubled with each further one; `TASKS_RETRY_DELAY` unless given."""
+    """Seconds before the second attempt, doubled after each one, with jitter; `TASKS_RETRY_DELAY` unless given."""
     timeout: float | None
-    """Seconds after which an attempt is cancelled, and has failed."""
+    """Seconds after which an attempt is cancelled and counts as failed; only for an `async def`."""
     unique_key: Key | None
-    """While a task of this name has the same key, another is not written. A function makes it of the arguments."""
+    """While a task of this name has the same key, no other is written. A function computes it from the arguments."""
     unique_scope: Scope
-    """Whether the key is taken `until_start`, `until_done` (the default), or as long as the row is `retained`."""
+    """How long the unique key is taken: `until_start`, `until_done` (the default), or while the row is `retained`."""
     ordering_key: Key | None
-    """Tasks with the same key run one after the other, as they were written. A function makes it of the arguments."""
+    """Tasks with the same key, of any name, run one by one in the order of enqueueing. It may be a function too."""
 
 
 class Task(Generic[P, R]):
-    """A function that can run in the background."""
+    """A function that can run in the background; `TaskRouter.task` makes it."""
 
     def __init__(self, function: Callable[P, R], policy: TaskPolicy) -> None:
         self.function = function
         self.policy = policy
-        self._brokers: WeakSet[OutboxBroker] = WeakSet()
+        self.brokers: WeakSet[Broker] = WeakSet()
+        """The brokers with which it is registered."""
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run it here and now, like any function."""
+        """Call the function directly."""
         return self.function(*args, **kwargs)
 
     def __repr__(self) -> str:
@@ -70,19 +81,15 @@ class Task(Generic[P, R]):
 
     @property
     def name(self) -> str:
-        """What rows call it; the same however the process was started."""
+        """The task's name in its rows; it doesn't depend on how the process was started."""
         return self.policy.name
 
     @cached_property
     def arguments(self) -> "Arguments":
-        """What it takes, without what Taskiq injects."""
+        """The function's parameters, without those that Taskiq injects."""
         from appkit.tasks.arguments import Arguments
 
         return Arguments(self.function, self.name)
-
-    def attach(self, broker: "OutboxBroker") -> None:
-        """Note that this broker knows the task."""
-        self._brokers.add(broker)
 
     def with_options(
         self,
@@ -92,19 +99,19 @@ class Task(Generic[P, R]):
         expires_at: datetime | None = None,
         **options: Unpack[TaskOptions],
     ) -> "Task[P, R]":
-        """The same task, run in another way: `enqueue(db, remind.with_options(delay=timedelta(hours=1)), user.id)`.
+        """The same task with other options: `enqueue(db, remind.with_options(delay=timedelta(hours=1)), user.id)`.
 
         Args:
             delay: Seconds to wait before it may run.
-            run_at: When it may run.
-            expires_at: When it is of no use any more; if it has not been started by then, it is dead.
-            options: As for `TaskRouter.task`, but for the name.
+            run_at: The earliest time to run it.
+            expires_at: If no worker has started the task by then, it is dead.
+            options: `TaskOptions`, except the name.
 
         Raises:
-            AppKitError: When it is given both a delay and a time, or another name.
+            AppKitError: When both `delay` and `run_at` are given, or a name.
         """
         if delay is not None and run_at is not None:
-            raise AppKitError(f"Task {self.name!r} is given a delay and a time to run at. Leave one of them out.")
+            raise AppKitError(f"Task {self.name!r} has both a delay and a run_at. Leave one of them out.")
         if "name" in options:
             raise AppKitError(f"Task {self.name!r} can't be enqueued under another name.")
         task = copy.copy(self)
@@ -112,17 +119,17 @@ class Task(Generic[P, R]):
         return task
 
     async def kiq(self, *args: Any, **kwargs: Any) -> TaskHandle:
-        """Enqueue it on the only kit that has it: with the session of this kit that is open here, else at once.
+        """Enqueue the task: in the kit's session that is open here, otherwise in a transaction of its own.
 
-        In a session it is as `enqueue`: it runs once that has committed, and never if it is rolled back.
+        In a session it works as `enqueue`: the task runs once that has committed, and never if it is rolled back.
 
         Raises:
-            AppKitError: When no kit has it or several do, or when the arguments don't fit.
+            AppKitError: When no kit has the task or several kits do, or when the arguments don't fit.
         """
-        if len(self._brokers) != 1:
-            has = "several kits have" if self._brokers else "no kit has"
-            raise AppKitError(f"Which kit is to run {self.name!r}? {has.capitalize()} it. Use enqueue(db, task, …).")
-        (broker,) = self._brokers
+        if len(self.brokers) != 1:
+            have = "Several kits have" if self.brokers else "No kit has"
+            raise AppKitError(f"{have} task {self.name!r}, so kiq() can't choose one. Use enqueue(db, task, …).")
+        (broker,) = self.brokers
         async with broker.database.joined_session() as session:
             handle = enqueue(session, self, *args, **kwargs)
             handle.database = broker.database
@@ -131,7 +138,7 @@ class Task(Generic[P, R]):
 
 
 def enqueue(db: AsyncSession, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
-    """Run a task once this session's transaction has committed, and never if it is rolled back.
+    """Write a task in this session's transaction. It runs once that has committed, and never if it is rolled back.
 
     Raises:
         AppKitError: When the arguments don't fit the task, or can't be written as JSON.
@@ -143,12 +150,12 @@ def enqueue(db: AsyncSession, task: Task[..., Any], /, *args: Any, **kwargs: Any
 async def enqueue_many(
     db: AsyncSession, task: Task[..., Any], calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]
 ) -> list[TaskHandle]:
-    """As `enqueue`, for many calls of one task in a single INSERT, which takes a small part of the time.
+    """Write many calls of one task by a single INSERT, which is much faster than `enqueue` for each.
 
     Args:
-        db: The session whose transaction they belong to.
+        db: The session whose transaction writes them.
         task: The task.
-        calls: The arguments of each call: a tuple has them by their place, a mapping by their name.
+        calls: The arguments of each call: a tuple of positional ones, or a mapping of named ones.
 
     Raises:
         AppKitError: When the arguments of a call don't fit the task, or can't be written as JSON.
@@ -165,7 +172,7 @@ def _database(db: AsyncSession) -> Database | None:
 
 
 class TaskRouter:
-    """Tasks, the events they subscribe to, and the times they run at. Several kits may share one."""
+    """Tasks, event subscriptions and cron schedules. Several kits may share a router."""
 
     def __init__(self) -> None:
         self.tasks: list[Task[..., Any]] = []
@@ -184,17 +191,17 @@ class TaskRouter:
         """Declare a background task. An `async def` runs on the event loop, a `def` in a thread.
 
         Args:
-            function: What to run, where the decorator is used without brackets.
-            options: How to run it; `TaskOptions` says which there are.
+            function: The function, when the decorator is used without parentheses.
+            options: `TaskOptions`.
 
         Raises:
-            AppKitError: When a `def` has a timeout, for nobody can stop a thread.
+            AppKitError: When a `def` has a timeout, because a thread can't be stopped.
         """
 
         def declare(function: Callable[P, R]) -> Task[P, R]:
             policy = TaskPolicy(**(options | {"name": options.get("name") or task_name(function)}))
             if policy.timeout is not None and not inspect.iscoroutinefunction(function):
-                raise AppKitError(f"{policy.name!r} has a timeout and is no `async def`: a thread can't be stopped.")
+                raise AppKitError(f"Task {policy.name!r} has a timeout but is no async def; a thread can't be stopped.")
             task = Task(function, policy)
             self.tasks.append(task)
             return task
@@ -202,11 +209,11 @@ class TaskRouter:
         return declare if function is None else declare(function)
 
     def on(self, event: type[Event], **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]:
-        """Run a function as a task, with the event as its argument, whenever one of exactly this class was committed.
+        """Run a function as a task, with the event as its argument, after each committed event of exactly this class.
 
         Args:
             event: The class to subscribe to.
-            options: As for `task`.
+            options: `TaskOptions`.
         """
 
         def declare(function: Callable[P, R]) -> Task[P, R]:
@@ -219,18 +226,18 @@ class TaskRouter:
     def cron(
         self, expression: str, /, *, timezone: str = "UTC", misfire: Misfire = "once", **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]:
-        """Run a function as a task at certain times, once for all instances of the app together.
+        """Run a function as a task on a cron schedule, once per slot, however many processes there are.
 
         Args:
-            expression: When, as in crontab(5): minute, hour, day of the month, month, day of the week. A sixth field
-                in front is for seconds.
-            timezone: Whose clock is meant, as in `Europe/Zurich`.
-            misfire: What to do about times at which no instance was there: `skip` them, run `once` for all of them, or
-                run `all`. A minute late isn't too late.
-            options: As for `task`.
+            expression: The cron expression, as in crontab(5): minute, hour, day of the month, month, day of the week.
+                With six fields, the first one is seconds.
+            timezone: The time zone of the expression, such as `Europe/Zurich`.
+            misfire: What to do about slots that were missed by more than a minute, because no process ran: `skip` them,
+                run `once` for all of them, or run `all`.
+            options: `TaskOptions`.
 
         Raises:
-            AppKitError: When the expression or the time zone makes no sense.
+            AppKitError: When the expression or the time zone is invalid.
         """
 
         def declare(function: Callable[P, R]) -> Task[P, R]:
@@ -246,9 +253,9 @@ class TaskRouter:
 
 
 def task_name(function: Callable[..., Any]) -> str:
-    """`fetch_title` in `app/jobs.py` is `jobs:fetch_title`, imported as `app.jobs`, as `jobs`, or run as a script.
+    """`jobs:fetch_title` for `fetch_title` in `app/jobs.py`, imported as `app.jobs` or `jobs`, or run as a script.
 
-    Rows outlive the process that wrote them, and the next one may have been started in another way.
+    Rows outlive the process that wrote them, and the next process may have been started in another way.
     """
     module = function.__module__.rpartition(".")[2]
     if module == "__main__":

@@ -1,7 +1,7 @@
-"""Schedules: tasks that run at certain times, each time once, however many instances there are.
+"""Schedules: cron tasks, which run once per slot, however many processes there are.
 
-Whoever moves a schedule's row on to a slot writes the task, in the same transaction; nobody else can move it there.
-So there is no leader, and no process for it.
+One transaction advances a schedule's row to a slot and writes the task. Only one process can advance the row to a slot,
+so there is no leader and no scheduler process.
 """
 
 from collections.abc import Sequence
@@ -21,26 +21,26 @@ from appkit.repository.enqueueing import add_task, insert_missing
 from appkit.repository.outbox import ScheduledTask, TaskPolicy, clock
 
 Misfire = Literal["skip", "once", "all"]
-"""What to do about slots that nobody was there for."""
+"""What to do about slots that were missed because no process ran."""
 
 GRACE: Final = timedelta(seconds=60)
-"""How late a slot may be looked at without having been missed."""
+"""How late a slot may be processed without counting as missed."""
 
-_AT_ONCE = 1000  # Slots that are made up for in one transaction.
-_LONGEST_WAIT = 60.0  # Seconds after which the row is read again, for somebody may have changed it.
+_MAX_SLOTS = 1000  # Missed slots to run in one transaction.
+_MAX_WAIT = 60.0  # Seconds until the row is read again, because it may have been changed.
 
 
 class Schedule:
-    """When a task runs.
+    """One task's cron schedule.
 
     Args:
-        policy: The task's.
-        cron: When, as in crontab(5), or with a field for seconds in front.
-        timezone: Whose clock is meant.
-        misfire: What to do about slots that nobody was there for.
+        policy: The task's policy.
+        cron: The cron expression, as in crontab(5), with an optional field for seconds in front.
+        timezone: The time zone of the expression.
+        misfire: What to do about missed slots.
 
     Raises:
-        AppKitError: When the expression or the time zone makes no sense.
+        AppKitError: When the expression or the time zone is invalid.
     """
 
     def __init__(self, policy: TaskPolicy, cron: str, timezone: str = "UTC", misfire: Misfire = "once") -> None:
@@ -52,10 +52,10 @@ class Schedule:
             self._zone = ZoneInfo(timezone)
             self.next(datetime.now(UTC))
         except (ZoneInfoNotFoundError, ValueError) as exc:
-            raise AppKitError(f"Task {self.name!r} has the time zone {timezone!r}, which there is not.") from exc
+            raise AppKitError(f"Task {self.name!r} has the unknown time zone {timezone!r}.") from exc
         except CronSimError as exc:
             raise AppKitError(
-                f"Task {self.name!r} is to run at {cron!r}, which is no cron expression: {exc}. "
+                f"Task {self.name!r} has an invalid cron expression {cron!r}: {exc}. "
                 "Write minute, hour, day, month and weekday, as in '0 3 * * *'."
             ) from exc
 
@@ -65,16 +65,16 @@ class Schedule:
         return self.policy.name
 
     def next(self, after: datetime) -> datetime | None:
-        """The first slot after this moment; None when there is none in the next fifty years."""
+        """The first slot after this time; None when there is none in the next fifty years."""
         return next(CronSim(self.cron, after.astimezone(self._zone)), None)
 
     def due(self, after: datetime, now: datetime) -> list[datetime]:
-        """The slots to run that have come since, oldest first."""
+        """The slots to run between `after` and `now`, oldest first."""
         if self.misfire == "all":
             slots = CronSim(self.cron, after.astimezone(self._zone))
-            return [*islice(takewhile(lambda slot: slot <= now, slots), _AT_ONCE)]
+            return [*islice(takewhile(lambda slot: slot <= now, slots), _MAX_SLOTS)]
         due: list[datetime] = []
-        latest = now.astimezone(self._zone).replace(microsecond=max(1, now.microsecond))  # Else `now` is left out.
+        latest = now.astimezone(self._zone).replace(microsecond=max(1, now.microsecond))  # So that `now` is included.
         for slot in takewhile(lambda slot: slot > after, CronSim(self.cron, latest, reverse=True)):
             if slot <= now - GRACE and (due or self.misfire == "skip"):
                 break
@@ -84,7 +84,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Slots:
-    """What has come of one schedule since it was last looked at."""
+    """One schedule's slots since it was last processed."""
 
     schedule: Schedule
     seen: datetime
@@ -98,58 +98,47 @@ class Slots:
 
 
 class Schedules:
-    """The schedules of one broker, and their rows."""
+    """The schedules of one broker, with their rows."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._known: dict[str, Schedule] = {}
 
     def add(self, schedule: Schedule) -> None:
-        """Make a schedule known."""
+        """Register a schedule."""
         self._known[schedule.name] = schedule
 
     async def run(self) -> float:
-        """Write the tasks whose time has come, and return the seconds until the next."""
+        """Write the tasks of all due slots, and return the seconds until the next slot."""
         if not self._known:
-            return _LONGEST_WAIT
-        found = await self._look()
+            return _MAX_WAIT
+        found = await self._read()
         missing = self._known.keys() - {slots.schedule.name for slots in found}
         for name in missing:
-            await self._begin(self._known[name])
+            await self._create(self._known[name])
         waits = [0.0] if missing else []
         for slots in found:
             if slots.due:
-                await self._move(slots)
+                await self._advance(slots)
             next_slot = slots.schedule.next(slots.now)
             if next_slot is not None:
                 waits.append((next_slot - slots.now).total_seconds())
-        return min([*waits, _LONGEST_WAIT])
+        return min([*waits, _MAX_WAIT])
 
-    async def rows(self) -> Sequence[ScheduledTask]:
-        """All rows, those of other versions of the app too."""
-        async with self._database.read_session(primary=True) as db:
-            return (await db.scalars(select(ScheduledTask).order_by(ScheduledTask.name))).all()
-
-    async def pause(self, name: str, *, paused: bool = True) -> bool:
-        """Run it no more, or again from the next slot on; False when there is no schedule of this name."""
-        statement = update(ScheduledTask).where(ScheduledTask.name == name).values(paused=paused)
-        async with self._database.session() as db:
-            return (await db.execute(statement.returning(ScheduledTask.name))).first() is not None
-
-    async def _look(self) -> list[Slots]:
+    async def _read(self) -> list[Slots]:
         rows = select(ScheduledTask.name, ScheduledTask.last_slot, ScheduledTask.paused, clock(0))
         async with self._database.read_session(primary=True) as db:
             found = await db.execute(rows.where(ScheduledTask.name.in_(self._known)))
             return [Slots(self._known[name], seen, paused, now) for name, seen, paused, now in found]
 
-    async def _begin(self, schedule: Schedule) -> None:
-        """Make the row of a schedule that is new: what was before it doesn't count."""
+    async def _create(self, schedule: Schedule) -> None:
+        """Write the row of a new schedule. Slots before now don't count as missed."""
         row = {"name": schedule.name, "cron": schedule.cron, "timezone": schedule.timezone, "last_slot": clock(0)}
         async with self._database.session() as db:
             await db.execute(insert_missing(db.sync_session, ScheduledTask, "name", **row))
 
-    async def _move(self, slots: Slots) -> None:
-        """Move the row on to the latest slot, and write the tasks; unless somebody else did that."""
+    async def _advance(self, slots: Slots) -> None:
+        """Advance the row to the latest slot and write the tasks, unless another process has done so."""
         due, schedule = slots.due, slots.schedule
         move = update(ScheduledTask).where(
             ScheduledTask.name == schedule.name,

@@ -48,12 +48,12 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
     """
     before = dict(vars(kit))
     routers: list[TaskRouter] = before.get("_task_routers", [])
-    brokers = {task: set(task._brokers) for router in routers for task in router.tasks}
+    brokers = {task: set(task.brokers) for router in routers for task in router.tasks}
     for name in before:
         if isinstance(getattr(type(kit), name, None), cached_property):
             del vars(kit)[name]
     for task in brokers:
-        task._brokers.clear()  # A task of two brokers can't tell which one to use.
+        task.brokers.clear()  # A task of two brokers can't tell which one to use.
     kit._settings = settings
     try:
         yield kit
@@ -61,9 +61,9 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
         if (broker := vars(kit).get("broker")) is not None:
             for router in kit._task_routers:
                 for task in router.tasks:
-                    task._brokers.discard(broker)
+                    task.brokers.discard(broker)
         vars(kit).clear()
         vars(kit).update(before)
         for task, previous in brokers.items():
-            task._brokers.clear()
-            task._brokers.update(previous)
+            task.brokers.clear()
+            task.brokers.update(previous)

@@ -1,4 +1,4 @@
-"""Tasks in a test: which were committed, and running them now."""
+"""The fixture `tasks`: asserts which tasks were committed, and runs them in the test."""
 
 import asyncio
 from collections import Counter
@@ -13,17 +13,17 @@ from sqlalchemy import select
 from appkit.kit import AppKit
 from appkit.repository.outbox import OutboxTask, TaskState
 from appkit.tasks.broker import OutboxBroker
-from appkit.tasks.lease import Lease
+from appkit.tasks.context import Attempt
 from appkit.tasks.receiver import Receiver
 from appkit.tasks.router import Task, enqueue
 
 
 class Drained(NamedTuple):
-    """How many tasks `drain` ran, by what became of them."""
+    """Number of tasks that `drain` ran, by state."""
 
     done: int = 0
     scheduled: int = 0
-    """Those that failed, and wait for their next attempt."""
+    """Failed tasks that wait for their retry."""
     dead: int = 0
     cancelled: int = 0
 
@@ -32,8 +32,8 @@ class Tasks:
     """The committed tasks of one kit.
 
     Args:
-        kit: The kit, started, whose process runs no tasks by itself.
-        before: Awaited before each look, so that the test's own work is committed.
+        kit: A started kit without a worker.
+        before: Awaited before the rows are read, to commit the test's own work.
     """
 
     def __init__(self, kit: AppKit, before: Callable[[], Awaitable[None]]) -> None:
@@ -46,7 +46,7 @@ class Tasks:
 
     @property
     def mode(self) -> Literal["manual", "inline"]:
-        """Whether tasks wait for `run()`, or run as soon as they are committed, before the commit returns."""
+        """`manual`: tasks wait for `run()`. `inline`: they run when they are committed, before the commit returns."""
         return self._mode
 
     @mode.setter
@@ -56,11 +56,11 @@ class Tasks:
         self._database.context.wake = self._run_inline if mode == "inline" else self._broker.wake
 
     async def sent(self, task: Task[..., Any] | str, **arguments: Any) -> list[OutboxTask]:
-        """The committed tasks of this name, whether they have run or not, with these arguments among theirs.
+        """The committed tasks of this name that have these arguments, whether or not they have run.
 
         Args:
             task: The task, its name, or the name of its function.
-            arguments: By the parameters' names, or, for a subscriber, the event's fields.
+            arguments: By parameter name; for a subscriber, the event's fields.
         """
         await self._before()
         expected = to_jsonable_python(arguments)
@@ -68,7 +68,7 @@ class Tasks:
         return [row for row in rows if self._is(row, task) and expected.items() <= self._arguments(row).items()]
 
     async def assert_sent(self, task: Task[..., Any] | str, /, **arguments: Any) -> OutboxTask:
-        """Fail unless exactly one such task was committed; returns it.
+        """Assert that exactly one such task was committed, and return it.
 
         Args:
             task: As for `sent`.
@@ -76,39 +76,39 @@ class Tasks:
         """
         found = await self.sent(task, **arguments)
         others = [f"{row.task_name}({self._arguments(row)})" for row in await self._all()]
-        assert len(found) == 1, f"{len(found)} such tasks were committed. These were: {', '.join(others) or 'none'}."
+        assert len(found) == 1, f"{len(found)} such tasks were committed. All tasks: {', '.join(others) or 'none'}."
         return found[0]
 
     async def assert_not_sent(self, task: Task[..., Any] | str, /, **arguments: Any) -> None:
-        """Fail when such a task was committed.
+        """Assert that no such task was committed.
 
         Args:
             task: As for `sent`.
             arguments: As for `sent`.
         """
         found = await self.sent(task, **arguments)
-        assert not found, f"It was committed: {[self._arguments(row) for row in found]}."
+        assert not found, f"Such a task was committed: {[self._arguments(row) for row in found]}."
 
     async def perform(self, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """Run one task now, as a worker would, and return what it returns.
+        """Run one task now, as a worker would, and return its result.
 
         Raises:
-            Exception: What the task raised, or what is wrong with its arguments.
+            Exception: The task's exception, or `InvalidArguments`.
         """
         await self._before()
         async with self._database.session() as db:
             handle = enqueue(db, task, *args, **kwargs)
-        (lease,) = await self._broker.leases.claim(task.name, handle.task_id)
-        await self._work(lease)
-        if lease.error is not None:
-            raise lease.error
-        return lease.result
+        (attempt,) = await self._broker.in_flight.claim(task.name, handle.task_id)
+        await self._work(attempt)
+        if attempt.error is not None:
+            raise attempt.error
+        return attempt.result
 
     async def drain(self, *, advance: float | timedelta = 0) -> Drained:
-        """Run what was committed and what that commits, whether it fails or not.
+        """Run all committed tasks, and the tasks that they commit, even if some fail.
 
         Args:
-            advance: Seconds that pass before: tasks for later and retries whose time comes then run too.
+            advance: Seconds to move the clock before; delayed tasks and retries that are due by then run too.
         """
         await self._before()
         await self._advance(advance if isinstance(advance, timedelta) else timedelta(seconds=advance))
@@ -116,34 +116,34 @@ class Tasks:
         return Drained(**{state: states[state] for state in Drained._fields})
 
     async def run(self, *, check: bool = True) -> list[OutboxTask]:
-        """Run what was committed, one after the other, and what that commits, until there is nothing left.
+        """Run all committed tasks one by one, and the tasks that they commit, until none is left.
 
-        Retries and other tasks for later are left to a later call.
+        Retries and delayed tasks wait for a later call.
 
         Args:
-            check: Fail when a task does.
+            check: Assert that no task fails.
 
         Returns:
-            The tasks that ran, as they are now.
+            The rows of these tasks, read afterwards.
         """
         await self._before()
-        await self._broker.upkeep.tick([])
+        await self._broker.maintenance.process_overdue()
         ran: list[str] = []
-        while leases := await self._broker.leases.take():
-            for lease in leases:
-                ran.append(lease.task.task_id)
-                await self._work(lease)
+        while attempts := await self._broker.in_flight.claim_next():
+            for attempt in attempts:
+                ran.append(attempt.task.task_id)
+                await self._work(attempt)
         rows = await self._rows(ran)
         failures = [f"{row.task_name}: {row.last_error}" for row in rows if row.state != TaskState.DONE]
         assert not (check and failures), "A task failed. " + "; ".join(failures)
         return rows
 
-    async def _work(self, lease: Lease) -> None:
+    async def _work(self, attempt: Attempt) -> None:
         receiver = Receiver(self._broker, max_async_tasks=1, run_startup=False)
-        message = await self._broker.message(lease)
+        message = await self._broker.message(attempt)
         if message is not None:
-            await asyncio.create_task(receiver.callback(message))  # In a task of its own, as a worker does.
-        await self._broker.leases.flush()
+            await asyncio.create_task(receiver.callback(message))  # In an asyncio task of its own, as in a worker.
+        await self._broker.in_flight.flush()
 
     async def _run_inline(self) -> None:
         if not self._running:
@@ -173,7 +173,7 @@ class Tasks:
         return name in {row.task_name, row.task_name.rpartition(":")[2]}
 
     def _arguments(self, row: OutboxTask) -> Mapping[str, Any]:
-        """All by their names, and the fields of an event."""
+        """All arguments by name, and the fields of an event."""
         known = self._broker.find_task(row.task_name)
         names = list(signature(known.original_func).parameters) if known else []
         arguments: dict[str, Any] = dict(zip(names, row.payload["args"], strict=False)) | row.payload["kwargs"]

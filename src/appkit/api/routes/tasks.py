@@ -1,6 +1,6 @@
-"""The administration of background tasks, for superusers only; and one's own tasks, as they run.
+"""Routes to administer background tasks, for superusers only, and to stream users their own tasks.
 
-Neither is there unless an app mounts it: `AppKit(routers=[tasks_router, my_tasks_router])`.
+An app that wants them mounts the routers: `AppKit(routers=[tasks_router, my_tasks_router])`.
 """
 
 import asyncio
@@ -20,10 +20,10 @@ from appkit.repository.outbox import TaskState
 from appkit.repository.pagination import CursorPage
 from appkit.service.tasks import TaskService
 
-WATCH_INTERVAL: Final = 0.5
-"""Seconds between looks at the tasks that somebody watches."""
-WATCH_TIME: Final = 300.0
-"""Seconds after which a stream ends: browsers come back by themselves, and are asked anew who they are."""
+POLL_INTERVAL: Final = 0.5
+"""Seconds between polls of a user's tasks."""
+STREAM_TIME: Final = 300.0
+"""Seconds after which a stream ends. Browsers reconnect by themselves, and are authenticated again."""
 
 tasks_router = APIRouter(
     prefix="/tasks",
@@ -35,7 +35,7 @@ my_tasks_router = APIRouter(prefix="/my/tasks", tags=["tasks"], responses=errors
 
 
 class MyTaskSchema(Schema):
-    """A task, as whoever started it sees it."""
+    """A task, as the user who started it sees it."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -62,14 +62,14 @@ class TaskSchema(MyTaskSchema):
 
 
 class TaskDetailSchema(TaskSchema):
-    """A task with what it was given and what it returned."""
+    """A task with its arguments and result."""
 
     payload: dict[str, Any]
     result: Any
 
 
-class TaskFiguresSchema(Schema):
-    """How the tasks are doing."""
+class TaskStatsSchema(Schema):
+    """Statistics of background tasks."""
 
     depth: dict[str, dict[str, int]]
     oldest_pending: float
@@ -80,7 +80,7 @@ class TaskFiguresSchema(Schema):
 
 
 class ScheduleSchema(Schema):
-    """When a task runs by itself."""
+    """A cron schedule."""
 
     name: str
     cron: str
@@ -90,7 +90,7 @@ class ScheduleSchema(Schema):
 
 
 @tasks_router.get("")
-async def list_tasks(  # one parameter for each filter
+async def list_tasks(
     db: DbSession,
     state: TaskState | None = None,
     queue: str | None = None,
@@ -98,15 +98,15 @@ async def list_tasks(  # one parameter for each filter
     cursor: str | None = None,
     size: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CursorPage[TaskSchema]:
-    """The tasks, the youngest first."""
+    """The tasks, the newest first."""
     page = await TaskService(db).page(state=state, queue=queue, name=name, cursor=cursor, size=size)
     return CursorPage[TaskSchema].model_validate(page)
 
 
 @tasks_router.get("/stats")
-async def show_task_stats(db: DbSession) -> TaskFiguresSchema:
-    """How many there are, how long they wait, and how long they take."""
-    return TaskFiguresSchema.model_validate(await TaskService(db).figures())
+async def show_task_stats(db: DbSession) -> TaskStatsSchema:
+    """Queue depth, waiting time and durations."""
+    return TaskStatsSchema.model_validate(await TaskService(db).stats())
 
 
 @tasks_router.get("/schedules")
@@ -117,13 +117,13 @@ async def list_schedules(db: DbSession) -> list[ScheduleSchema]:
 
 @tasks_router.post("/schedules/{name}/pause", responses=errors(NotFoundException))
 async def pause_schedule(name: str, db: DbSession) -> ScheduleSchema:
-    """Run a schedule no more."""
+    """Pause a schedule."""
     return ScheduleSchema.model_validate(await TaskService(db).pause(name))
 
 
 @tasks_router.post("/schedules/{name}/resume", responses=errors(NotFoundException))
 async def resume_schedule(name: str, db: DbSession) -> ScheduleSchema:
-    """Run a schedule again, from its next slot on."""
+    """Resume a schedule from its next slot on."""
     return ScheduleSchema.model_validate(await TaskService(db).pause(name, paused=False))
 
 
@@ -135,22 +135,22 @@ async def get_task(task_id: str, db: DbSession) -> TaskDetailSchema:
 
 @tasks_router.post("/{task_id}/retry", responses=errors(NotFoundException, ConflictException))
 async def retry_task(task_id: str, db: DbSession) -> TaskSchema:
-    """Run a task again that is dead or was cancelled."""
+    """Run a dead or cancelled task again."""
     return TaskSchema.model_validate(await TaskService(db).retry(task_id))
 
 
 @tasks_router.post("/{task_id}/cancel", responses=errors(NotFoundException, ConflictException))
 async def cancel_task(task_id: str, db: DbSession) -> TaskSchema:
-    """Call a task off."""
+    """Cancel a task."""
     return TaskSchema.model_validate(await TaskService(db).cancel(task_id))
 
 
 @my_tasks_router.get("/events", response_class=EventSourceResponse)
 async def watch_my_tasks(user: CurrentUser, request: Request) -> AsyncIterator[ServerSentEvent]:
-    """One's own tasks as they change, from now until they end: an event of the kind `task` for each change."""
+    """Stream the user's own open tasks: an event of type `task` for each change."""
     database, seen = app_of(request).database, dict[str, MyTaskSchema]()
     loop = asyncio.get_running_loop()
-    end = loop.time() + WATCH_TIME
+    end = loop.time() + STREAM_TIME
     while loop.time() < end:
         async with database.read_session(primary=True) as db:
             tasks = [MyTaskSchema.model_validate(task) for task in await TaskService(db).of_user(user.id, also=[*seen])]
@@ -158,4 +158,4 @@ async def watch_my_tasks(user: CurrentUser, request: Request) -> AsyncIterator[S
             if seen.get(task.task_id) != task:
                 seen[task.task_id] = task
                 yield ServerSentEvent(event="task", data=task)
-        await asyncio.sleep(WATCH_INTERVAL)
+        await asyncio.sleep(POLL_INTERVAL)

@@ -1,4 +1,4 @@
-"""`memory://`: the way of an external broker without a server, for tests and for trying things out."""
+"""`memory://`: messages within one process, to test or try an external broker without a server."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -7,7 +7,7 @@ from taskiq import AsyncBroker, BrokerMessage
 
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
-from appkit.tasks.transports.address import parse_address
+from appkit.tasks.transports import parse_address
 
 
 class MemoryBroker(AsyncBroker):
@@ -18,21 +18,21 @@ class MemoryBroker(AsyncBroker):
         self._messages: asyncio.Queue[bytes] = asyncio.Queue()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Put a message in."""
+        """Queue a message."""
         self._messages.put_nowait(message.message)
 
     async def listen(self) -> AsyncGenerator[bytes, None]:
-        """Take messages out, for ever."""
+        """Yield the messages, forever."""
         while True:
             yield await self._messages.get()
 
 
 def connect(settings: Settings, queue: str) -> AsyncBroker:
-    """A queue in this process's memory."""
+    """Make a queue in this process's memory."""
     parse_address(settings, queue)
     if settings.production:
         raise AppKitError(
-            "TASKS_BROKER_URL is memory://, and no other process hears of its tasks. "
+            "TASKS_BROKER_URL is memory://, whose messages reach no other process. "
             "In production, use db:// or a server's URL."
         )
     return MemoryBroker()

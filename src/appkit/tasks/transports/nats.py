@@ -1,4 +1,4 @@
-"""`nats://`: a JetStream stream for each queue. Experimental: Taskiq's client for it is young."""
+"""`nats://`: a JetStream stream for each queue. Experimental, because Taskiq's client for it is young."""
 
 import re
 
@@ -7,12 +7,12 @@ from taskiq import AsyncBroker
 from taskiq_nats import PullBasedJetStreamBroker
 
 from appkit.core.settings import Settings
-from appkit.tasks.publishing import BACKLOG
-from appkit.tasks.transports.address import parse_address
+from appkit.tasks.publisher import BACKLOG
+from appkit.tasks.transports import parse_address
 
 
 def connect(settings: Settings, queue: str) -> AsyncBroker:
-    """A stream that forgets what was acknowledged."""
+    """Make a stream that deletes acknowledged messages."""
     address = parse_address(settings, queue)
     name = re.sub(r"[^\w-]", "_", address.topic)
     return PullBasedJetStreamBroker(
@@ -23,5 +23,5 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
         durable="workers",
         pull_consume_batch=settings.tasks.concurrency,
         pull_consume_timeout=1,
-        allow_reconnect=False,  # A connection that fails is made anew, with its stream.
+        allow_reconnect=False,  # After a failure, connect again to create the stream too.
     )

@@ -5,12 +5,12 @@ from taskiq import AsyncBroker
 from taskiq_aio_pika import AioPikaBroker, Exchange, Queue, QueueType
 
 from appkit.core.settings import Settings
-from appkit.tasks.publishing import BACKLOG
-from appkit.tasks.transports.address import parse_address
+from appkit.tasks.publisher import BACKLOG
+from appkit.tasks.transports import parse_address
 
 
 def connect(settings: Settings, queue: str) -> AsyncBroker:
-    """A quorum queue, which outlives the loss of a node."""
+    """Make a quorum queue, which survives the loss of a node."""
     address = parse_address(settings, queue, "heartbeat", "cafile", "certfile", "keyfile", "no_verify_ssl")
     return AioPikaBroker(
         address.url,
@@ -20,7 +20,7 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
             Queue(
                 name=address.topic,
                 type=QueueType.QUORUM,
-                # What is too much is dropped rather than kept as dead: workers that hear nothing look themselves.
+                # Drop messages above the limit rather than dead-letter them: workers poll anyway.
                 arguments={"x-max-length": BACKLOG, "x-dead-letter-routing-key": ""},
             )
         ],

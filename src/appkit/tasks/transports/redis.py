@@ -8,15 +8,15 @@ from taskiq import AsyncBroker, BrokerMessage
 from taskiq_redis import RedisStreamBroker
 
 from appkit.core.settings import Settings
-from appkit.tasks.publishing import BACKLOG
-from appkit.tasks.transports.address import parse_address
+from appkit.tasks.publisher import BACKLOG
+from appkit.tasks.transports import parse_address
 
 
 class RedisBroker(RedisStreamBroker):
-    """Taskiq's, but for what it does with entries: they are news of rows, so a lost one does no harm.
+    """Taskiq's broker, but reading an entry deletes it: entries only wake workers, so a lost one does no harm.
 
-    Taskiq's own reads a hundred ahead, which wait for ten minutes and a new entry when the worker stops, looks for
-    such strays after each read, and keeps all that were ever acknowledged.
+    Taskiq's own prefetches a hundred entries, which wait for ten minutes and a new entry when the worker stops. It
+    looks for such entries after each read, and keeps all acknowledged ones.
     """
 
     async def kick_all(self, messages: Sequence[BrokerMessage]) -> None:
@@ -26,8 +26,8 @@ class RedisBroker(RedisStreamBroker):
                 pipeline.xadd(self.queue_name, {b"data": message.message}, maxlen=self.maxlen)
             await pipeline.execute()
 
-    async def listen(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override] # There is nothing to acknowledge.
-        """Read entries and delete them, for ever."""
+    async def listen(self) -> AsyncGenerator[bytes, None]:  # type: ignore[override] # Nothing to acknowledge.
+        """Read and delete entries, forever."""
         async with Redis(connection_pool=self.connection_pool) as redis:
             while True:
                 streams: Any = await redis.xreadgroup(
@@ -45,7 +45,7 @@ class RedisBroker(RedisStreamBroker):
 
 
 def connect(settings: Settings, queue: str) -> AsyncBroker:
-    """A stream, by the name of the queue."""
+    """Make a stream with the queue's name."""
     address = parse_address(
         settings, queue, "health_check_interval", "socket_connect_timeout", "ssl_ca_certs", "ssl_cert_reqs"
     )
@@ -53,7 +53,7 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
         address.url,
         queue_name=address.topic,
         consumer_name="workers",
-        consumer_id="0",  # From the first entry on, not from those that come after the first worker.
+        consumer_id="0",  # Start at the first entry, even if it is older than the first worker.
         maxlen=BACKLOG,
         xread_count=settings.tasks.concurrency,
         xread_block=1000,

@@ -863,7 +863,7 @@ export interface paths {
         };
         /**
          * List Tasks
-         * @description The tasks, the youngest first.
+         * @description The tasks, the newest first.
          */
         get: operations["list_tasks_api_tasks_get"];
         put?: never;
@@ -883,7 +883,7 @@ export interface paths {
         };
         /**
          * Show Task Stats
-         * @description How many there are, how long they wait, and how long they take.
+         * @description Queue depth, waiting time and durations.
          */
         get: operations["show_task_stats_api_tasks_stats_get"];
         put?: never;
@@ -925,7 +925,7 @@ export interface paths {
         put?: never;
         /**
          * Pause Schedule
-         * @description Run a schedule no more.
+         * @description Pause a schedule.
          */
         post: operations["pause_schedule_api_tasks_schedules__name__pause_post"];
         delete?: never;
@@ -945,7 +945,7 @@ export interface paths {
         put?: never;
         /**
          * Resume Schedule
-         * @description Run a schedule again, from its next slot on.
+         * @description Resume a schedule from its next slot on.
          */
         post: operations["resume_schedule_api_tasks_schedules__name__resume_post"];
         delete?: never;
@@ -985,7 +985,7 @@ export interface paths {
         put?: never;
         /**
          * Retry Task
-         * @description Run a task again that is dead or was cancelled.
+         * @description Run a dead or cancelled task again.
          */
         post: operations["retry_task_api_tasks__task_id__retry_post"];
         delete?: never;
@@ -1005,7 +1005,7 @@ export interface paths {
         put?: never;
         /**
          * Cancel Task
-         * @description Call a task off.
+         * @description Cancel a task.
          */
         post: operations["cancel_task_api_tasks__task_id__cancel_post"];
         delete?: never;
@@ -1895,7 +1895,7 @@ export interface components {
         };
         /**
          * ScheduleSchema
-         * @description When a task runs by itself.
+         * @description A cron schedule.
          */
         ScheduleSchema: {
             /** Name */
@@ -2009,7 +2009,7 @@ export interface components {
         };
         /**
          * TaskDetailSchema
-         * @description A task with what it was given and what it returned.
+         * @description A task with its arguments and result.
          */
         TaskDetailSchema: {
             /** Task Id */
@@ -2054,28 +2054,6 @@ export interface components {
             result: unknown;
         };
         /**
-         * TaskFiguresSchema
-         * @description How the tasks are doing.
-         */
-        TaskFiguresSchema: {
-            /** Depth */
-            depth: {
-                [key: string]: {
-                    [key: string]: number;
-                };
-            };
-            /** Oldest Pending */
-            oldest_pending: number;
-            /** Rescued */
-            rescued: number;
-            /** Dead */
-            dead: number;
-            /** Duration P50 */
-            duration_p50: number | null;
-            /** Duration P95 */
-            duration_p95: number | null;
-        };
-        /**
          * TaskSchema
          * @description A task, as superusers see it.
          */
@@ -2117,10 +2095,32 @@ export interface components {
         };
         /**
          * TaskState
-         * @description Where a task is on its way.
+         * @description The state of a task.
          * @enum {string}
          */
         TaskState: "pending" | "published" | "running" | "scheduled" | "done" | "dead" | "cancelled";
+        /**
+         * TaskStatsSchema
+         * @description Statistics of background tasks.
+         */
+        TaskStatsSchema: {
+            /** Depth */
+            depth: {
+                [key: string]: {
+                    [key: string]: number;
+                };
+            };
+            /** Oldest Pending */
+            oldest_pending: number;
+            /** Rescued */
+            rescued: number;
+            /** Dead */
+            dead: number;
+            /** Duration P50 */
+            duration_p50: number | null;
+            /** Duration P95 */
+            duration_p95: number | null;
+        };
         /**
          * TokenSchema
          * @description Someone followed a link in a mail.
@@ -5035,7 +5035,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["TaskFiguresSchema"];
+                    "application/json": components["schemas"]["TaskStatsSchema"];
                 };
             };
             /** @description Unauthorized */

@@ -1,6 +1,6 @@
 /** The administration of background tasks, for superusers. */
 import { apiClient } from './apiClient'
-import type { Page, Task, TaskFigures } from './types'
+import type { Page, Task, TaskStats } from './types'
 
 export async function fetchTasks(
   state: Task['state'] | undefined,
@@ -11,8 +11,8 @@ export async function fetchTasks(
   return (await apiClient.get<Page<Task>>('/tasks', { params, signal })).data
 }
 
-export async function fetchTaskFigures(signal?: AbortSignal): Promise<TaskFigures> {
-  return (await apiClient.get<TaskFigures>('/tasks/stats', { signal })).data
+export async function fetchTaskStats(signal?: AbortSignal): Promise<TaskStats> {
+  return (await apiClient.get<TaskStats>('/tasks/stats', { signal })).data
 }
 
 export async function retryTask(id: string): Promise<Task> {

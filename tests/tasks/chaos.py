@@ -1,8 +1,8 @@
-"""A check of one's own stack: kill processes at random while they work, and count what was lost or done twice.
+"""Chaos test: kills processes at random while they run tasks, and counts lost and doubled effects.
 
-    python -m appkit.testing.chaos --db postgresql://…/empty --kills 20 --instances 3
+    python -m tests.tasks.chaos --db postgresql://…/empty --kills 20 --instances 3
 
-The database must be empty, for its tables are dropped at the end. One line of JSON says what came of it.
+Run it from a checkout. The database must be empty, because all tables are dropped at the end. It prints a line of JSON.
 """
 
 import argparse
@@ -31,12 +31,13 @@ from appkit.repository.outbox import OPEN, OutboxTask
 CONCURRENCY: Final = 10
 LEASE: Final = 3.0
 PATIENCE: Final = 300.0
-"""Seconds that what is left at the end may take."""
+"""Seconds to wait for the remaining tasks at the end."""
+APP: Final = Path(__file__).with_name("chaos_app.py")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What came of a run."""
+    """The result of a run."""
 
     db: str
     broker: str
@@ -44,23 +45,23 @@ class Report:
     kills: int
     committed: int
     lost: int
-    """Effects of committed orders that never came."""
+    """Missing effects of committed orders."""
     phantom: int
     """Effects of orders that were rolled back."""
     together_doubled: int
-    """Effects in the transaction that closed the task's row, beyond the one there should be."""
+    """Extra effects in the transaction that marks the task as done."""
     apart_doubled: int
-    """Effects in a transaction of the task's own, beyond the one."""
+    """Extra effects in a transaction of the task's own."""
     outside_doubled: int
-    """Effects outside the database, beyond the one."""
+    """Extra effects outside the database."""
     left: int
-    """Tasks that had not ended."""
+    """Tasks that have not ended."""
     dead: int
     seconds: float
 
     @property
     def ok(self) -> bool:
-        """Whether the guarantees held: at most as many tasks ran again as the killed ones can have had at once."""
+        """Whether the guarantees held: each kill repeated at most as many tasks as one process runs at once."""
         broken = self.lost or self.phantom or self.together_doubled or self.left or self.dead
         again = self.apart_doubled + self.outside_doubled
         return not broken and self.committed > 0 and again <= self.kills * CONCURRENCY
@@ -72,7 +73,7 @@ class Chaos:
     Args:
         database_url: An empty database.
         instances: Processes that run at the same time.
-        broker_url: As in `TASKS_BROKER_URL`; with a server, one process in two only writes and announces.
+        broker_url: As in `TASKS_BROKER_URL`; with a server, every other process only writes and publishes.
     """
 
     def __init__(self, database_url: str, *, instances: int = 1, broker_url: str = "db://") -> None:
@@ -81,11 +82,11 @@ class Chaos:
         self._running: list[subprocess.Popen[bytes] | None] = [None] * instances
 
     def run(self, kills: int, meanwhile: Callable[[int], None] = lambda _: None) -> Report:
-        """Kill so often, let the rest be done, and count.
+        """Kill processes, let the remaining tasks finish, and count the effects.
 
         Args:
-            kills: How often a process is killed.
-            meanwhile: Called after each kill, with its number: what else is to be broken.
+            kills: How many processes to kill.
+            meanwhile: Called after each kill, with its number, to break something else.
 
         Raises:
             AppKitError: When the database is not empty.
@@ -98,8 +99,8 @@ class Chaos:
             stack.callback(self._kill_all)
             for number in range(kills):
                 self._start_missing("produce")
-                time.sleep(random.uniform(1.5, 3))  # noqa: S311 - whenever
-                self._kill(random.randrange(len(self._running)))  # noqa: S311 - whomever
+                time.sleep(random.uniform(1.5, 3))
+                self._kill(random.randrange(len(self._running)))
                 meanwhile(number)
             self._kill_all()
             self._start_missing()
@@ -111,7 +112,7 @@ class Chaos:
         for place, process in enumerate(self._running):
             if process is None or process.poll() is not None:
                 works = self._broker_url == "db://" or len(self._running) == 1 or place % 2
-                command = [sys.executable, "-m", "appkit.testing.victim", *roles, *(["work"] if works else [])]
+                command = [sys.executable, str(APP), *roles, *(["work"] if works else [])]
                 log = (self._folder / "log").open("ab")
                 fresh.append(subprocess.Popen(command, cwd=self._folder, env=self._environment, stdout=log, stderr=log))
                 log.close()
@@ -119,7 +120,7 @@ class Chaos:
         for process in fresh:
             while not (self._folder / f"up-{process.pid}").exists():
                 if process.poll() is not None:
-                    raise AppKitError(f"A process ended by itself. {(self._folder / 'log').read_text()[-2000:]}")
+                    raise AppKitError(f"A process ended by itself: {(self._folder / 'log').read_text()[-2000:]}")
                 time.sleep(0.05)
 
     @property
@@ -148,23 +149,23 @@ class Chaos:
             self._kill(place)
 
     async def _create(self) -> None:
-        from appkit.testing import victim
+        from tests.tasks import chaos_app
 
         database = Database(DatabaseSettings(url=self._database_url))
         async with database.engine.begin() as connection:
             if tables := await connection.run_sync(lambda sync: inspect(sync).get_table_names()):
-                raise AppKitError(f"This database has tables, {tables[0]} among them. Give an empty one.")
-            await connection.run_sync(victim.kit.database.metadata.create_all)
-            await connection.run_sync(victim.METADATA.create_all)
+                raise AppKitError(f"This database has tables, such as {tables[0]}. Give an empty one.")
+            await connection.run_sync(chaos_app.kit.database.metadata.create_all)
+            await connection.run_sync(chaos_app.METADATA.create_all)
         await database.dispose()
 
     async def _drop(self) -> None:
-        from appkit.testing import victim
+        from tests.tasks import chaos_app
 
         database = Database(DatabaseSettings(url=self._database_url))
         async with database.engine.begin() as connection:
-            await connection.run_sync(victim.METADATA.drop_all)
-            await connection.run_sync(victim.kit.database.metadata.drop_all)
+            await connection.run_sync(chaos_app.METADATA.drop_all)
+            await connection.run_sync(chaos_app.kit.database.metadata.drop_all)
         await database.dispose()
 
     async def _wait_until_done(self) -> None:
@@ -179,14 +180,14 @@ class Chaos:
         await database.dispose()
 
     async def _count(self, kills: int, seconds: float) -> Report:
-        from appkit.testing import victim
+        from tests.tasks import chaos_app
 
-        outside = self._folder / victim.OUTSIDE
+        outside = self._folder / chaos_app.OUTSIDE
         effects = [Counter(outside.read_text().split() if outside.exists() else [])]
         database = Database(DatabaseSettings(url=self._database_url))
         async with database.read_session() as db:
-            orders = set(await db.scalars(select(victim.ORDERS.c.id)))
-            effects += [Counter(await db.scalars(select(table.c.order_id))) for table in victim.EFFECTS.values()]
+            orders = set(await db.scalars(select(chaos_app.ORDERS.c.id)))
+            effects += [Counter(await db.scalars(select(table.c.order_id))) for table in chaos_app.EFFECTS.values()]
             left = await db.scalar(select(func.count()).select_from(OutboxTask).where(text(OPEN)))
             dead = await db.scalar(select(func.count()).select_from(OutboxTask).where(OutboxTask.state == "dead"))
         await database.dispose()
@@ -209,8 +210,8 @@ class Chaos:
 
 
 def main() -> None:
-    """Run as the command line says, and print one line of JSON; the exit code is 1 when a guarantee didn't hold."""
-    parser = argparse.ArgumentParser(prog="python -m appkit.testing.chaos", description=(__doc__ or "").split("\n")[0])
+    """Run with the command line's options; the exit code is 1 if a guarantee didn't hold."""
+    parser = argparse.ArgumentParser(prog="python -m tests.tasks.chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--db", required=True, help="the URL of an empty database")
     parser.add_argument("--broker", default="db://", help="as in TASKS_BROKER_URL")
     parser.add_argument("--kills", type=int, default=20)
@@ -221,7 +222,7 @@ def main() -> None:
     except AppKitError as exc:
         sys.exit(str(exc))
     line: dict[str, Any] = {"ok": report.ok, **asdict(report)}
-    print(json.dumps(line))  # noqa: T201 - it is what the command is for
+    print(json.dumps(line))  # noqa: T201 - the command's output
     sys.exit(0 if report.ok else 1)
 
 

@@ -1,4 +1,4 @@
-"""Brokers with a server: a message says who is to look at which row, and the outbox stays the truth."""
+"""Brokers with a server: a message only wakes a worker, and the outbox holds the tasks."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -15,8 +15,8 @@ from taskiq import BrokerMessage
 
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.context import TaskSession
-from appkit.tasks.relay import Relay
 from appkit.tasks.router import enqueue
+from appkit.tasks.worker import Worker
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ async def redis_app(make_app: Callable[..., Any], redis_broker: str) -> Any:
     return await make_app(broker_url=redis_broker, lease=30)
 
 
-def news(task_id: str) -> BrokerMessage:
+def message(task_id: str) -> BrokerMessage:
     return BrokerMessage(task_id=task_id, task_name="", message=task_id.encode(), labels={})
 
 
@@ -34,7 +34,7 @@ async def redis(redis_url):
         yield client
 
 
-async def test_worker_runs_what_the_app_announces(make_app, broker_url):
+async def test_worker_runs_what_the_app_publishes(make_app, broker_url):
     app, worker = await make_app(broker_url=broker_url, lease=30), await make_app(broker_url=broker_url, lease=30)
     ran = []
 
@@ -44,12 +44,12 @@ async def test_worker_runs_what_the_app_announces(make_app, broker_url):
         await app.effect(db, str(number))
 
     worker.router = app.router
-    async with Relay(app.broker(), work=False) as relay:
+    async with Worker(app.broker(), work=False) as publisher:
         async with app.session() as db:
             for number in range(30):
                 enqueue(db, work, number)
         await app.until(lambda rows: all(row.state == "published" for row in rows))
-        assert relay.healthy
+        assert publisher.healthy
         async with worker.working():
             rows = await app.settled()
 
@@ -67,7 +67,7 @@ async def test_stopping_worker_loses_no_message(make_app, broker_url):
         await app.effect(db, str(number))
 
     async with AsyncExitStack() as stack:
-        await stack.enter_async_context(Relay(app.broker(), work=False))
+        await stack.enter_async_context(Worker(app.broker(), work=False))
         async with app.session() as db:
             for number in range(40):
                 enqueue(db, work, number)
@@ -112,14 +112,14 @@ async def test_each_queue_has_workers_of_its_own(make_app, redis_broker):
         ran.append("b")
 
     all_of_them.router = app.router
-    async with app.working(), Relay(all_of_them.broker(), work=False):
+    async with app.working(), Worker(all_of_them.broker(), work=False):
         async with app.session() as db:
             enqueue(db, work_b)
             enqueue(db, work_a)
         await app.until(lambda rows: [row.state for row in rows] == ["published", "done"])
     assert ran == ["a"]
 
-    async with all_of_them.working():  # A worker that isn't told its queues finds out which there are.
+    async with all_of_them.working():  # A worker without TASKS_QUEUES finds all queues.
         await app.settled()
     assert ran == ["a", "b"]
 
@@ -130,13 +130,13 @@ async def test_stream_keeps_nothing_that_was_read(redis_app, redis, redis_prefix
     @app.router.task
     async def work() -> None: ...
 
-    async with Relay(app.broker(), work=True):
+    async with Worker(app.broker(), work=True):
         async with app.session() as db:
             for _ in range(30):
                 enqueue(db, work)
         await app.settled()
-        async with asyncio.timeout(60):  # What is left is news of tasks that are done.
-            while await redis.xlen(f"{redis_prefix}tasks:default"):  # noqa: ASYNC110 - Redis tells nobody
+        async with asyncio.timeout(60):  # What is left is messages of tasks that are done.
+            while await redis.xlen(f"{redis_prefix}tasks:default"):  # noqa: ASYNC110 - Redis has no event to wait for
                 await asyncio.sleep(0.02)
 
 
@@ -162,7 +162,7 @@ async def test_lost_message_does_no_harm(redis_app, redis, redis_prefix):
     async def work(db: TaskSession) -> None:
         await app.effect(db, "worked")
 
-    async with Relay(app.broker(), work=False):
+    async with Worker(app.broker(), work=False):
         async with app.session() as db:
             enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "published")
@@ -182,11 +182,11 @@ async def test_message_that_comes_twice_runs_once(redis_app, redis, redis_prefix
         await app.effect(db, "worked")
 
     broker = app.broker()
-    async with Relay(broker, work=False):
+    async with Worker(broker, work=False):
         async with app.session() as db:
             handle = enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "published")
-        await broker._announce("default", [news(task_id) for task_id in (handle.task_id, "unheard-of") * 3])
+        await broker._send("default", [message(task_id) for task_id in (handle.task_id, "unheard-of") * 3])
         async with app.working():
             await app.settled()
             async with asyncio.timeout(60):
@@ -214,16 +214,16 @@ async def test_failed_task_is_published_again(redis_app):
     assert (row.state, row.attempts) == ("done", 3)
 
 
-async def test_worker_that_hears_of_one_task_runs_all(make_app, redis_broker, monkeypatch):
-    """However little gets through, and however late a look without news would be."""
-    monkeypatch.setattr("appkit.tasks.publishing.AT_ONCE", 1)
+async def test_one_message_makes_a_worker_run_all_tasks(make_app, redis_broker, monkeypatch):
+    """Even if few messages arrive, and polls without a message are rare."""
+    monkeypatch.setattr("appkit.tasks.publisher.PUBLISH_BATCH", 1)
     app, worker = [await make_app(broker_url=redis_broker, lease=600, poll_interval=60, notify="off") for _ in range(2)]
 
     @app.router.task
     async def work() -> None: ...
 
     worker.router = app.router
-    async with Relay(app.broker(), work=False), worker.working():
+    async with Worker(app.broker(), work=False), worker.working():
         async with app.session() as db:
             enqueue(db, work)
         await app.settled()
@@ -235,14 +235,14 @@ async def test_worker_that_hears_of_one_task_runs_all(make_app, redis_broker, mo
     assert {(row.state, row.attempts) for row in rows} == {("done", 1)}
 
 
-async def test_task_is_announced_once_however_long_it_waits(make_app, redis_broker, redis, redis_prefix):
-    """Else those who have too much to do would be told of it again and again, and get even less done."""
+async def test_task_is_published_once_however_long_it_waits(make_app, redis_broker, redis, redis_prefix):
+    """Otherwise an overloaded worker would get the same messages again and again."""
     app = await make_app(broker_url=redis_broker, lease=0.3)
 
     @app.router.task
     async def work() -> None: ...
 
-    async with Relay(app.broker(), work=False):
+    async with Worker(app.broker(), work=False):
         async with app.session() as db:
             for _ in range(30):
                 enqueue(db, work)
@@ -252,7 +252,7 @@ async def test_task_is_announced_once_however_long_it_waits(make_app, redis_brok
     assert (stream["length"], stream["entries-added"]) == (30, 30)
 
 
-async def test_stale_news_hold_up_nobody(redis_app, redis, redis_prefix):
+async def test_stale_messages_delay_no_task(redis_app, redis, redis_prefix):
     app = redis_app
 
     @app.router.task
@@ -266,7 +266,7 @@ async def test_stale_news_hold_up_nobody(redis_app, redis, redis_prefix):
         await app.settled()
 
 
-async def test_worker_that_is_full_leaves_news_to_others(make_app, redis_broker, redis, redis_prefix):
+async def test_full_worker_leaves_messages_to_others(make_app, redis_broker, redis, redis_prefix):
     app = await make_app(broker_url=redis_broker, lease=600, concurrency=1, poll_interval=0.1)
     go_on = asyncio.Event()
 
@@ -279,30 +279,30 @@ async def test_worker_that_is_full_leaves_news_to_others(make_app, redis_broker,
             enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "running")
         for number in range(5):
-            await redis.xadd(f"{redis_prefix}tasks:default", {"data": f"news-{number}"})
+            await redis.xadd(f"{redis_prefix}tasks:default", {"data": f"message-{number}"})
         await asyncio.sleep(0.3)
         assert await redis.xlen(f"{redis_prefix}tasks:default") > 0
         go_on.set()
         await app.settled()
 
 
-async def test_task_that_can_t_be_announced_is_found(make_app, caplog):
+async def test_task_that_can_t_be_published_is_found(make_app, caplog):
     app = await make_app(broker_url=f"redis://127.0.0.1:{1 + os.getpid() % 1000}/0")
 
     @app.router.task
     async def work() -> None: ...
 
-    async with Relay(app.broker(), work=True) as relay:
+    async with Worker(app.broker(), work=True) as worker:
         async with app.session() as db:
             enqueue(db, work)
         (row,) = await app.settled()
-        assert not relay.healthy
+        assert not worker.healthy
 
     assert (row.state, row.attempts) == ("done", 1)
-    assert "can't be heard" in caplog.text
+    assert "Connection to broker queue 'default' lost" in caplog.text
 
 
-async def test_news_of_a_database_that_fails_isn_t_forgotten(redis_app, monkeypatch, caplog):
+async def test_message_is_not_lost_while_the_database_fails(redis_app, monkeypatch, caplog):
     app = redis_app
     exchange = TaskQueue.exchange
     failures: list[int] = []
@@ -324,4 +324,4 @@ async def test_news_of_a_database_that_fails_isn_t_forgotten(redis_app, monkeypa
         (row,) = await app.settled()
 
     assert (row.state, row.attempts, len(failures)) == ("done", 1, 2)
-    assert "could not be read" in caplog.text
+    assert "Polling the outbox failed" in caplog.text

@@ -1,4 +1,4 @@
-"""The app that `appkit.testing.chaos` kills: orders, one in five of them rolled back, and three tasks for each."""
+"""The app that `chaos.py` kills: it writes orders with three tasks each, and rolls back one order in five."""
 
 import asyncio
 import os
@@ -25,14 +25,14 @@ EFFECTS: Final = {
     kind: Table(f"chaos_{kind}", METADATA, Column("id", Integer, primary_key=True), Column("order_id", String(32)))
     for kind in ("together", "apart")
 }
-"""What tasks did in the transaction that closed their row, and in one of their own."""
+"""Effects in the transaction that marks the task as done, and in one of the task's own."""
 
 PRODUCERS: Final = 3
 ROLLED_BACK: Final = 0.2
 ENOUGH: Final = 500
-"""Tasks that wait before no more are written, for on a slow machine they would never all be done."""
+"""Open tasks at most, because a slow machine would never finish more."""
 OUTSIDE: Final = "outside.log"
-"""What tasks did outside the database: a line for each time."""
+"""The file with effects outside the database, one line each."""
 
 kit = AppKit(discover=False)
 
@@ -65,18 +65,18 @@ async def outside(order_id: str) -> None:
 
 
 async def _dawdle() -> None:
-    await asyncio.sleep(random.random() / 20)  # noqa: S311 - nobody must not guess it
+    await asyncio.sleep(random.random() / 20)
 
 
 async def _produce() -> None:
-    """Write orders and their tasks, some of them in vain, as long as the process lives."""
+    """Write orders and their tasks until killed, and roll back some."""
     while True:
-        with suppress(ServiceUnavailableException):  # The database may be what is killed.
+        with suppress(ServiceUnavailableException):  # The database may have been killed.
             async with kit.session() as db:
                 waiting = select(func.count()).select_from(OutboxTask).where(text(OPEN))
                 if (await db.scalar(waiting) or 0) < ENOUGH:
                     await _order(db)
-                if random.random() < ROLLED_BACK:  # noqa: S311 - as above
+                if random.random() < ROLLED_BACK:
                     await db.rollback()
         await asyncio.sleep(0.1)
 
@@ -91,11 +91,11 @@ async def _order(db: AsyncSession) -> None:
 
 @asynccontextmanager
 async def _parent_lives() -> AsyncIterator[None]:
-    """Die with whoever started this: nobody is left running when a chaos run is killed itself."""
+    """Exit when the parent process dies, so that a killed chaos run leaves no processes behind."""
     parent = os.getppid()
 
     async def watch() -> None:
-        while os.getppid() == parent:  # noqa: ASYNC110 - nobody tells
+        while os.getppid() == parent:  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(1)
         os._exit(1)
 
@@ -105,12 +105,12 @@ async def _parent_lives() -> AsyncIterator[None]:
 
 
 async def main(*roles: str) -> None:
-    """Run until killed, as any of `produce` and `work`, or neither."""
+    """Run until killed; the roles are `produce` and `work`."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_parent_lives())
         await stack.enter_async_context(kit.lifespan(work="work" in roles))
         producers = [asyncio.create_task(_produce()) for _ in range(PRODUCERS if "produce" in roles else 0)]
-        Path(f"up-{os.getpid()}").touch()  # noqa: ASYNC240 - once, and quick
+        Path(f"up-{os.getpid()}").touch()  # noqa: ASYNC240 - once, and fast
         await asyncio.gather(*producers, asyncio.Event().wait())
 
 

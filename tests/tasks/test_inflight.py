@@ -1,4 +1,4 @@
-"""Who has a task, for how long, and what becomes of the work of those who lost it."""
+"""In-flight tasks: claims, leases, rescue and shutdown."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -12,14 +12,14 @@ from sqlalchemy import update
 
 from appkit.repository.base import utcnow
 from appkit.repository.outbox import OutboxTask
-from appkit.repository.upkeep import Upkeep
 from appkit.tasks.context import TaskContext, TaskSession
-from appkit.tasks.relay import Relay
+from appkit.tasks.maintenance import Maintenance
 from appkit.tasks.router import enqueue
+from appkit.tasks.worker import Worker
 
 
 async def steal(app) -> None:
-    """Do as another process does that claimed the row after its lease had expired."""
+    """Claim the row as another process would after the lease has expired."""
     async with app.session() as db:
         await db.execute(update(OutboxTask).values(attempts=OutboxTask.attempts + 1, lease_owner="somebody else"))
 
@@ -30,14 +30,14 @@ async def expire(app) -> None:
         await db.execute(update(OutboxTask).values(leased_until=utcnow() - timedelta(hours=1)))
 
 
-async def given_up(broker) -> None:
+async def wait_until_idle(broker) -> None:
     """Wait until the broker has no task in flight."""
     async with asyncio.timeout(60):
-        while len(broker.leases):  # noqa: ASYNC110 - it tells nobody
+        while len(broker.in_flight):  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 
-async def test_task_session_undoes_what_was_done_without_the_lease(make_app):
+async def test_task_session_is_rolled_back_when_the_lease_is_lost(make_app):
     app = await make_app(lease=60)
     reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -53,14 +53,14 @@ async def test_task_session_undoes_what_was_done_without_the_lease(make_app):
         await asyncio.wait_for(reached.wait(), 30)
         await steal(app)
         go_on.set()
-        await given_up(broker)
+        await wait_until_idle(broker)
         (row,) = await app.rows()
 
     assert (row.state, row.attempts, row.lease_owner) == ("running", 2, "somebody else")
     assert await app.effects() == []
 
 
-async def test_failure_without_the_lease_changes_nothing(make_app, caplog):
+async def test_failure_after_a_lost_lease_changes_nothing(make_app, caplog):
     app = await make_app(lease=60)
     reached, go_on = asyncio.Event(), asyncio.Event()
 
@@ -76,15 +76,15 @@ async def test_failure_without_the_lease_changes_nothing(make_app, caplog):
         await asyncio.wait_for(reached.wait(), 30)
         await steal(app)
         go_on.set()
-        await given_up(broker)
+        await wait_until_idle(broker)
         (row,) = await app.rows()
 
     assert (row.state, row.last_error) == ("running", None)
-    assert "was given to another process" in caplog.text
+    assert "lost its lease" in caplog.text
 
 
 @pytest.mark.usefixtures("quick_heartbeat")
-async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
+async def test_heartbeat_cancels_a_task_that_lost_its_lease(make_app):
     app = await make_app(lease=60)
     started, stopped = asyncio.Event(), asyncio.Event()
 
@@ -115,7 +115,7 @@ async def test_long_task_is_not_run_twice(make_app):
         for _ in range(3):
             await expire(other)
             await other.until(lambda rows: rows[0].leased_until > utcnow(), 60)
-            rescued.extend(await Upkeep(other.database, other.settings.tasks).tick([]))
+            rescued.extend(await Maintenance(other.database, other.settings.tasks).process_overdue())
         await other.database.dispose()
 
     @app.router.task
@@ -153,7 +153,7 @@ async def test_task_of_a_dead_process_is_rescued(make_app):
     assert await app.effects() == ["attempt 2"]
 
 
-async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
+async def test_task_that_kills_its_process_ends_dead(make_app):
     app = await make_app(lease=60, max_attempts=2)
 
     @app.router.task
@@ -166,11 +166,11 @@ async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
     for _ in range(2):
         assert len(await broker.queue.claim(broker.get_all_tasks())) == 1
         await expire(app)
-        await broker.upkeep.tick([])
+        await broker.maintenance.process_overdue()
     (row,) = await app.rows()
 
     assert (row.state, row.attempts) == ("dead", 2)
-    assert row.last_error == "The process that ran it died, or stopped answering."
+    assert row.last_error == "Lease expired: the worker died or stopped responding."
 
 
 async def test_two_workers_run_each_task_once(make_app):
@@ -194,7 +194,7 @@ async def test_two_workers_run_each_task_once(make_app):
     assert {row.attempts for row in rows} == {1}
 
 
-async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
+async def test_stop_waits_for_running_tasks_and_claims_no_more(make_app):
     app = await make_app(concurrency=1)
     started, finished = asyncio.Event(), []
 
@@ -214,7 +214,7 @@ async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
     assert [(row.state, row.attempts) for row in await app.rows()] == [("done", 1), ("pending", 0)]
 
 
-async def test_stop_gives_back_what_does_not_end(make_app):
+async def test_stop_releases_tasks_that_do_not_end(make_app):
     app = await make_app(concurrency=1)  # On SQLite, another claim would wait for the writer that the task has.
     started, cleaned = asyncio.Event(), []
 
@@ -229,10 +229,10 @@ async def test_stop_gives_back_what_does_not_end(make_app):
 
     async with app.session() as db:
         enqueue(db, work)
-    relay = Relay(app.broker(), work=True)
-    async with relay:
+    worker = Worker(app.broker(), work=True)
+    async with worker:
         await asyncio.wait_for(started.wait(), 30)
-        await relay.stop(grace=0.1)
+        await worker.stop(grace=0.1)
 
     (row,) = await app.rows()
     assert (row.state, row.attempts, row.last_error) == ("pending", 0, None)
@@ -240,7 +240,7 @@ async def test_stop_gives_back_what_does_not_end(make_app):
     assert await app.effects() == []
 
 
-async def test_progress_after_the_writer_is_taken_says_what_to_do(make_app, database_url):
+async def test_progress_is_refused_while_the_task_session_has_the_writer(make_app, database_url):
     app = await make_app(max_attempts=1)
 
     @app.router.task
@@ -258,3 +258,24 @@ async def test_progress_after_the_writer_is_taken_says_what_to_do(make_app, data
         assert "holds SQLite's writer already" in row.last_error
     else:
         assert (row.state, row.progress) == ("done", {"percent": 50, "step": ""})
+
+
+async def test_attempt_of_an_earlier_start_can_not_finish_its_row(app):
+    """Its key may be the same, because a released claim is not counted; the lease owner differs."""
+
+    @app.router.task
+    async def work() -> None: ...
+
+    async with app.session() as db:
+        enqueue(db, work)
+    broker = app.broker()
+    await broker.startup()
+    (old,) = await broker.in_flight.claim_next()
+    await broker.shutdown()
+    await broker.startup()
+    (new,) = await broker.in_flight.claim_next()
+
+    assert old.task.key == new.task.key
+    assert not await old.queue.finish(old.task)
+    assert await new.queue.finish(new.task)
+    await broker.shutdown()

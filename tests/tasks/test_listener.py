@@ -1,4 +1,4 @@
-"""What another process commits is heard of at once, where PostgreSQL tells."""
+"""LISTEN and NOTIFY: a commit of another process wakes the worker at once."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -14,7 +14,7 @@ from appkit.tasks.router import enqueue
 @pytest.fixture(autouse=True)
 def _postgresql_only(database_url: str) -> None:
     if database_url.startswith("sqlite"):
-        pytest.skip("SQLite tells nobody.")
+        pytest.skip("SQLite has no NOTIFY.")
 
 
 @pytest.fixture(params=["asyncpg", "psycopg"])
@@ -29,8 +29,8 @@ async def pair(request, make_app, database_url):
     await worker.database.dispose()
 
 
-async def listener(app, before: int = 0) -> int:
-    """The process of the server that tells of commits, as soon as there is one, and another one than before."""
+async def listening_pid(app, before: int = 0) -> int:
+    """Wait for the server process of the LISTEN connection, and for another one than before."""
     pids = text("SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen %' AND datname = current_database()")
     async with asyncio.timeout(60):
         while True:
@@ -40,7 +40,7 @@ async def listener(app, before: int = 0) -> int:
             await asyncio.sleep(0.02)
 
 
-async def test_commit_elsewhere_is_heard_of_at_once(pair):
+async def test_commit_of_another_process_wakes_the_worker(pair):
     worker, writer = pair
     started = asyncio.Event()
 
@@ -48,25 +48,25 @@ async def test_commit_elsewhere_is_heard_of_at_once(pair):
     async def work() -> None:
         started.set()
 
-    async def hear_of_a_commit() -> None:
+    async def start_a_task() -> None:
         started.clear()
         async with writer.session() as db:
             enqueue(db, work)
         await asyncio.wait_for(started.wait(), 60)  # The worker polls every ten minutes.
 
     async with worker.working():
-        pid = await listener(writer)
+        pid = await listening_pid(writer)
         for _ in range(2):  # The first may be found by the poll that follows each LISTEN.
-            await hear_of_a_commit()
+            await start_a_task()
         async with writer.session() as db:
             await db.execute(text(f"SELECT pg_terminate_backend({pid})"))
-        await listener(writer, before=pid)  # A connection that breaks is made anew.
+        await listening_pid(writer, before=pid)  # A connection that breaks is made anew.
         for _ in range(2):  # The first may be found by the poll that follows each LISTEN.
-            await hear_of_a_commit()
+            await start_a_task()
 
 
 @pytest.mark.slow
-async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_postgres, make_app):
+async def test_listener_reconnects_after_the_server_was_killed(new_postgres, make_app):
     server = new_postgres()
     server.run("initdb", "-D", str(server.folder / "data"), "-A", "trust", "-U", "postgres", "-N")
     server.start()
@@ -80,22 +80,22 @@ async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_po
         started.set()
 
     async with worker.working():
-        await listener(writer)
+        await listening_pid(writer)
         server.kill()
         server.start()
         await writer.database.dispose()
-        await listener(writer)
+        await listening_pid(writer)
         async with writer.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 60)  # Nobody polls for ten minutes.
+        await asyncio.wait_for(started.wait(), 60)  # Polls are ten minutes apart.
     await worker.database.dispose()
     await writer.database.dispose()
 
 
 @pytest.mark.parametrize(
-    ("notify", "works", "told"), [("auto", False, 1), ("auto", True, 0), ("on", True, 1), ("off", False, 0)]
+    ("notify", "works", "notified"), [("auto", False, 1), ("auto", True, 0), ("on", True, 1), ("off", False, 0)]
 )
-async def test_commit_tells_where_it_has_to_and_once(make_app, notify, works, told):
+async def test_commit_notifies_once_where_needed(make_app, notify, works, notified):
     app = await make_app(notify=notify)
     app.context.works = works
 
@@ -111,10 +111,10 @@ async def test_commit_tells_where_it_has_to_and_once(make_app, notify, works, to
             enqueue(db, work)
         enqueue(db, work)
 
-    assert sum("pg_notify" in statement for statement in statements) == told
+    assert sum("pg_notify" in statement for statement in statements) == notified
 
 
-async def test_polling_alone_finds_everything(make_app):
+async def test_polling_alone_finds_all_tasks(make_app):
     app, writer = await make_app(notify="off", poll_interval=0.2), await make_app(notify="off")
 
     @app.router.task

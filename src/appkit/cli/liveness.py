@@ -1,4 +1,4 @@
-"""Pulse: how a probe sees that a worker is well, which answers no requests."""
+"""LivenessFile: a probe checks it to see whether a worker is alive, because a worker answers no requests."""
 
 import tempfile
 import time
@@ -11,11 +11,11 @@ import anyio
 from appkit.core.settings import Settings
 
 
-class Pulse:
-    """A file that a worker touches as long as it finds its way to the outbox.
+class LivenessFile:
+    """A file that a worker touches while its polls succeed.
 
-    It belongs to the folder and the app's name, and so to all workers that are started there: give each a container,
-    or a folder, of its own where a probe is to tell them apart.
+    Its name depends on the working directory and the app's name. To probe workers one by one, give each a container or
+    working directory of its own.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -24,23 +24,23 @@ class Pulse:
         self._limit = max(settings.tasks.lease, 3 * settings.tasks.poll_interval)
         self._interval = self._limit / 10
 
-    async def beat(self, well: Callable[[], bool]) -> None:
-        """Touch the file while all is well, for ever."""
+    async def keep_touching(self, healthy: Callable[[], bool]) -> None:
+        """Touch the file while the worker is healthy, forever."""
         while True:
-            if well():
+            if healthy():
                 self._path.touch()
             await anyio.sleep(self._interval)
 
-    def stop(self) -> None:
-        """Leave nothing behind."""
+    def remove(self) -> None:
+        """Delete the file."""
         self._path.unlink(missing_ok=True)
 
     def problem(self) -> str | None:
-        """What is wrong, in a sentence; None when the last beat was less than a lease ago."""
+        """An error message; None when the last heartbeat is recent."""
         try:
             age = time.time() - self._path.stat().st_mtime
         except FileNotFoundError:
-            return "No worker runs in this folder. Start one: appkit worker"
+            return "No worker runs in this directory. Start one: appkit worker"
         if age > self._limit:
-            return f"The worker was well {age:.0f} s ago for the last time. Look at its log, or start it again."
+            return f"The worker's last heartbeat was {age:.0f} s ago. Check its log, or restart it."
         return None

@@ -1,4 +1,4 @@
-"""Relay: hands committed tasks to whoever runs them, as long as the app or the worker lives."""
+"""Worker: runs tasks in this process until it is stopped, embedded in the app or by `appkit worker`."""
 
 import asyncio
 import logging
@@ -13,15 +13,15 @@ from appkit.tasks.receiver import Receiver
 logger = logging.getLogger(__name__)
 
 
-class Relay:
-    """Keeps a broker going in this process, whatever happens to it.
+class Worker:
+    """Runs a broker in this process, and restarts it when it fails.
 
-        async with Relay(kit.broker):
+        async with Worker(kit.broker):
             ...
 
     Args:
         broker: A broker of `create_broker`.
-        work: Whether this process runs tasks, or only hands them over; `TASKS_EMBEDDED` unless given.
+        work: Whether to run tasks, or only to publish them; `TASKS_EMBEDDED` unless given.
     """
 
     def __init__(self, broker: OutboxBroker, *, work: bool | None = None) -> None:
@@ -33,11 +33,11 @@ class Relay:
 
     @property
     def healthy(self) -> bool:
-        """Whether the last look for work went well."""
+        """Whether it runs and its last polls succeeded."""
         return self._running is not None and not self._running.done() and self._broker.healthy
 
     async def __aenter__(self) -> Self:
-        self._running = asyncio.create_task(self.run(), name="appkit-relay")
+        self._running = asyncio.create_task(self.run(), name="appkit-worker")
         return self
 
     async def __aexit__(
@@ -46,7 +46,7 @@ class Relay:
         await self.stop()
 
     async def run(self) -> None:
-        """Work until `stop()`. A failure is logged, and the broker started again."""
+        """Run until `stop()`. When the broker fails, log the error and restart it with exponential backoff."""
         self._broker.is_worker_process = self._work
         pause = 1.0
         while not self._finish.is_set():
@@ -54,7 +54,7 @@ class Relay:
                 await self._broker.startup()
                 await (self._receive() if self._work else self._finish.wait())
             except Exception:
-                logger.exception("Tasks have come to a halt, and go on in %g s.", pause)
+                logger.exception("Worker failed; restarting in %g s.", pause)
             finally:
                 await self._broker.shutdown()
             with suppress(TimeoutError):
@@ -62,7 +62,7 @@ class Relay:
             pause = min(30.0, pause * 2)
 
     async def stop(self, grace: float | None = None) -> None:
-        """Take on nothing new, wait for what runs, and give back what doesn't end.
+        """Claim no more tasks, wait for the running ones, and release those that don't end in time.
 
         Args:
             grace: Seconds to wait; `TASKS_SHUTDOWN_GRACE` unless given.

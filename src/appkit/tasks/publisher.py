@@ -1,4 +1,4 @@
-"""PublishingBroker: all but `db://`. A Taskiq broker carries the news of a row, and the row stays the truth."""
+"""PublishingBroker: `redis://`, `amqp://`, `nats://`, `memory://`. Messages only wake workers of the outbox."""
 
 import asyncio
 import logging
@@ -16,35 +16,35 @@ from appkit.tasks.router import Task
 from appkit.tasks.transports import Connect
 
 BACKLOG: Final = 1000
-"""Messages that the server keeps of one queue, at the most. It may drop the oldest, for they are only news."""
+"""Messages that the server keeps in one queue at most. It may drop the oldest, because they only wake workers."""
 
-AT_ONCE: Final = 100
-"""Rows that are announced at once. Where more wait, workers are awake already and find them."""
+PUBLISH_BATCH: Final = 100
+"""Rows to publish at once. When more wait, workers are awake already and find them."""
 
-CONNECTIONS: Final = 20
-"""Messages that are on their way to the server at once, where it takes one by one."""
+CONCURRENT_SENDS: Final = 20
+"""Messages to send at the same time, to a server that takes them one by one."""
 
 logger = logging.getLogger(__name__)
 
 
 @runtime_checkable
 class Batches(Protocol):
-    """What a transport also has that can send many messages by one command."""
+    """A transport that can send many messages by one command."""
 
     async def kick_all(self, messages: Sequence[BrokerMessage]) -> None:
-        """Send them."""
+        """Send the messages."""
 
 
 class PublishingBroker(OutboxBroker):
-    """Announces committed rows through a Taskiq broker, and claims rows when it hears of some.
+    """Publishes committed rows through a Taskiq broker, and claims rows when a message wakes it.
 
-    A message is only news, which wakes one worker. Awake, it claims rows as one of `db://` does, until none is left
-    that may run, and like that one it looks now and then by itself. So no broker has to be trusted: a message that is
-    lost costs a while, one that comes late or twice costs a query, and tasks are tried again alike with all of them.
+    A message only wakes one worker. The worker then claims rows as with `db://`, until no more may run, and it polls
+    from time to time as well. So no guarantee depends on the message broker: a lost message delays work until the next
+    poll, a late or repeated one costs a query, and retries work the same with all of them.
 
     Args:
         settings: The app's settings.
-        database: Where the outbox is.
+        database: The database with the outbox.
         connect: Makes the Taskiq broker for a queue.
     """
 
@@ -55,31 +55,30 @@ class PublishingBroker(OutboxBroker):
         self._connecting = asyncio.Lock()
         self._publisher: asyncio.Task[None] | None = None
         self._listeners: dict[str, asyncio.Task[None]] = {}
-        self._announced = {"default"}
-        """Queues that there are, as far as this process knows."""
+        self._known_queues = {"default"}
         self._has_room = asyncio.Event()
-        self._cut_off: set[str] = set()
-        """Queues that can't be heard at the moment."""
-        connect(settings, "default")  # What is wrong with the URL is said here, and not by a worker in the night.
+        self._disconnected: set[str] = set()
+        """Queues without a connection at the moment."""
+        connect(settings, "default")  # A wrong URL fails here, and not later in a worker.
 
     def add_task(self, task: Task[..., Any]) -> None:
-        """Make a router's task known, and its queue."""
+        """Register a router's task, and its queue."""
         super().add_task(task)
-        self._announced.add(task.policy.queue)
+        self._known_queues.add(task.policy.queue)
 
     @property
     def healthy(self) -> bool:
-        """Whether the last look for work went well, and news of it is heard."""
-        return super().healthy and not self._cut_off
+        """Whether the last polls succeeded, and all queues are connected."""
+        return super().healthy and not self._disconnected
 
     async def startup(self) -> None:
-        """Begin to announce."""
+        """Start to publish."""
         await super().startup()
         self._connecting = asyncio.Lock()
         self._publisher = asyncio.create_task(self._publish_forever(), name="appkit-publisher")
 
     async def shutdown(self) -> None:
-        """Announce no more, and give back what runs here."""
+        """Stop publishing, cancel the tasks that still run, and release their leases."""
         if self._publisher is not None:
             self._publisher.cancel()
             await asyncio.wait([self._publisher])
@@ -88,29 +87,30 @@ class PublishingBroker(OutboxBroker):
             await self._disconnect(queue, transport)
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
-        """Claim rows when some are announced, and now and then without, and yield their messages, for ever."""
+        """Claim rows, woken by messages, and yield their messages, forever."""
         self._has_room = asyncio.Event()
-        self._watch = self.watch(self.leases.take)
-        self._listen_to(self.settings.tasks.queues or self._announced)
+        self._poller = self.add_poller(self.in_flight.claim_next)
+        self._listen_to(self.settings.tasks.queues or self._known_queues)
         try:
             while True:
                 self._has_room.set()
-                leases = await self._watch.next()
+                attempts = await self._poller.next()
                 self._has_room.clear()
-                for lease in leases:
-                    if (message := await self.message(lease)) is not None:
+                for attempt in attempts:
+                    if (message := await self.message(attempt)) is not None:
                         yield message
         finally:
             await self._stop_listening()
-            self.leases.abandon()
+            self.in_flight.forget_unstarted()
 
     def _listen_to(self, queues: Iterable[str]) -> None:
         for queue in queues:
             if queue not in self._listeners:
-                self._listeners[queue] = asyncio.create_task(self._hear(queue), name=f"appkit-listener-{queue}")
+                listener = asyncio.create_task(self._listen_forever(queue), name=f"appkit-listener-{queue}")
+                self._listeners[queue] = listener
 
     async def _stop_listening(self) -> None:
-        """Cancel again and again, for clients of message brokers are apt to swallow it."""
+        """Cancel the listeners repeatedly, because clients of message brokers may swallow a cancellation."""
         waiting = {*self._listeners.values()}
         self._listeners = {}
         while waiting:
@@ -118,69 +118,69 @@ class PublishingBroker(OutboxBroker):
                 listener.cancel()
             _, waiting = await asyncio.wait(waiting, timeout=1)
 
-    async def _hear(self, queue: str) -> None:
-        """Listen to one queue; when that fails, connect anew."""
+    async def _listen_forever(self, queue: str) -> None:
+        """Listen to one queue, and reconnect when that fails."""
         task = asyncio.current_task()
         while task and not task.cancelling():
             transport = None
             try:
                 transport = await self._transport(queue)
-                self._cut_off.discard(queue)
+                self._disconnected.discard(queue)
                 async with aclosing(transport.listen()) as messages:
                     async for message in messages:
-                        await self._heed(message)
+                        await self._receive(message)
             except Exception:
-                self._cut_off.add(queue)
-                logger.exception("Queue %r can't be heard, and is connected anew.", queue)
+                self._disconnected.add(queue)
+                logger.exception("Connection to broker queue %r lost; reconnecting in 1 s.", queue)
             if transport is not None:
                 await self._disconnect(queue, transport)
             await asyncio.sleep(1)
 
-    async def _heed(self, message: bytes | AckableMessage) -> None:
-        """Look for work, and leave further news to others as long as there is room for no more."""
-        self._watch.wake()
+    async def _receive(self, message: bytes | AckableMessage) -> None:
+        """Wake the poller, and read no more messages while there is no room, so that other workers get them."""
+        self._poller.wake()
         if isinstance(message, AckableMessage):
             await maybe_awaitable(message.ack())
         await self._has_room.wait()
 
     async def _publish_forever(self) -> None:
-        watch = self.watch(self._publish)
+        poller = self.add_poller(self._publish)
         while True:
-            await watch.next()
-            await watch.wait(self.interval)
+            await poller.next()
+            await poller.wait(self.poll_interval)
 
     async def _publish(self) -> int:
-        """Announce what waits, some of it."""
-        tasks = await self.queue.publish(self.get_all_tasks(), AT_ONCE)
-        messages: dict[str, list[BrokerMessage]] = {}
+        """Publish a batch of pending tasks; returns how many."""
+        tasks = await self.queue.publish(self.get_all_tasks(), PUBLISH_BATCH)
+        by_queue: dict[str, list[BrokerMessage]] = {}
         for task_id, name, queue in tasks:
             message = BrokerMessage(task_id=task_id, task_name=name, message=task_id.encode(), labels={})
-            messages.setdefault(queue, []).append(message)
+            by_queue.setdefault(queue, []).append(message)
         try:
-            for queue, news in messages.items():
-                await self._announce(queue, news)
+            for queue, messages in by_queue.items():
+                await self._send(queue, messages)
         except Exception:
             await self.queue.unpublish([task.task_id for task in tasks])
             raise
-        self._announced |= messages.keys()
+        self._known_queues |= by_queue.keys()
         if self._listeners and not self.settings.tasks.queues:
-            self._listen_to(messages)
+            self._listen_to(by_queue)
         return len(tasks)
 
-    async def _announce(self, queue: str, news: Sequence[BrokerMessage]) -> None:
+    async def _send(self, queue: str, messages: Sequence[BrokerMessage]) -> None:
         transport = await self._transport(queue)
         try:
             if isinstance(transport, Batches):
-                await transport.kick_all(news)
+                await transport.kick_all(messages)
             else:
-                for first in range(0, len(news), CONNECTIONS):
-                    await asyncio.gather(*map(transport.kick, news[first : first + CONNECTIONS]))
+                for first in range(0, len(messages), CONCURRENT_SENDS):
+                    await asyncio.gather(*map(transport.kick, messages[first : first + CONCURRENT_SENDS]))
         except Exception:
             await self._disconnect(queue, transport)
             raise
 
     async def _transport(self, queue: str) -> AsyncBroker:
-        """The connection for one queue, made where there is none."""
+        """The connection for one queue, opened if there is none."""
         async with self._connecting:
             if queue not in self._transports:
                 transport = self._connect(self.settings, queue)
@@ -200,5 +200,5 @@ class PublishingBroker(OutboxBroker):
 
 
 async def _close(transport: AsyncBroker) -> None:
-    with suppress(Exception):  # It may have failed before.
+    with suppress(Exception):  # It may be broken already.
         await transport.shutdown()

@@ -1,4 +1,4 @@
-"""How often workers look for work, and what that costs."""
+"""How often workers poll, and what that costs."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -12,7 +12,7 @@ from sqlalchemy import event
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import TaskPolicy
 from appkit.tasks.broker import OutboxBroker
-from appkit.tasks.watch import IDLE, Watch
+from appkit.tasks.poller import IDLE_INTERVAL, Poller
 
 
 @pytest.fixture
@@ -32,17 +32,17 @@ async def broker(app) -> AsyncIterator[OutboxBroker]:
 
 
 @pytest.fixture
-async def watch(broker: OutboxBroker) -> Watch[Any]:
-    """One that has looked once, and found nothing."""
-    watch = broker.watch(broker.leases.take)
-    await watch._look()
-    return watch
+async def poller(broker: OutboxBroker) -> Poller[Any]:
+    """One that has polled once, and found nothing."""
+    poller = broker.add_poller(broker.in_flight.claim_next)
+    await poller.poll()
+    return poller
 
 
 @pytest.fixture
-def told(monkeypatch):
-    """PostgreSQL tells of commits."""
-    monkeypatch.setattr(OutboxBroker, "listens", True)
+def listening(monkeypatch):
+    """PostgreSQL notifies of commits."""
+    monkeypatch.setattr(OutboxBroker, "listening", True)
 
 
 @pytest.fixture
@@ -53,39 +53,39 @@ def statements(app) -> list[str]:
     return statements
 
 
-async def test_look_of_an_idle_worker_is_one_query(watch, statements):
+async def test_poll_of_an_idle_worker_is_one_query(poller, statements):
     for _ in range(5):
-        await watch._look()
+        await poller.poll()
     assert [statement.partition(" ")[0] for statement in statements if "BEGIN" not in statement] == ["SELECT"] * 5
 
 
-async def test_idle_worker_looks_once_a_second_and_ever_more_rarely_where_it_is_told(watch, monkeypatch):
-    waits = [(await watch._look())[1] for _ in range(5)]
+async def test_idle_worker_polls_once_a_second_and_less_often_while_it_listens(poller, monkeypatch):
+    waits = [(await poller.poll())[1] for _ in range(5)]
     assert all(0.8 <= wait <= 1.2 for wait in waits)
-    monkeypatch.setattr(OutboxBroker, "listens", True)
-    waits = [(await watch._look())[1] for _ in range(5)]
-    assert all(0.8 * IDLE <= wait <= 1.2 * IDLE for wait in waits)  # A tenth of a query a second.
+    monkeypatch.setattr(OutboxBroker, "listening", True)
+    waits = [(await poller.poll())[1] for _ in range(5)]
+    assert all(0.8 * IDLE_INTERVAL <= wait <= 1.2 * IDLE_INTERVAL for wait in waits)  # A tenth of a query a second.
 
 
-@pytest.mark.usefixtures("told")
-async def test_idle_worker_looks_again_when_a_task_is_due(app, watch):
+@pytest.mark.usefixtures("listening")
+async def test_idle_worker_polls_again_when_a_task_is_due(app, poller):
     for _ in range(5):
-        await watch._look()
+        await poller.poll()
     async with app.session() as db:
         add_task(db, TaskPolicy(name="watched", delay=7))
-    watch._woken.clear()  # As if it had been written elsewhere, and nobody told.
-    _, wait = await watch._look()
+    poller._woken.clear()  # As if it had been written elsewhere, and nobody told.
+    _, wait = await poller.poll()
     assert 0 < wait <= 7  # It would be eight seconds or more without it.
 
 
-@pytest.mark.usefixtures("told")
-async def test_worker_that_finds_something_is_no_longer_idle(app, watch):
+@pytest.mark.usefixtures("listening")
+async def test_worker_that_finds_something_is_no_longer_idle(app, poller):
     for _ in range(5):
-        await watch._look()
+        await poller.poll()
     async with app.session() as db:
         add_task(db, TaskPolicy(name="watched"))
-    leases, wait = await watch._look()
+    leases, wait = await poller.poll()
     assert (len(leases), wait) == (1, 0)
-    taken, wait = await watch._look()
+    taken, wait = await poller.poll()
     assert taken is None
     assert wait <= 1.2
