@@ -75,7 +75,7 @@ def test_code_that_is_taken_names_its_holder_and_the_next_free_one():
     with pytest.raises(AppKitError) as caught:
         make("SecondException", ConflictException, internal_code=40901)
     assert str(caught.value) == (
-        "desk.errors.SecondException wants the internal_code 40901, which desk.errors.FirstException holds. "
+        "desk.errors.SecondException has the internal_code 40901, which desk.errors.FirstException has already. "
         "The next free one is 40902."
     )
     assert APIException.registry()[40901].__name__ == "FirstException"
@@ -138,9 +138,7 @@ def test_class_that_changes_its_status_needs_a_code_of_that_range():
 
 @pytest.mark.parametrize("status_code", [200, 402, 418, 600])
 def test_status_without_a_range_is_refused(status_code: int):
-    with pytest.raises(
-        AppKitError, match=f"No error codes are set aside for status {status_code}. Use one of 400, 401"
-    ):
+    with pytest.raises(AppKitError, match=f"There are no error codes for status {status_code}. Use one of 400, 401"):
         make("OddException", APIException, status_code=status_code, internal_code=40001)
 
 

@@ -17,7 +17,7 @@ from appkit.exceptions import (
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 from appkit.testing.plugin import PASSWORD
 
 ADA = {"email": "Ada@example.com", "password": PASSWORD}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher, profiles
 
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 from appkit.testing.plugin import PASSWORD
 
 CROWD, HASHES, WAITING = 60, 2, 32

@@ -6,7 +6,7 @@ import pytest
 
 from appkit import hookimpl
 from appkit.domain.events import PasswordRefused, SigninFailed, UserCreated
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.testing.plugin import PASSWORD
 
 

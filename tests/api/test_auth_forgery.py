@@ -21,7 +21,7 @@ from appkit.exceptions import (
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.service.tokens import Tokens
 
 OWN_KEY = b"a key of the attacker's, long enough"

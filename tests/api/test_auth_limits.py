@@ -13,7 +13,7 @@ from appkit.core.settings import LimitsSettings
 from appkit.domain.events import GuessingSuspected, RateLimited, SigninFailed
 from appkit.exceptions import TooManyRequestsException
 from appkit.service import auth
-from appkit.service.security import PasswordPool
+from appkit.service.hashing import PasswordPool
 from appkit.testing.plugin import PASSWORD
 
 OTHER = "203.0.113.9"
@@ -235,15 +235,15 @@ async def test_refusal_is_told_once_however_often_it_is_repeated(kit, signin, po
     assert [event for event in trail.seen if isinstance(event, RateLimited)] == told
 
 
-async def test_refusal_stays_one_where_nobody_can_be_told(kit, signin, monkeypatch, caplog):
+async def test_refusal_stays_429_when_the_event_cannot_be_emitted(kit, signin, monkeypatch, caplog):
     def broken(_):
         raise RuntimeError
 
     for _ in range(5):
         await signin("wrong horse")
-    monkeypatch.setattr("appkit.api.limits.BaseService", broken)
+    monkeypatch.setattr("appkit.api.rate_limits.BaseService", broken)
     assert await signin("wrong horse") == 429
-    assert "Nobody could be told that a limit refused signin." in caplog.text
+    assert "Could not emit RateLimited for signin." in caplog.text
 
 
 async def test_failures_all_over_the_app_are_an_alarm_and_turn_nobody_away(signin, events, monkeypatch):

@@ -188,7 +188,7 @@ async def test_reset_token_is_void_once_the_account_is_another(forget, reset, ki
 
 
 async def test_reset_that_races_another_change_of_the_password_loses(forget, reset, kit, monkeypatch, assert_error):
-    from appkit.service.security import PasswordPool
+    from appkit.service.hashing import PasswordPool
 
     hash_password, token = PasswordPool.hash, await forget()
 

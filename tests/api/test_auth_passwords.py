@@ -17,7 +17,7 @@ from appkit.exceptions import (
 from appkit.plugins.hookspecs import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 from appkit.testing.plugin import PASSWORD
 
 NEW = "a staple that no horse corrects"

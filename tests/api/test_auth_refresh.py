@@ -10,7 +10,7 @@ from appkit.domain.events import RefreshReplayed
 from appkit.exceptions import RefreshReplayedException, SessionRevokedException, UnauthorizedException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.testing.plugin import PASSWORD
 
 

@@ -7,7 +7,7 @@ from appkit.domain.events import SignupRepeated, UserCreated, UserSignedUp
 from appkit.exceptions import InvalidCredentialsException, SignupClosedException, UnprocessableException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import PasswordPool
+from appkit.service.hashing import PasswordPool
 from appkit.testing.plugin import PASSWORD
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, strategies as st
 from pydantic import ValidationError
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from appkit.api.client import client_address, resolve_address
+from appkit.api.client_address import client_address, resolve_address
 from appkit.api.dependencies import CurrentUser
-from appkit.api.limits import limit
+from appkit.api.rate_limits import limit
 from appkit.core.settings import HTTPSettings, LimitsSettings, RedisSettings
 from appkit.exceptions import AppKitError, TooManyRequestsException
 from appkit.kit import AppKit
@@ -300,8 +300,8 @@ async def test_forgotten_setting_is_said_once(ask, caplog):
     """And only of who may be a proxy: anybody on the internet can send a header."""
     for peer in ("93.184.216.34", "172.17.0.2", "172.17.0.3"):
         await ask("/plain", peer=peer, x_forwarded_for="198.51.100.7")
-    (message,) = [record.getMessage() for record in caplog.records if record.name == "appkit.api.client"]
-    assert message.startswith("172.17.0.2 sends X-Forwarded-For, and HTTP_TRUSTED_PROXIES is not set.")
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "appkit.api.client_address"]
+    assert message.startswith("172.17.0.2 sent X-Forwarded-For, but HTTP_TRUSTED_PROXIES is not set.")
 
 
 async def test_kits_with_one_redis_count_and_keep_together(settings, kit, redis_url, redis_prefix):

@@ -18,7 +18,7 @@ from appkit.exceptions import (
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 
 router = APIRouter(prefix="/probe")
 

@@ -24,7 +24,7 @@ from appkit.domain.events import UserSignedIn
 from appkit.exceptions import InvalidTokenException, TooManyRequestsException, UnprocessableException
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.testing.plugin import PASSWORD
 
 router = APIRouter(prefix="/auth/probe")

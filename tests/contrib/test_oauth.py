@@ -19,7 +19,7 @@ from appkit.contrib.oauth.service import AccountTakenException, InvalidStateExce
 from appkit.contrib.oauth.settings import OAuthSettings
 from appkit.contrib.oauth.tables import OAuthAccount, OAuthFlow
 from appkit.core.settings import FrontendSettings
-from appkit.domain.events import AccountClaimed, UserCreated, UserSignedIn, UserSignedUp
+from appkit.domain.events import AccountTakenOver, UserCreated, UserSignedIn, UserSignedUp
 from appkit.exceptions import (
     AppKitError,
     EmailNotVerifiedException,
@@ -388,7 +388,7 @@ async def test_who_made_an_account_with_somebody_elses_address_loses_it(
         assert_error(await waiting.post("/api/auth/refresh"), SessionRevokedException)
         assert (await waiting.post("/api/auth/signin", json=credentials)).status_code == 401
     assert await db.scalar(select(User.email_verified_at)) is not None
-    assert AccountClaimed in map(type, events)
+    assert AccountTakenOver in map(type, events)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import pytest
 
-from appkit.domain.passwords import common_passwords, complaints
+from appkit.domain.password_policy import common_passwords, complaints
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,8 @@ from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
-from appkit.service.security import PasswordPool, Security
-from appkit.service.sessions import Device
-from appkit.service.signins import SignIn
+from appkit.service.hashing import PasswordPool, Security
+from appkit.service.principals import Device, SignIn
 from appkit.testing.plugin import PASSWORD
 
 WEAKER = PasswordHasher.from_parameters(

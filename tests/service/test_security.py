@@ -11,7 +11,7 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.kit import AppKit
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 
 
 @pytest.fixture

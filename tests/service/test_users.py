@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from appkit.domain.events import AccountClaimed, UserCreated, UserDemoted, UserPromoted, UserSignedUp
+from appkit.domain.events import AccountTakenOver, UserCreated, UserDemoted, UserPromoted, UserSignedUp
 from appkit.exceptions import (
     ConflictException,
     EmailTakenException,
@@ -132,18 +132,18 @@ async def test_find_knows_an_address_however_its_case(db, user):
     assert await service.find("nobody@example.com") is None
 
 
-async def test_claim_takes_an_unverified_account_from_whoever_made_it(db, user, events):
+async def test_take_over_voids_an_unverified_account(db, user, events):
     user = await db.merge(user)
-    await UserService(db).claim(user)
+    await UserService(db).take_over(user)
     await db.commit()
     assert (user.hashed_password, user.security_version, user.email_verified) == (None, 2, True)
-    assert events == [AccountClaimed(user_id=user.id)]
+    assert events == [AccountTakenOver(user_id=user.id)]
 
 
-async def test_claim_leaves_a_verified_account_as_it_is(db, user, events):
+async def test_take_over_leaves_a_verified_account_unchanged(db, user, events):
     user = await db.merge(user)
     user.email_verified_at = utcnow()
-    await UserService(db).claim(user)
+    await UserService(db).take_over(user)
     await db.commit()
     assert user.hashed_password is not None
     assert user.security_version == 1

@@ -22,7 +22,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appkit import AppContext, BaseTableModel, BaseUser, CurrentUser, Database, EncryptedString, hookimpl
+from appkit import AppContext, BaseTableModel, BaseUser, CurrentUser, Database, EncryptedString, app_of, hookimpl
 from appkit.exceptions import AppKitError, ForbiddenException, UnauthorizedException
 
 try:
@@ -120,11 +120,10 @@ class AdminPages:
     """The pages of one app."""
 
     def __init__(self, app: AppContext) -> None:
-        key = sha256(b"admin" + str(app.settings.signing_keys[0]).encode()).hexdigest()
         admin = Admin(
             app.database.engine,
             title=app.settings.app_name,
-            secret_key=key,
+            secret_key=app.derive_key("admin").hex(),
             additional_loaders=[_Templates("starlette_admin", "templates")],
         )
         admin.middlewares[0] = Middleware(_SessionMiddleware, database=app.database)
@@ -195,7 +194,7 @@ async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
     Raises:
         ForbiddenException: When they are no superuser, and no role of theirs has the permission.
     """
-    app: AppContext = request.app.state.appkit
+    app = app_of(request)
     if user.is_superuser or await _has_permission(app, user):
         return user
     raise ForbiddenException
@@ -216,7 +215,7 @@ router = APIRouter(include_in_schema=False)
 @router.api_route("/admin/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def serve_admin(_: Annotated[BaseUser, Depends(get_admin)], request: Request) -> Response:
     """A page, or what its scripts ask for."""
-    app: AppContext = request.app.state.appkit
+    app = app_of(request)
     if AdminPages not in app.resources:
         app.resources[AdminPages] = AdminPages(app)
     return _Forward(app.settings.api_prefix, app.resources[AdminPages])
@@ -231,7 +230,7 @@ def register_routers() -> list[APIRouter]:
 @hookimpl
 def render_exception(exception: Exception, request: Request) -> Response | None:
     """Renew the access of somebody whose page outlived it, as a frontend does by itself."""
-    prefix = request.app.state.appkit.settings.api_prefix
+    prefix = app_of(request).settings.api_prefix
     asks = request.method == "GET" and request.url.path.startswith(f"{prefix}/admin/")
     if not asks or not isinstance(exception, UnauthorizedException):
         return None

@@ -23,10 +23,10 @@ from appkit import (
     Event,
     ReadSession,
     Repository,
-    Settings,
     SettingsGroup,
     TaskFigures,
     TaskService,
+    app_of,
     errors,
     hookimpl,
     route_path,
@@ -138,7 +138,7 @@ def check_token(request: Request) -> None:
         NotFoundException: In production, when there is no `METRICS_TOKEN`.
         UnauthorizedException: When it is not what was sent.
     """
-    settings: Settings = request.app.state.appkit.settings
+    settings = app_of(request).settings
     token = settings.group(MetricsSettings).token
     if token is None:
         if settings.production:
@@ -159,7 +159,7 @@ async def read_metrics(request: Request, db: ReadSession) -> Response:
     """The figures, as Prometheus reads them."""
     moment = CollectorRegistry()
     rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
-    figures = AppFigures(request.app.state.appkit, await TaskService(db).figures(), dict(rows.all()))
+    figures = AppFigures(app_of(request), await TaskService(db).figures(), dict(rows.all()))
     moment.register(figures)
     text = generate_latest(request.scope[_SCOPE]) + generate_latest(moment)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

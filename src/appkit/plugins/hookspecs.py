@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from appkit.kit import AppKit
     from appkit.repository.context import AppContext
     from appkit.repository.user import BaseUser
-    from appkit.service.principals import Principal
-    from appkit.service.sessions import Device
+    from appkit.service.principals import Device, Principal
     from appkit.tasks.router import TaskRouter
 
 hookspec = pluggy.HookspecMarker("appkit")

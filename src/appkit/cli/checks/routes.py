@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from appkit.api.sessions import late_commits
+from appkit.api.dependencies import late_commits
 from appkit.cli.checks.source import is_own, place, plain
 from appkit.exceptions import APIException
 from appkit.plugins.hookspecs import Check

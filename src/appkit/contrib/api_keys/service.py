@@ -139,7 +139,7 @@ class ApiKeyService(BaseService):
         """
         at = now()
         live = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at)
-        found = select(ApiKey).where(ApiKey.key_hash == _hash(key), live, _has_owner())
+        found = select(ApiKey).where(ApiKey.key_hash == _hash(key), live, self._has_owner())
         row = await self.db.scalar(found) if is_well_formed(key) else None
         if row is None:
             raise InvalidApiKeyException
@@ -147,6 +147,11 @@ class ApiKeyService(BaseService):
             await self.db.commit()  # On SQLite, a reader that writes after others did would be refused.
             await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=at))
         return row
+
+    def _has_owner(self) -> ColumnElement[bool]:
+        """Whether the owner's account is open, and nothing made its sessions void since the key was made."""
+        user = self.user_model
+        return exists().where(user.id == ApiKey.user_id, user.security_version == ApiKey.security_version, user.is_open)
 
 
 def new_key() -> str:
@@ -159,13 +164,6 @@ def is_well_formed(key: str) -> bool:
     """Whether it may be a key at all, which is known without the database."""
     body, checksum = key[3:-8], key[-8:]
     return len(key) == 51 and compare_digest(_checksum(body).encode(), checksum.encode())  # noqa: PLR2004 - 3 + 40 + 8
-
-
-def _has_owner() -> ColumnElement[bool]:
-    """Whether the owner's account is open, and nothing made its sessions void since the key was made."""
-    user = ApiKey.metadata.tables["user"].c
-    mine = (user.id == ApiKey.user_id, user.security_version == ApiKey.security_version)
-    return exists().where(*mine, user.is_active, user.deleted_at.is_(None))
 
 
 def _checksum(body: str) -> str:

@@ -7,7 +7,18 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
-from appkit import AppContext, BaseUser, CurrentUser, DbSession, Schema, complete_signin, errors, limit, require
+from appkit import (
+    AppContext,
+    BaseUser,
+    CurrentUser,
+    DbSession,
+    Schema,
+    app_of,
+    complete_signin,
+    errors,
+    limit,
+    require,
+)
 from appkit.contrib.oauth.providers import OpenIDProvider, ProviderFailedException, Providers
 from appkit.contrib.oauth.service import InvalidStateException, OAuthService, new_browser
 from appkit.contrib.oauth.settings import OAuthSettings
@@ -54,13 +65,7 @@ class OAuthAccountSchema(Schema):
     created_at: datetime
 
 
-def get_app(request: Request) -> AppContext:
-    """The app that a request came to."""
-    app: AppContext = request.app.state.appkit
-    return app
-
-
-App = Annotated[AppContext, Depends(get_app)]
+App = Annotated[AppContext, Depends(app_of)]
 
 
 def get_provider(provider: str, app: App) -> OpenIDProvider:
@@ -149,7 +154,7 @@ async def _depart(
     service: OAuthService,
     user: BaseUser | None = None,
 ) -> AuthorizationSchema:
-    app = get_app(request)
+    app = app_of(request)
     authorization = await provider.begin(_callback_url(app, request, provider))
     # One browser may be on its way several times, in several tabs.
     browser = request.cookies.get(_cookie_name(app)) or new_browser()

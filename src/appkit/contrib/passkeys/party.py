@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Request
 
-from appkit import AppContext, SettingsGroup
+from appkit import SettingsGroup, app_of
 
 
 class PasskeysSettings(SettingsGroup):
@@ -27,8 +27,7 @@ class RelyingParty:
 
 def get_party(request: Request) -> RelyingParty:
     """The app that a request came to, by its settings: what the request says counts in development only."""
-    app: AppContext = request.app.state.appkit
-    settings = app.settings
+    settings = app_of(request).settings
     pages = [urlsplit(url) for url in (settings.frontend.url or str(request.base_url), *settings.cors.origins)]
     return RelyingParty(
         settings.group(PasskeysSettings).rp_id or pages[0].hostname or "",
