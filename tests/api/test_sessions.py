@@ -43,7 +43,7 @@ async def use_generator(db: Annotated[AsyncSession, Depends(generator, scope="fu
 
 
 @pytest.mark.parametrize("endpoint", [use_late, use_partial, use_named, use_generator])
-def test_a_route_that_would_commit_late_is_named(endpoint):
+def test_route_with_a_late_commit_is_named(endpoint):
     app = FastAPI()
     app.add_api_route("/items/{id}", endpoint, methods=["POST"])
     with pytest.raises(AppKitError, match=r'^POST /items/\{id\} would commit after .*scope="function"'):
@@ -87,7 +87,7 @@ def test_overrides_and_websockets_count():
             refuse_late_commits(app)
 
 
-def test_sessions_that_commit_in_time_are_fine():
+def test_sessions_that_commit_in_time_are_accepted():
     async def use(db: DbSession, reader: ReadSession) -> None:
         """As one should."""
 
@@ -97,7 +97,7 @@ def test_sessions_that_commit_in_time_are_fine():
     refuse_late_commits(app)
 
 
-async def test_the_app_does_not_start(kit):
+async def test_app_with_a_late_commit_does_not_start(kit):
     router = APIRouter()
     router.add_api_route("/late", use_late)
     kit._routers = (router,)
