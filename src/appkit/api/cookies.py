@@ -64,7 +64,7 @@ def clear_cookies(response: Response, settings: Settings) -> None:
 def presented_tokens(connection: HTTPConnection, settings: Settings) -> PresentedTokens:
     """The tokens of a request: from its `Authorization` header if it has one, otherwise from its cookies.
 
-    The cookies of a request with `Authorization` don't count, because CSRF protection doesn't check such requests.
+    Cookies beside an `Authorization` header don't count, because CSRF protection skips requests with a bearer token.
     """
     if (authorization := connection.headers.get("authorization")) is not None:
         scheme, _, token = authorization.partition(" ")
