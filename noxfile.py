@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import nox
-from nox.command import CommandFailed
 
 nox.needs_version = ">=2026.2"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -18,7 +17,11 @@ ROOT = Path(__file__).parent
 DESK = ROOT / "examples" / "fullstack"
 PLUGIN = ROOT / "examples" / "plugin"
 CHROMIUM = Path("/usr/bin/chromium")
-PARALLEL = ("-n", "auto", "--dist", "worksteal")
+PARALLEL = ("-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal")  # One more than processors: tests wait, too.
+
+os.environ.pop(
+    "PYTHONDONTWRITEBYTECODE", None
+)  # The tests start hundreds of processes; each would compile all it imports.
 
 
 def find_pythons(*versions: str) -> list[str]:
@@ -33,6 +36,9 @@ def find_pythons(*versions: str) -> list[str]:
                 found.append(version)
                 break
     return found
+
+
+PYTHONS = find_pythons("3.11", "3.12", "3.13", "3.14")
 
 
 def install(session: nox.Session, *groups: str) -> None:
@@ -66,40 +72,49 @@ def need_chromium(session: nox.Session) -> None:
 
 
 def run_tests(session: nox.Session, *command: str) -> None:
-    """Run the tests, one process for each processor, and after the others those that are slow; or what is asked for."""
-    for chosen in [session.posargs] if session.posargs else [["-m", "not slow"], ["-m", "slow"]]:
-        try:
-            session.run(*command, *PARALLEL, *chosen)
-        except CommandFailed:
-            session.warn("What failed beside others has one more try, alone: a busy machine is no failure.")
-            session.run(*command, "--last-failed", *chosen)
+    """Run pytest in several processes; what is given after `--` comes last, and so it wins."""
+    session.run(*command, *PARALLEL, *session.posargs)
 
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """Run the tests with the Python that runs nox."""
+    """Run the fast tests, with the Python that runs nox; `-- tests/tasks -k retry` runs some of them."""
+    install(session, "test", "lint", "runners")
+    run_tests(session, "pytest", "-m", "not slow")
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """Run the tests that kill, measure, or start whole processes."""
+    install(session, "test", "lint", "runners")
+    run_tests(session, "pytest", "-m", "slow")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Run all tests, and fail when they miss more than 3 % of the branches."""
     install(session, "test", "lint", "runners")
     session.run("coverage", "erase")
     run_tests(session, "coverage", "run", "-m", "pytest")
     session.run("coverage", "combine", "-q")
-    session.run("coverage", "report", f"--fail-under={0 if session.posargs else 95}")
+    session.run("coverage", "report", "--fail-under=97")
 
 
-@nox.session(python=find_pythons("3.11", "3.12", "3.13"))
+@nox.session(python=PYTHONS)
 def matrix(session: nox.Session) -> None:
-    """Run the tests with every supported Python that is installed."""
+    """Run the fast tests with every supported Python that is installed."""
     install(session, "test")
-    run_tests(session, "pytest")
+    run_tests(session, "pytest", "-m", "not slow")
 
 
-@nox.session(python=find_pythons("3.11", "3.13"))
+@nox.session(python=sorted({*PYTHONS[:1], *PYTHONS[-1:]}))
 def lowest(session: nox.Session) -> None:
-    """Run the tests with the oldest dependencies that we say we support."""
+    """Run the fast tests with the oldest dependencies that we say we support."""
     project = nox.project.load_toml(ROOT / "pyproject.toml")
     groups = nox.project.dependency_groups(project, "test")
     session.install("uv")
     session.run("uv", "pip", "install", "-q", "--resolution=lowest-direct", "-e", ".[all]", *groups)
-    run_tests(session, "pytest")
+    run_tests(session, "pytest", "-m", "not slow")
 
 
 @nox.session

@@ -1,26 +1,71 @@
-"""Fixtures of our own suite: one event loop, and servers that run where the tests run."""
+"""How this suite runs: one event loop, which databases a test meets, and which tests may be repeated."""
 
-import os
-import shutil
-import signal
-import socket
-import subprocess
-import tempfile
-import time
-from collections.abc import Callable, Iterator
+import gc
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from uuid import uuid4
 
-import psycopg
+import fastapi.dependencies.utils
 import pytest
-import redis
-from psycopg import sql
-from sqlalchemy import URL, make_url
+from sqlalchemy.util import FacadeDict
 
-pytest_plugins = ["pytester"]
+from appkit.repository.base import Base
+from tests.tables import tables_of
 
-POSTGRES_URL = make_url(os.environ.get("APPKIT_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/postgres"))
-REDIS_URL = os.environ.get("APPKIT_TEST_REDIS_URL", "redis://127.0.0.1:6379/0")
+pytest_plugins = ["pytester", "tests.servers"]
+
+HERE = Path(__file__).parent
+
+# SQLite and PostgreSQL differ in the statements that they accept and in how transactions wait for each other. So the
+# tests of packages that write statements run on both, and so do tests marked `both_databases`, because their
+# transactions meet. All others reach a database through those packages: they run on SQLite, and on PostgreSQL among the
+# slow tests.
+WRITE_STATEMENTS = {"repository", "service", "tasks", "testing"}
+REPEATS = 2
+
+
+# Each app reads the signatures of the same 300 dependencies again, 20 ms of processor time for each test of an app.
+fastapi.dependencies.utils.get_typed_signature = cache(fastapi.dependencies.utils.get_typed_signature)
+
+
+@pytest.hookimpl(tryfirst=True)  # Before `-m` selects.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if _meets_postgresql(item) and not _meets_both_databases(item):
+            item.add_marker(pytest.mark.slow)
+        if clock := item.get_closest_marker("clock"):
+            if not clock.kwargs.get("reason"):
+                raise pytest.UsageError(f"{item.nodeid} must give the reason why it depends on the clock.")
+            item.add_marker(pytest.mark.flaky(reruns=REPEATS))
+
+
+def _meets_postgresql(item: pytest.Item) -> bool:
+    parameters = getattr(item, "callspec", None)
+    return parameters is not None and "postgresql" in parameters.params.values()
+
+
+def _meets_both_databases(item: pytest.Item) -> bool:
+    package = item.path.relative_to(HERE).parts[0]
+    return package in WRITE_STATEMENTS or item.get_closest_marker("both_databases") is not None
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # Else each full collection goes through all that was imported and collected.
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say which tests were skipped and why, and which were repeated and how often."""
+    stats = terminalreporter.stats
+    skipped = Counter((report.nodeid.split("::")[0], report.longrepr[2]) for report in stats.get("skipped", []))
+    repeated = Counter(report.nodeid for report in stats.get("rerun", []))
+    lines = {
+        "skipped tests": [f"{file}: {number}: {reason}" for (file, reason), number in sorted(skipped.items())],
+        "repeated tests": [f"{test}: {number} of {REPEATS} times" for test, number in sorted(repeated.items())],
+    }
+    for title in filter(lines.get, lines):
+        terminalreporter.section(title)
+        terminalreporter.write("".join(f"{line}\n" for line in lines[title]))
 
 
 @pytest.fixture(scope="session")
@@ -34,152 +79,10 @@ async def _loop(anyio_backend: str) -> None:
     """One event loop for all tests: an async fixture of the session keeps it open."""
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """A database of the test's own, once on SQLite and once on PostgreSQL."""
-    if request.param == "sqlite":
-        yield f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
-        return
-    server: URL = request.getfixturevalue("postgres_server")
-    name = f"appkit_test_{uuid4().hex}"
-    _execute(server, "CREATE DATABASE {}", name)
-    yield server.set(drivername="postgresql+asyncpg", database=name).render_as_string(hide_password=False)
-    _execute(server, "DROP DATABASE {} WITH (FORCE)", name)
-
-
-@pytest.fixture
-def redis_url(redis_server: str) -> str:
-    """The Redis server; put `redis_prefix` before the names of keys."""
-    return redis_server
-
-
-@pytest.fixture
-def redis_prefix(redis_server: str) -> Iterator[str]:
-    """What the test's keys start with, so that they are its own and go away with it."""
-    prefix = f"appkit-test-{uuid4().hex}:"
-    yield prefix
-    with redis.Redis.from_url(redis_server) as client:
-        for key in client.scan_iter(f"{prefix}*"):
-            client.delete(key)
-
-
-@pytest.fixture(scope="session")
-def postgres_server() -> URL:
-    """A PostgreSQL server in which databases may be made."""
-    try:
-        _execute(POSTGRES_URL, "SELECT 1")
-    except psycopg.OperationalError as exc:
-        _unavailable(f"PostgreSQL does not answer at APPKIT_TEST_POSTGRES_URL: {exc}")
-    return POSTGRES_URL
-
-
-@pytest.fixture(scope="session")
-def redis_server() -> str:
-    """The URL of a Redis server."""
-    try:
-        with redis.Redis.from_url(REDIS_URL) as client:
-            client.ping()
-    except redis.ConnectionError as exc:
-        _unavailable(f"Redis does not answer at APPKIT_TEST_REDIS_URL: {exc}")
-    return REDIS_URL
-
-
-def _execute(server: URL, statement: str, *names: str) -> None:
-    dsn = server.set(drivername="postgresql").render_as_string(hide_password=False)
-    with psycopg.connect(dsn, autocommit=True, connect_timeout=5) as connection:
-        connection.execute(sql.SQL(statement).format(*map(sql.Identifier, names)))
-
-
-def _unavailable(reason: str) -> None:
-    """Skip where a server is missing; where all of them must be there, fail."""
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-_INSTALLED = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-_BINARIES = next((path for path in reversed(_INSTALLED) if (path / "initdb").exists()), None)
-_USER = "postgres" if os.getuid() == 0 else None  # PostgreSQL refuses to run as root.
-
-
-class Postgres:
-    """A server with a folder of its own. It keeps what it acknowledged: nothing that makes it safe is turned off."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.settings: list[str] = []
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
-
-    def run(self, program: str, *arguments: str) -> None:
-        assert _BINARIES is not None
-        subprocess.run([_BINARIES / program, *arguments], check=True, capture_output=True, user=_USER, cwd="/")
-
-    def start(self) -> None:
-        """Start it, and wait until it answers; what a killed one left behind may keep it waiting."""
-        deadline = time.monotonic() + 30
-        while not self._answers():
-            assert time.monotonic() < deadline, (self.folder / "log").read_text()
-            if self._process is None or self._process.poll() is not None:
-                self._launch()
-            time.sleep(0.05)
-
-    def kill(self) -> None:
-        """As a power cut would."""
-        self._signal(signal.SIGKILL)
-
-    def stop(self) -> None:
-        self._signal(signal.SIGQUIT)
-
-    def _launch(self) -> None:
-        assert _BINARIES is not None
-        command = [str(_BINARIES / "postgres"), "-D", str(self.folder / "data"), "-k", str(self.folder)]
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [*command, "-p", str(self.port), "-h", "127.0.0.1", *self.settings],
-                stdout=log,
-                stderr=log,
-                user=_USER,
-                cwd="/",
-            )
-
-    def _signal(self, number: int) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(number)
-            self._process.wait(timeout=30)
-
-    def _answers(self) -> bool:
-        if self._process is None or self._process.poll() is not None:
-            return False
-        try:
-            with psycopg.connect(self.url, connect_timeout=2):
-                return True
-        except psycopg.OperationalError:
-            return False
-
-
-@pytest.fixture(scope="session")
-def new_postgres() -> Iterator[Callable[[], Postgres]]:
-    """Makes servers that have a folder and no data yet; they are gone after the tests."""
-    if _BINARIES is None:
-        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up("There is no PostgreSQL installed that a test could start.")
-    servers: list[Postgres] = []
-
-    def new() -> Postgres:
-        folder = Path(tempfile.mkdtemp(prefix="appkit-postgres-"))  # Not pytest's, which only we may enter.
-        if _USER is not None:
-            shutil.chown(folder, _USER)
-        servers.append(Postgres(folder))
-        return servers[-1]
-
-    yield new
-    for server in reversed(servers):
-        server.stop()
-        shutil.rmtree(server.folder)
+@pytest.fixture(autouse=True)
+def _tables(request: pytest.FixtureRequest) -> Iterator[None]:
+    """An app in a test has the tables that it would have alone in its process."""
+    metadata = Base.metadata
+    metadata.tables, before = FacadeDict(tables_of(request.module.__name__)), metadata.tables
+    yield
+    metadata.tables = FacadeDict({**metadata.tables, **before})

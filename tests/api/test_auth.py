@@ -55,6 +55,7 @@ async def test_signup_ends_the_browsers_previous_session(auth_client, kit):
         assert rows.all() == ["replaced", None]
 
 
+@pytest.mark.both_databases
 async def test_concurrent_signups_with_one_address_create_one_account(new_browser, kit, assert_error):
     spellings = ["ada@example.com", "Ada@example.com", "ADA@EXAMPLE.COM"] * 10
 

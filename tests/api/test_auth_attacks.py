@@ -80,6 +80,7 @@ async def test_reset_keeps_the_second_factor(client, kit, user, tasks, mailbox):
     assert signed.json()["mfa_required"] is True
 
 
+@pytest.mark.both_databases
 async def test_signins_share_a_tiny_connection_pool_without_deadlock(user, browse):
     async def signin() -> int:
         async with browse() as browser:

@@ -116,6 +116,7 @@ async def test_device_cookie_counts_for_its_account_and_with_our_signature_only(
         assert (await post("signin", body, peer=OTHER, cookies={"appkit_dv": token})).status_code == 429
 
 
+@pytest.mark.both_databases
 async def test_concurrent_failures_count(signin, monkeypatch):
     """Before a password is looked at: else all twelve are, and whoever guesses learns what the answer doesn't say."""
     looked_at, verify = [], PasswordPool.verify

@@ -154,6 +154,7 @@ async def test_password_change_notifies_the_owner(auth_client, user, mails_after
     ]
 
 
+@pytest.mark.both_databases
 async def test_reset_token_works_once(forget, reset, signin, assert_error):
     token = await forget()
     responses = await asyncio.gather(*(reset(token, f"{NEW} {number}") for number in range(6)))

@@ -127,6 +127,7 @@ async def test_password_change_passes_the_user_to_plugins(auth_client, kit, user
     assert assert_error(response, UnprocessableException)["detail"] == f"Not for {user.email}."
 
 
+@pytest.mark.both_databases
 async def test_concurrent_password_changes_leave_one_winner(
     auth_client, new_browser, signin, monkeypatch, assert_error
 ):

@@ -64,6 +64,7 @@ async def test_refresh_returns_the_next_pair(auth_client, read_session):
     assert row.last_seen_at is not None
 
 
+@pytest.mark.both_databases
 async def test_concurrent_refreshes_return_the_same_successor(auth_client, refresh, read_session):
     token = auth_client.cookies["appkit_rt"]
     responses = await asyncio.gather(*(refresh(token) for _ in range(50)))
@@ -114,6 +115,7 @@ async def test_refresh_without_grace_accepts_a_token_once(auth_client, kit, refr
     assert_error(await refresh(token), RefreshReplayedException)
 
 
+@pytest.mark.both_databases
 async def test_refresh_concurrent_with_signout_leaves_no_live_session(client, new_browser, user, refresh):
     credentials = {"email": user.email, "password": PASSWORD}
     for _ in range(60):

@@ -142,6 +142,7 @@ async def test_challenge_of_a_bearer_client_returns_tokens_in_the_body(kit, clie
     assert (await client.get("/api/auth/me", headers=headers)).status_code == 200
 
 
+@pytest.mark.both_databases
 async def test_challenge_works_once_for_concurrent_requests(client, kit, challenge, answer):
     token = await challenge()
     statuses = [response.status_code for response in await asyncio.gather(*(answer(token) for _ in range(4)))]
@@ -149,6 +150,7 @@ async def test_challenge_works_once_for_concurrent_requests(client, kit, challen
     assert await count_live(kit) == 1
 
 
+@pytest.mark.both_databases
 async def test_challenge_allows_five_attempts_concurrent_or_not(client, challenge, answer, assert_error):
     token = await challenge()
     tries = await asyncio.gather(*(answer(token, "wrong") for _ in range(12)))
@@ -242,6 +244,7 @@ async def test_complete_signin_refuses_a_disabled_account(client, kit, user):
     assert await count_live(kit) == 0
 
 
+@pytest.mark.both_databases
 async def test_link_of_a_plugin_is_used_once_and_carries_its_data(kit, user):
     token = await make_link(kit, user)
 

@@ -64,7 +64,7 @@ class Line:
         await self.sent.put(message)
 
     async def next(self):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.sent.get()
 
 
@@ -79,7 +79,7 @@ async def connect(app, auth_client):
     yield connect
     for line in lines:
         line.received.put_nowait({"type": "websocket.disconnect", "code": 1000})
-        await asyncio.wait_for(line.task, 10)
+        await asyncio.wait_for(line.task, 60)
 
 
 async def test_socket_stays_open_while_its_session_lives(connect, user):

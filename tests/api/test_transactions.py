@@ -21,6 +21,8 @@ from appkit.repository.base import BaseTableModel, uuid7
 from appkit.repository.database import Database, on_commit
 from appkit.testing.kits import settings_for_tests
 
+pytestmark = pytest.mark.both_databases  # When and how transactions end is what these tests are about.
+
 
 class Leaf(BaseTableModel):
     branch_id: Mapped[UUID | None] = mapped_column(ForeignKey("leaf.id", deferrable=True, initially="DEFERRED"))
@@ -164,6 +166,7 @@ async def test_streamed_body_cannot_use_a_closed_session(client, database, caplo
     assert "Current Checked out connections: 0" in database.readers.pool.status()
 
 
+@pytest.mark.both_databases
 async def test_requests_survive_a_disposed_pool(client, database):
     running = asyncio.create_task(client.post("/api/leaves/slow"))
     await asyncio.sleep(0.1)

@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.slow
 def test_benchmark_of_plugins_measures_each_request(tmp_path: Path):
     program = Path(__file__).parents[2] / "benchmarks" / "plugins.py"
     figures = tmp_path / "figures.json"

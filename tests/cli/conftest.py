@@ -3,10 +3,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.util import FacadeDict
 
 from appkit.cli import main
-from appkit.repository.base import Base
 
 Appkit = Callable[..., tuple[int, str, str]]
 
@@ -21,16 +19,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name in set(sys.modules) - before:
         if str(getattr(sys.modules[name], "__file__", None)).startswith(str(tmp_path)):
             del sys.modules[name]
-
-
-@pytest.fixture(autouse=True)
-def _own_tables() -> Iterator[None]:
-    """The app has its own and appkit's tables, and none that other tests have defined in this process."""
-    metadata, before = Base.metadata, Base.metadata.tables
-    ours = {mapper.local_table for mapper in Base.registry.mappers if mapper.class_.__module__.startswith("appkit.")}
-    metadata.tables = FacadeDict({name: table for name, table in before.items() if table in ours or name == "user"})
-    yield
-    metadata.tables = FacadeDict({**metadata.tables, **before})
 
 
 @pytest.fixture

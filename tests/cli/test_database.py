@@ -91,7 +91,7 @@ def test_lint_fails_and_says_what_to_do_instead(appkit: Appkit, first: str, fold
 def test_check_fails_when_two_migrations_are_the_last(appkit: Appkit, first: str, folder: Path) -> None:
     assert appkit("check")[0] == 0
     for name in ("b2", "b3"):
-        (folder / "migrations" / f"{name}.py").write_text(RISKY.format(first=first).replace("b2", name))
+        (folder / "migrations" / f"{name}.py").write_text(RISKY.replace("b2", name).format(first=first))
     code, out, err = appkit("check")
     assert code == 1
     assert "b2 and b3 are both the last" in out

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from httpx2 import Client, ConnectError
 
+pytestmark = pytest.mark.slow  # Servers and workers are started, and whole commands run.
 APP = """
 from pathlib import Path
 import anyio

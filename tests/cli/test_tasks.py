@@ -87,7 +87,7 @@ def test_worker_s_probe_goes_by_its_last_beat(jobs, appkit, folder: Path):
     old = time.time() - 100
     os.utime(pulse._path, (old, old))
     code, _, said = appkit("worker", "jobs.py", "--check")
-    assert (code, "well 100 s ago" in said) == (1, True)
+    assert (code, any(f"well {seconds} s ago" in said for seconds in range(100, 160))) == (1, True)
     pulse.stop()
 
 
@@ -102,7 +102,7 @@ async def test_pulse_beats_while_all_is_well(folder: Path):
         await anyio.sleep(0.05)
         assert pulse.problem() is not None
         well[0] = True
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while pulse.problem() is not None:  # noqa: ASYNC110 - a file tells nobody
                 await anyio.sleep(0.01)
         group.cancel_scope.cancel()

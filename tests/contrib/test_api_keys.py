@@ -215,6 +215,7 @@ async def test_last_use_is_written_once_a_minute(create, call, db, count_queries
     assert datetime.now(UTC) - await db.scalar(select(ApiKey.last_used_at)) < timedelta(minutes=1)
 
 
+@pytest.mark.both_databases
 async def test_first_use_by_many_at_once_is_refused_to_none(create, call):
     key = (await create())["key"]
     answers = await asyncio.gather(*(call(key, method=method) for method in ("GET", "POST") * 10))

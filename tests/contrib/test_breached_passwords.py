@@ -46,7 +46,7 @@ async def requests(answer):
 
 @pytest.fixture
 def kit(settings, requests, answer):
-    own = BreachedPasswordsSettings(url=f"http://127.0.0.1:{answer['port']}/range/", timeout=answer.get("timeout", 5))
+    own = BreachedPasswordsSettings(url=f"http://127.0.0.1:{answer['port']}/range/", timeout=answer.get("timeout", 60))
     with rebuilt(AppKit(plugins=[breached_passwords], discover=False), settings) as kit:
         kit.__dict__["settings"] = kit.settings.model_copy(update={"breached_passwords": own})
         yield kit

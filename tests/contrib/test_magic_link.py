@@ -87,6 +87,7 @@ async def test_link_is_good_once(ask, follow, assert_error):
     assert_error(await follow(token), InvalidTokenException)
 
 
+@pytest.mark.both_databases
 async def test_parallel_uses_of_a_link_begin_one_session(ask, follow):
     token = await ask()
     answers = await asyncio.gather(*(follow(token) for _ in range(6)))

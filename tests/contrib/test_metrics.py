@@ -121,6 +121,7 @@ async def test_what_happens_at_the_door_is_counted(kit, client, user, figure, ta
     assert await figure("appkit_events_total", event="RateLimited") == 1
 
 
+@pytest.mark.both_databases
 async def test_events_at_once_are_all_counted(kit, app, figure):
     await asyncio.gather(*(metrics.on_event(kit, UserSignedUp(user_id=uuid4())) for _ in range(12)))
     assert await figure("appkit_events_total", event="UserSignedUp") == 12

@@ -272,6 +272,7 @@ async def test_answer_is_good_once(add, authenticator, ask, use, assert_error):
     assert_error(await use(answer), InvalidPasskeyException)
 
 
+@pytest.mark.both_databases
 async def test_parallel_uses_of_an_answer_begin_one_session(add, authenticator, ask, use):
     await add(authenticator)
     answer = authenticator.get(await ask())
@@ -328,6 +329,7 @@ async def test_copy_of_a_key_shows_by_its_count(add, authenticator, ask, use, as
     assert_error(await use(authenticator.get(await ask())), InvalidPasskeyException)
 
 
+@pytest.mark.both_databases
 async def test_copies_of_a_key_at_the_same_time_begin_one_session(add, authenticator, ask, use):
     await add(authenticator)
     answers = []

@@ -242,6 +242,7 @@ async def test_who_signs_out_instead_of_giving_a_code_is_asked_anew(enabled, beg
     assert (await verify(other, code_for(secret))).status_code == 200
 
 
+@pytest.mark.both_databases
 async def test_parallel_right_codes_begin_one_session(enabled, begin, verify, db):
     secret, _ = enabled
     challenge = (await begin()).json()["challenge"]
@@ -256,6 +257,7 @@ async def test_parallel_right_codes_begin_one_session(enabled, begin, verify, db
     assert await db.scalar(live) == 1
 
 
+@pytest.mark.both_databases
 async def test_no_more_than_five_of_parallel_wrong_codes_are_looked_at(enabled, begin, verify, monkeypatch, events):
     looked: list[str] = []
     accepted_step = codes.accepted_step
@@ -334,6 +336,7 @@ async def test_recovery_code_is_good_once_however_it_is_typed(
     assert (await auth_client.get("/api/auth/mfa")).json()["recovery_codes_left"] == 9
 
 
+@pytest.mark.both_databases
 async def test_parallel_uses_of_a_recovery_code_begin_one_session(enabled, begin, verify):
     _, (code, *_) = enabled
     challenge = (await begin()).json()["challenge"]

@@ -4,9 +4,12 @@ import subprocess
 import sys
 import time
 
+import pytest
+
 ACCOUNT = {"email": "ada@example.com", "password": "correct horse battery"}
 
 
+@pytest.mark.slow
 def test_kit_installs_into_an_app_with_a_lifespan_of_its_own(folder, serve):
     with serve(folder("adopt_install"), "adopt_install:app") as browser:
         assert browser.get("/greeting").status_code == 401
@@ -38,6 +41,7 @@ def test_base_of_tables_brings_no_other_table(folder, python):
     assert python(folder("adopt_model"), "adopt_model.py") == "['book'] A book UTC\n"
 
 
+@pytest.mark.slow
 def test_broker_runs_tasks_that_another_process_enqueued(folder, python, environment):
     directory = folder("adopt_broker")
     text = directory / "text.txt"
@@ -60,6 +64,7 @@ def test_broker_runs_tasks_that_another_process_enqueued(folder, python, environ
         worker.wait(timeout=30)
 
 
+@pytest.mark.slow
 def test_auth_router_works_under_a_prefix_of_ones_own(folder, serve):
     with serve(folder("adopt_auth_router"), "adopt_auth_router:app") as browser:
         assert browser.post("/account/auth/signup", json=ACCOUNT).status_code == 201

@@ -2,6 +2,9 @@
 
 import sqlite3
 
+import pytest
+
+pytestmark = pytest.mark.slow  # A server is started for each test.
 ACCOUNT = {"email": "ada@example.com", "password": "correct horse battery"}
 
 

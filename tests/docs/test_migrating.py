@@ -57,6 +57,7 @@ def appkit(environment: dict[str, str]) -> Callable[[Path], Appkit]:
     return in_folder
 
 
+@pytest.mark.slow
 def test_tutorial_adds_a_column_and_is_kept_from_a_mistake(folder, appkit, python):
     directory = folder("bookmarks")
     program = directory / "bookmarks.py"
@@ -166,6 +167,7 @@ def upgrade() -> None:
 """
 
 
+@pytest.mark.slow
 def test_existing_history_goes_on(folder, appkit, python):
     """Alembic's own command makes the history, in a folder as `alembic init` leaves it."""
     directory = folder("join_alembic")

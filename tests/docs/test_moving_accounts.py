@@ -4,9 +4,11 @@ import sqlite3
 from contextlib import closing
 from uuid import uuid4
 
+import pytest
 from pwdlib.hashers.argon2 import Argon2Hasher
 from pwdlib.hashers.bcrypt import BcryptHasher
 
+pytestmark = pytest.mark.slow  # A server is started.
 # As fastapi-users-db-sqlalchemy 7 makes it on SQLite.
 TABLE = """
 CREATE TABLE user (

@@ -20,6 +20,7 @@ def program(folder, monkeypatch) -> Iterator[ModuleType]:
     del sys.modules["bearer_client"]
 
 
+@pytest.mark.slow
 def test_program_signs_in_and_out(program, folder, serve, environment, tmp_path):
     environment["AUTH_BEARER_ENABLED"] = "true"
     kept = tmp_path / "tokens.json"

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import httpx2
 import pyotp
+import pytest
 
+pytestmark = pytest.mark.slow  # A server is started for each test.
 ACCOUNT = {"email": "ada@example.com", "password": "correct horse battery"}
 PROVIDER = Path(__file__).parents[1] / "contrib" / "oidc_provider.py"
 

@@ -1,5 +1,8 @@
 """The pages on tasks do what they say."""
 
+import pytest
+
+pytestmark = pytest.mark.slow  # A process works for each test.
 TWICE = """
 import asyncio
 from idempotent_tasks import Balance, book, charge, charged, kit

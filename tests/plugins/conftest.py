@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from appkit.plugins.manager import installed_plugins
+
 Install = Callable[..., None]
 
 
@@ -22,5 +24,6 @@ def install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Install:
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(f"[appkit]\n{name} = {package}\n")
+        installed_plugins.cache_clear()
 
     return install

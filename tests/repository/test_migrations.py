@@ -84,8 +84,8 @@ def directory(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, metadata=schema())
+async def database(own_database_url: str) -> AsyncIterator[Database]:
+    database = Database(own_database_url, metadata=schema())
     yield database
     await database.dispose()
 
@@ -187,7 +187,7 @@ async def test_a_check_that_is_gone_is_noticed(database, directory):
     assert await Migrations(database, directory).check() == ["remove constraint ck_author_named"]
 
 
-async def test_every_table_of_ours_is_migrated_exactly(database_url, directory):
+async def test_every_table_of_ours_is_migrated_exactly(own_database_url, directory):
     import appkit.repository.auth
     import appkit.repository.outbox  # noqa: F401 - for its table
     from appkit.repository.user import resolve_user_model
@@ -195,7 +195,7 @@ async def test_every_table_of_ours_is_migrated_exactly(database_url, directory):
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
     for name in (resolve_user_model().__tablename__, "auth_session", "auth_token", "appkit_outbox"):
         Base.metadata.tables[name].to_metadata(metadata)
-    database = Database(database_url, metadata=metadata)
+    database = Database(own_database_url, metadata=metadata)
     migrations = Migrations(database, directory)
     await migrations.revision("Ours")
     await migrations.upgrade()
@@ -415,11 +415,11 @@ sys.exit(sum(racer.exitcode != 0 for racer in racers))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("versioned", [True, False])
-async def test_ten_processes_migrate_once(database_url, directory, versioned):
+async def test_ten_processes_migrate_once(own_database_url, directory, versioned):
     if versioned:
-        await Migrations(Database(database_url, metadata=schema()), directory).revision("First")
+        await Migrations(Database(own_database_url, metadata=schema()), directory).revision("First")
     racers = await asyncio.create_subprocess_exec(
-        *[sys.executable, "-W", "error", "-c", RACERS, database_url, str(directory)],
+        *[sys.executable, "-W", "error", "-c", RACERS, own_database_url, str(directory)],
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         cwd=Path(__file__).parent,

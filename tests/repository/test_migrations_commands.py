@@ -33,8 +33,8 @@ def schema(*columns: Column[object]) -> MetaData:
 
 
 @pytest.fixture
-async def database(database_url: str) -> AsyncIterator[Database]:
-    database = Database(database_url, metadata=schema())
+async def database(own_database_url: str) -> AsyncIterator[Database]:
+    database = Database(own_database_url, metadata=schema())
     yield database
     await database.dispose()
 

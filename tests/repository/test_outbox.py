@@ -31,7 +31,7 @@ class Happened(Event):
 async def database(database_url: str) -> AsyncIterator[Database]:
     database = Database(database_url)
     async with database.engine.begin() as connection:
-        await connection.run_sync(Base.metadata.tables["appkit_outbox"].create)
+        await connection.run_sync(Base.metadata.create_all, [Base.metadata.tables["appkit_outbox"]])
     yield database
     await database.dispose()
 

@@ -77,8 +77,8 @@ class App:
 
     async def create_tables(self) -> None:
         async with self.database.engine.begin() as connection:
-            for table in ("appkit_outbox", "appkit_schedule"):
-                await connection.run_sync(Base.metadata.tables[table].create)
+            tables = [Base.metadata.tables[name] for name in ("appkit_outbox", "appkit_schedule")]
+            await connection.run_sync(Base.metadata.create_all, tables=tables)
             await connection.run_sync(EFFECTS.create)
 
     async def rows(self) -> list[OutboxTask]:
@@ -173,6 +173,12 @@ async def _clean_nats(prefix: str) -> None:
     with suppress(nats.js.errors.NotFoundError):
         await client.jetstream().delete_stream(f"{prefix}_default")
     await client.close()
+
+
+@pytest.fixture
+def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leases are renewed ten times a second, however long they are."""
+    monkeypatch.setattr("appkit.tasks.heartbeat.MOST", 0.1)
 
 
 @pytest.fixture

@@ -16,8 +16,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx2
+import pytest
 from sqlalchemy import Engine, create_engine, make_url, text
 
+pytestmark = pytest.mark.slow  # Servers are killed.
 KILLS = int(os.environ.get("APPKIT_TEST_KILLS", "3"))
 
 
@@ -65,14 +67,14 @@ def test_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path, databa
     for _ in range(KILLS if database_url.startswith("sqlite") else max(1, KILLS // 3)):
         with serving(tmp_path, database_url) as client:
             if accepted:
-                wait_until_done(engine, 10.0)
+                wait_until_done(engine, 60.0)
                 assert_nothing_lost(engine, accepted)
             for number in range(10):
                 assert client.post("/bookmarks", json={"url": f"https://example.com/{number}"}).status_code == 201
             accepted += 10
             time.sleep(random.choice([0, random.uniform(0, 1.5)]))  # Right after the commit, or amid the tasks.
     with serving(tmp_path, database_url):
-        wait_until_done(engine, 10.0)
+        wait_until_done(engine, 60.0)
         assert_nothing_lost(engine, accepted)
     engine.dispose()
 

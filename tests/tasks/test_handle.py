@@ -39,7 +39,7 @@ async def test_result_is_what_the_function_returned(app):
     async with app.working():
         async with app.session() as db:
             handles = [enqueue(db, task, 4) for task in (double, with_session, in_a_thread)]
-        results = [await handle.result(timeout=10) for handle in handles]
+        results = [await handle.result(timeout=60) for handle in handles]
 
     assert results == [{"doubled": 8}, str(UUID(int=4)), 5]
     assert [await handle.status() for handle in handles] == ["done"] * 3
@@ -53,7 +53,7 @@ async def test_result_that_json_cannot_hold_is_none_and_no_failure(app, caplog):
     async with app.working():
         async with app.session() as db:
             handle = enqueue(db, odd)
-        assert await handle.result(timeout=10) is None
+        assert await handle.result(timeout=60) is None
 
     assert "returned what can't be kept" in caplog.text
 
@@ -86,7 +86,7 @@ async def test_result_of_a_task_that_failed_says_why(make_app):
         async with app.session() as db:
             handle = enqueue(db, fail)
         with pytest.raises(TaskFailedError, match="is dead: UnripeException: It is not ripe yet") as caught:
-            await handle.result(timeout=10)
+            await handle.result(timeout=60)
 
     assert caught.value.code == "40944"
 
@@ -122,8 +122,8 @@ async def test_taskiq_s_own_tasks_have_results(app):
         raise ValueError("a reason")
 
     async with app.working(broker):
-        added = await (await add.kiq(1, 2)).wait_result(timeout=10)
-        failed = await (await fail.kiq()).wait_result(timeout=10)
+        added = await (await add.kiq(1, 2)).wait_result(timeout=60)
+        failed = await (await fail.kiq()).wait_result(timeout=60)
 
     assert (added.is_err, added.return_value) == (False, 3)
     assert failed.is_err
@@ -167,8 +167,9 @@ async def test_cancelled_task_never_starts(app):
     assert all(row.keep_until > row.finished_at for row in rows)
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 async def test_running_task_that_is_called_off_stops(make_app):
-    app = await make_app(lease=0.6)
+    app = await make_app(lease=60)
     started = asyncio.Event()
 
     @app.router.task
@@ -192,12 +193,13 @@ async def test_running_task_that_is_called_off_stops(make_app):
     assert await app.effects() == []
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 async def test_thread_is_told_that_it_is_called_off(make_app):
-    app = await make_app(lease=0.6)
+    app = await make_app(lease=60)
 
     @app.router.task
     def work(ctx: TaskContext) -> str:
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while not ctx.cancel_requested:
             assert time.monotonic() < end
             time.sleep(0.01)
@@ -208,11 +210,11 @@ async def test_thread_is_told_that_it_is_called_off(make_app):
             handle = enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "running")
         assert await handle.cancel()
-        assert await handle.result(timeout=10) == "stopped"
+        assert await handle.result(timeout=60) == "stopped"
 
 
 async def test_called_off_task_is_not_tried_again(make_app):
-    app = await make_app(lease=30)
+    app = await make_app(lease=60)
     started, release = asyncio.Event(), asyncio.Event()
 
     @app.router.task

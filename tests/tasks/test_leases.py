@@ -4,10 +4,13 @@
 # mypy: disable-error-code="untyped-decorator"
 
 import asyncio
-import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
+import pytest
 from sqlalchemy import update
 
+from appkit.repository.base import utcnow
 from appkit.repository.outbox import OutboxTask
 from appkit.repository.upkeep import Upkeep
 from appkit.tasks.context import TaskContext, TaskSession
@@ -21,7 +24,21 @@ async def steal(app) -> None:
         await db.execute(update(OutboxTask).values(attempts=OutboxTask.attempts + 1, lease_owner="somebody else"))
 
 
-async def test_task_session_undoes_what_was_done_without_the_lease(app):
+async def expire(app) -> None:
+    """Move the end of all leases into the past."""
+    async with app.session() as db:
+        await db.execute(update(OutboxTask).values(leased_until=utcnow() - timedelta(hours=1)))
+
+
+async def given_up(broker) -> None:
+    """Wait until the broker has no task in flight."""
+    async with asyncio.timeout(60):
+        while len(broker.leases):  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.01)
+
+
+async def test_task_session_undoes_what_was_done_without_the_lease(make_app):
+    app = await make_app(lease=60)
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     @app.router.task
@@ -30,20 +47,21 @@ async def test_task_session_undoes_what_was_done_without_the_lease(app):
         await go_on.wait()
         await app.effect(db, "mine")
 
-    async with app.working():
+    async with app.working() as broker:
         async with app.session() as db:
             enqueue(db, work)
         await asyncio.wait_for(reached.wait(), 30)
         await steal(app)
         go_on.set()
-        await asyncio.sleep(0.5)
+        await given_up(broker)
         (row,) = await app.rows()
 
     assert (row.state, row.attempts, row.lease_owner) == ("running", 2, "somebody else")
     assert await app.effects() == []
 
 
-async def test_failure_without_the_lease_changes_nothing(app, caplog):
+async def test_failure_without_the_lease_changes_nothing(make_app, caplog):
+    app = await make_app(lease=60)
     reached, go_on = asyncio.Event(), asyncio.Event()
 
     @app.router.task
@@ -52,25 +70,27 @@ async def test_failure_without_the_lease_changes_nothing(app, caplog):
         await go_on.wait()
         raise ValueError
 
-    async with app.working():
+    async with app.working() as broker:
         async with app.session() as db:
             enqueue(db, work)
         await asyncio.wait_for(reached.wait(), 30)
         await steal(app)
         go_on.set()
-        await asyncio.sleep(0.5)
+        await given_up(broker)
         (row,) = await app.rows()
 
     assert (row.state, row.last_error) == ("running", None)
     assert "was given to another process" in caplog.text
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
-    app = await make_app(lease=0.6)
-    stopped = asyncio.Event()
+    app = await make_app(lease=60)
+    started, stopped = asyncio.Event(), asyncio.Event()
 
     @app.router.task
     async def work() -> None:
+        started.set()
         try:
             await asyncio.sleep(30)
         except asyncio.CancelledError:
@@ -80,41 +100,33 @@ async def test_heartbeat_stops_a_task_that_another_process_has(make_app):
     async with app.working():
         async with app.session() as db:
             enqueue(db, work)
-        await app.until(lambda rows: rows[0].state == "running")
-        await asyncio.sleep(0.05)
+        await asyncio.wait_for(started.wait(), 30)
         await steal(app)
         await asyncio.wait_for(stopped.wait(), 30)
 
 
+@pytest.mark.usefixtures("quick_heartbeat")
 async def test_long_task_is_not_run_twice(make_app):
     """Not even where it holds the event loop for longer than its lease, and another process looks for lost tasks."""
-    app = await make_app(lease=1)
-    other = await make_app(lease=1)
-    starts = []
+    app, other = await make_app(lease=60), await make_app(lease=60)
+    starts, rescued = [], []
+
+    async def look_for_lost_tasks() -> None:
+        for _ in range(3):
+            await expire(other)
+            await other.until(lambda rows: rows[0].leased_until > utcnow(), 60)
+            rescued.extend(await Upkeep(other.database, other.settings.tasks).tick([]))
+        await other.database.dispose()
 
     @app.router.task
     async def work(ctx: TaskContext) -> None:
         starts.append(ctx.attempt)
-        await asyncio.to_thread(time.sleep, 0)
-        time.sleep(2.5)  # noqa: ASYNC251 - what the test is about
+        with ThreadPoolExecutor(1) as another_process:  # The loop is held until it is done.
+            another_process.submit(asyncio.run, look_for_lost_tasks()).result()
 
     async with app.session() as db:
         enqueue(db, work)
-
-    def look_for_lost_tasks() -> list[object]:
-        async def look() -> list[object]:
-            found: list[object] = []
-            end = time.monotonic() + 3
-            while time.monotonic() < end:
-                found += await Upkeep(other.database, other.settings.tasks).tick([])
-                await asyncio.sleep(0.1)
-            await other.database.dispose()
-            return found
-
-        return asyncio.run(look())
-
     async with app.working():
-        rescued = await asyncio.to_thread(look_for_lost_tasks)
         (row,) = await app.settled()
 
     assert rescued == []
@@ -123,7 +135,7 @@ async def test_long_task_is_not_run_twice(make_app):
 
 
 async def test_task_of_a_dead_process_is_rescued(make_app):
-    app = await make_app(lease=0.5)
+    app = await make_app(lease=60)
 
     @app.router.task
     async def work(ctx: TaskContext, db: TaskSession) -> None:
@@ -133,6 +145,7 @@ async def test_task_of_a_dead_process_is_rescued(make_app):
         enqueue(db, work)
     dead = app.broker()
     await dead.queue.claim(["x", *dead.get_all_tasks()], limit=5)
+    await expire(app)
     async with app.working():
         (row,) = await app.settled()
 
@@ -141,7 +154,7 @@ async def test_task_of_a_dead_process_is_rescued(make_app):
 
 
 async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
-    app = await make_app(lease=0.3, max_attempts=2)
+    app = await make_app(lease=60, max_attempts=2)
 
     @app.router.task
     async def work() -> None:
@@ -152,7 +165,7 @@ async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
     broker = app.broker()
     for _ in range(2):
         assert len(await broker.queue.claim(broker.get_all_tasks())) == 1
-        await asyncio.sleep(0.4)
+        await expire(app)
         await broker.upkeep.tick([])
     (row,) = await app.rows()
 
@@ -161,7 +174,7 @@ async def test_task_that_kills_its_process_is_dead_in_the_end(make_app):
 
 
 async def test_two_workers_run_each_task_once(make_app):
-    app, other = await make_app(), await make_app()
+    app, other = await make_app(lease=60), await make_app(lease=60)
     ran = []
 
     @app.router.task
@@ -202,7 +215,7 @@ async def test_stop_waits_for_what_runs_and_starts_nothing_new(make_app):
 
 
 async def test_stop_gives_back_what_does_not_end(make_app):
-    app = await make_app()
+    app = await make_app(concurrency=1)  # On SQLite, another claim would wait for the writer that the task has.
     started, cleaned = asyncio.Event(), []
 
     @app.router.task
@@ -210,7 +223,7 @@ async def test_stop_gives_back_what_does_not_end(make_app):
         await app.effect(db, "half done")
         started.set()
         try:
-            await asyncio.sleep(30)
+            await asyncio.sleep(300)
         finally:
             cleaned.append(True)
 

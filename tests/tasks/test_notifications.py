@@ -4,7 +4,6 @@
 # mypy: disable-error-code="untyped-decorator"
 
 import asyncio
-from time import perf_counter
 
 import pytest
 from sqlalchemy import event, text
@@ -22,10 +21,10 @@ def _postgresql_only(database_url: str) -> None:
 async def pair(request, make_app, database_url):
     """A process that works, and another one that only writes."""
     url = database_url.replace("asyncpg", request.param)
-    worker, writer = await make_app(poll_interval=20), await make_app(poll_interval=20)
+    worker, writer = [await make_app(poll_interval=600, lease=6000) for _ in range(2)]
     if request.param == "psycopg":
         await worker.database.dispose()
-        worker = type(worker)(url, poll_interval=20)
+        worker = type(worker)(url, poll_interval=600, lease=6000)
     yield worker, writer
     await worker.database.dispose()
 
@@ -33,12 +32,12 @@ async def pair(request, make_app, database_url):
 async def listener(app, before: int = 0) -> int:
     """The process of the server that tells of commits, as soon as there is one, and another one than before."""
     pids = text("SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen %' AND datname = current_database()")
-    for _ in range(1000):
-        async with app.database.read_session() as db:
-            if (pid := int(await db.scalar(pids) or before)) != before:
-                return pid
-        await asyncio.sleep(0.02)
-    raise AssertionError("Nobody listens.")
+    async with asyncio.timeout(60):
+        while True:
+            async with app.database.read_session() as db:
+                if (pid := int(await db.scalar(pids) or before)) != before:
+                    return pid
+            await asyncio.sleep(0.02)
 
 
 async def test_commit_elsewhere_is_heard_of_at_once(pair):
@@ -49,21 +48,21 @@ async def test_commit_elsewhere_is_heard_of_at_once(pair):
     async def work() -> None:
         started.set()
 
-    async def seconds_to_start() -> float:
+    async def hear_of_a_commit() -> None:
         started.clear()
         async with writer.session() as db:
             enqueue(db, work)
-        committed = perf_counter()
-        await asyncio.wait_for(started.wait(), 30)
-        return perf_counter() - committed
+        await asyncio.wait_for(started.wait(), 60)  # The worker polls every ten minutes.
 
     async with worker.working():
         pid = await listener(writer)
-        assert await seconds_to_start() < 5
+        for _ in range(2):  # The first may be found by the poll that follows each LISTEN.
+            await hear_of_a_commit()
         async with writer.session() as db:
             await db.execute(text(f"SELECT pg_terminate_backend({pid})"))
         await listener(writer, before=pid)  # A connection that breaks is made anew.
-        assert await seconds_to_start() < 5
+        for _ in range(2):  # The first may be found by the poll that follows each LISTEN.
+            await hear_of_a_commit()
 
 
 @pytest.mark.slow
@@ -72,7 +71,7 @@ async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_po
     server.run("initdb", "-D", str(server.folder / "data"), "-A", "trust", "-U", "postgres", "-N")
     server.start()
     make = type(await make_app())
-    worker, writer = (make(server.url, poll_interval=60, lease=600) for _ in range(2))
+    worker, writer = (make(server.url, poll_interval=600, lease=6000) for _ in range(2))
     await writer.create_tables()
     started = asyncio.Event()
 
@@ -88,7 +87,7 @@ async def test_worker_hears_of_commits_again_once_a_killed_server_is_back(new_po
         await listener(writer)
         async with writer.session() as db:
             enqueue(db, work)
-        await asyncio.wait_for(started.wait(), 20)  # Nobody looks by itself for a minute.
+        await asyncio.wait_for(started.wait(), 60)  # Nobody polls for ten minutes.
     await worker.database.dispose()
     await writer.database.dispose()
 

@@ -138,7 +138,7 @@ def test_rows_change_hands_by_the_rules(database_url: str) -> None:
 
         async def create() -> None:
             async with database.engine.begin() as connection:
-                await connection.run_sync(Base.metadata.tables["appkit_outbox"].create)
+                await connection.run_sync(Base.metadata.create_all, [Base.metadata.tables["appkit_outbox"]])
 
         runner.run(create())
         machine = type("Outbox", (Machine,), {"runner": runner, "database": database})

@@ -202,13 +202,13 @@ async def test_task_that_holds_the_loop_runs_once(app, crew, declared, name):
 
 async def test_frozen_worker_is_too_late(app, crew, declared):
     async with app.session() as db:
-        enqueue(db, declared["sleeper"], LEASE / 2)
+        enqueue(db, declared["sleeper"], 3 * LEASE)  # Time enough to freeze it.
     frozen = crew.start()
     # Frozen while it writes, it would keep SQLite's lock.
     while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database tells nobody
         await asyncio.sleep(0.02)
     crew.kill(frozen, how=signal.SIGSTOP)
-    crew.start()
+    crew.start(lease=60)
     rows = await app.until(lambda rows: rows[0].state == "done", PATIENCE)
     crew.kill(frozen, how=signal.SIGCONT)
     await asyncio.sleep(LEASE)

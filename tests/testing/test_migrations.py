@@ -19,8 +19,8 @@ def schema(*columns: Column[object]) -> MetaData:
 
 
 @pytest.fixture
-async def kit(database_url: str, tmp_path: Path):
-    database = DatabaseSettings(url=database_url, migrations=tmp_path / "migrations")
+async def kit(own_database_url: str, tmp_path: Path):
+    database = DatabaseSettings(url=own_database_url, migrations=tmp_path / "migrations")
     kit = AppKit(Settings(database=database))
     migrations = Migrations(kit.database, kit.settings.database.migrations)
     for message, metadata in (("First", schema()), ("Second", schema(Column("rank", Integer, unique=True)))):

@@ -213,6 +213,8 @@ async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, se
     assert (own_kit.app, own_kit.database, own_kit.broker) == before
 
 
+@pytest.mark.slow
+@pytest.mark.clock(reason="What holds the loop for 150 ms is to be found, and what a busy machine holds up is not.")
 def test_whatever_holds_the_loop_fails_its_test_and_is_named(pytester: pytest.Pytester) -> None:
     """For 150 ms, in a route, a dependency, a hook or a task, in a suite that says so once."""
     pytester.makepyfile(

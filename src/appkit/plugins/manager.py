@@ -2,9 +2,11 @@
 
 import inspect
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from difflib import get_close_matches
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from itertools import count
 from time import perf_counter
@@ -87,7 +89,7 @@ class PluginManager:
         Raises:
             AppKitError: When one fails and `PLUGINS_STRICT` is set.
         """
-        for entry_point in sorted(entry_points(group="appkit"), key=lambda found: found.name):
+        for entry_point in installed_plugins(tuple(sys.path)):
             if entry_point.name not in self._settings.disabled:
                 self._load(entry_point)
 
@@ -227,6 +229,12 @@ class PluginManager:
             raise AppKitError(f"Plugin {plugin!r} needs @asynccontextmanager between @hookimpl and {hook}().")
         if inspect.iscoroutinefunction(function) and not inspect.iscoroutinefunction(caller.spec.function):
             raise AppKitError(f"Plugin {plugin!r} has an async {hook}(), which must be a plain function.")
+
+
+@lru_cache
+def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
+    """The entry points on a `sys.path`, by name. Cached: finding them reads the metadata of every distribution."""
+    return sorted(entry_points(group="appkit"), key=lambda found: found.name)
 
 
 def _add(items: list[Any], answer: Any) -> None:
