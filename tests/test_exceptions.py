@@ -119,7 +119,7 @@ def test_reload_replaces_the_class_of_the_same_module_and_name():
     make("AgainException", ConflictException, internal_code=40901)
     newest = make("AgainException", ConflictException, internal_code=40901)
     assert APIException.registry()[40901] is newest
-    with pytest.raises(AppKitError, match=r"desk\.errors\.AgainException holds"):
+    with pytest.raises(AppKitError, match=r"desk\.errors\.AgainException has already"):
         make("AgainException", ConflictException, module="other.errors", internal_code=40901)
 
 

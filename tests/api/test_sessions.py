@@ -46,7 +46,9 @@ async def use_generator(db: Annotated[AsyncSession, Depends(generator, scope="fu
 def test_route_with_a_late_commit_is_named(endpoint):
     app = FastAPI()
     app.add_api_route("/items/{id}", endpoint, methods=["POST"])
-    with pytest.raises(AppKitError, match=r'^POST /items/\{id\} would commit after .*scope="function"'):
+    with pytest.raises(
+        AppKitError, match=r'^POST /items/\{id\} would commit its database session after .*scope="function"'
+    ):
         refuse_late_commits(app)
 
 

@@ -93,7 +93,7 @@ def test_issued_token_contains_no_personal_data_or_secrets(tokens, user, session
 
 
 def test_issue_refuses_plugins_claims_with_reserved_names(tokens, user, session):
-    with pytest.raises(AppKitError, match=r"sub: we do"):
+    with pytest.raises(AppKitError, match=r"sub: appkit sets it"):
         tokens.issue(user, session, {"sub": "somebody else"})
 
 
