@@ -46,13 +46,13 @@ def test_registry_cannot_be_changed():
 
 
 @pytest.mark.parametrize("cls", OURS, ids=lambda cls: str(cls.__name__))
-def test_exception_says_when_and_what(cls: type[APIException]):
+def test_exception_has_a_docstring_and_a_detail(cls: type[APIException]):
     assert cls.__doc__
     assert cls.detail.endswith(".")
     assert cls().detail == str(cls()) == cls.detail
 
 
-def test_exception_takes_a_sentence_headers_and_extra_members():
+def test_exception_accepts_detail_headers_and_extra():
     exc = NotFoundException("No such post.", headers={"X-A": "b"}, extra={"post": 1})
     assert (exc.detail, str(exc), exc.headers, exc.extra) == (
         "No such post.",
@@ -64,18 +64,18 @@ def test_exception_takes_a_sentence_headers_and_extra_members():
 
 
 @pytest.mark.parametrize("cls", [TooManyRequestsException, ServiceUnavailableException])
-def test_exception_that_passes_says_when_to_come_back(
+def test_temporary_exceptions_have_retry_after(
     cls: type[TooManyRequestsException] | type[ServiceUnavailableException],
 ):
     assert cls(retry_after=7).headers == {"Retry-After": "7"}
 
 
-def test_code_that_is_taken_names_its_holder_and_the_next_free_one():
+def test_taken_code_error_names_its_class_and_the_next_free_code():
     make("FirstException", ConflictException, internal_code=40901)
     with pytest.raises(AppKitError) as caught:
         make("SecondException", ConflictException, internal_code=40901)
     assert str(caught.value) == (
-        "desk.errors.SecondException wants the internal_code 40901, which desk.errors.FirstException holds. "
+        "desk.errors.SecondException has the internal_code 40901, which desk.errors.FirstException has already. "
         "The next free one is 40902."
     )
     assert APIException.registry()[40901].__name__ == "FirstException"
@@ -90,7 +90,9 @@ def test_code_that_is_taken_names_its_holder_and_the_next_free_one():
     ],
     ids=["409", "401", "500"],
 )
-def test_code_out_of_range_names_the_range_and_the_next_free_one(base: type[APIException], code: int, sentence: str):
+def test_code_out_of_range_error_names_the_range_and_the_next_free_code(
+    base: type[APIException], code: int, sentence: str
+):
     with pytest.raises(AppKitError) as caught:
         make("LostException", base, internal_code=code)
     assert sentence in str(caught.value)
@@ -103,7 +105,7 @@ def test_next_free_code_of_a_server_error_is_an_apps_own():
         make("LostException", ServerException, internal_code=40000)
 
 
-def test_next_free_code_is_any_when_an_apps_own_are_gone():
+def test_next_free_code_is_any_when_the_apps_own_are_taken():
     for code in range(40901, 40950):
         make(f"E{code}Exception", ConflictException, internal_code=code)
     with pytest.raises(AppKitError) as caught:
@@ -117,7 +119,7 @@ def test_reload_replaces_the_class_of_the_same_module_and_name():
     make("AgainException", ConflictException, internal_code=40901)
     newest = make("AgainException", ConflictException, internal_code=40901)
     assert APIException.registry()[40901] is newest
-    with pytest.raises(AppKitError, match=r"desk\.errors\.AgainException holds"):
+    with pytest.raises(AppKitError, match=r"desk\.errors\.AgainException has already"):
         make("AgainException", ConflictException, module="other.errors", internal_code=40901)
 
 
@@ -127,7 +129,7 @@ def test_class_without_a_code_inherits_its_parents():
     assert APIException.registry()[40950] is EmailTakenException
 
 
-def test_class_that_changes_its_status_needs_a_code_of_that_range():
+def test_class_with_another_status_needs_a_code_of_its_range():
     with pytest.raises(
         AppKitError, match=r"answers 404, whose codes are 40400 to 40499, but its internal_code is 40900"
     ):
@@ -138,9 +140,7 @@ def test_class_that_changes_its_status_needs_a_code_of_that_range():
 
 @pytest.mark.parametrize("status_code", [200, 402, 418, 600])
 def test_status_without_a_range_is_refused(status_code: int):
-    with pytest.raises(
-        AppKitError, match=f"No error codes are set aside for status {status_code}. Use one of 400, 401"
-    ):
+    with pytest.raises(AppKitError, match=f"There are no error codes for status {status_code}. Use one of 400, 401"):
         make("OddException", APIException, status_code=status_code, internal_code=40001)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from appkit.__about__ import __version__ as __version__
 
 if TYPE_CHECKING:
-    from appkit.api.client import client_address as client_address
+    from appkit.api.client_address import client_address as client_address
     from appkit.api.crud import crud_router as crud_router
     from appkit.api.dependencies import (
         CurrentPrincipal as CurrentPrincipal,
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
         OptionalUser as OptionalUser,
         ReadSession as ReadSession,
         SignedInPrincipal as SignedInPrincipal,
+        SocketUser as SocketUser,
+        app_of as app_of,
         require as require,
     )
     from appkit.api.errors import errors as errors, install_error_handlers as install_error_handlers
     from appkit.api.hookspecs import HealthCheck as HealthCheck
-    from appkit.api.limits import limit as limit
     from appkit.api.middleware import route_path as route_path
+    from appkit.api.rate_limits import limit as limit
     from appkit.api.routes.auth import auth_router as auth_router
     from appkit.api.routes.health import health_router as health_router
     from appkit.api.routes.tasks import my_tasks_router as my_tasks_router, tasks_router as tasks_router
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
         complete_challenge as complete_challenge,
         complete_signin as complete_signin,
     )
-    from appkit.api.sockets import SocketUser as SocketUser
     from appkit.core.cache import Cache as Cache
     from appkit.core.context import current_ids as current_ids
     from appkit.core.limits import Limiter as Limiter
@@ -99,22 +100,22 @@ if TYPE_CHECKING:
 else:
     # Hidden from type checkers, which would accept any name if they saw a `__getattr__`.
     _HOMES = {
-        "api.client": "client_address",
+        "api.client_address": "client_address",
         "api.crud": "crud_router",
         "api.dependencies": (
-            "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession SignedInPrincipal require"
+            "CurrentPrincipal CurrentSuperuser CurrentUser DbSession OptionalUser ReadSession SignedInPrincipal "
+            "SocketUser app_of require"
         ),
         "api.errors": "errors install_error_handlers",
         "api.hookspecs": "HealthCheck",
-        "api.limits": "limit",
         "api.middleware": "route_path",
+        "api.rate_limits": "limit",
         "api.routes.auth": "auth_router",
         "api.routes.health": "health_router",
         "api.routes.tasks": "my_tasks_router tasks_router",
         "api.routes.users": "users_router",
         "api.schemas": "Email Schema",
         "api.signins": "SigninAnswer complete_challenge complete_signin",
-        "api.sockets": "SocketUser",
         "core.cache": "Cache",
         "core.context": "current_ids",
         "core.limits": "Limiter",

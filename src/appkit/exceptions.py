@@ -1,6 +1,6 @@
-"""What can go wrong: every error an app shows people, with its status, its code and its sentence.
+"""Exceptions: every error of the API, with its HTTP status, its internal code and its message.
 
-A leaf that every layer may import, so that a rule can say what went wrong without knowing HTTP.
+Every layer may import this module, so that services can raise API errors without importing the API layer.
 
     APIException
     ├── BadRequestException            400  40000-40099
@@ -32,7 +32,7 @@ RANGES: Mapping[int, range] = MappingProxyType(
         429: range(42900, 43000),
     }
 )
-"""Which internal codes belong to which status; every 5xx shares 50000 to 59999."""
+"""The internal codes of each status; all 5xx share 50000 to 59999."""
 
 _SERVER_STATUSES = range(500, 600)
 _SERVER_RANGE = range(50000, 60000)
@@ -40,13 +40,13 @@ _registry: dict[int, type["APIException"]] = {}
 
 
 class AppKitError(Exception):
-    """The developer's mistake: raised while an app is written or started, never an HTTP error."""
+    """A mistake of the developer: raised while an app is written or started, never an HTTP error."""
 
 
 class APIException(Exception):
-    """Never raised directly: what every error with an answer of its own has in common.
+    """Base class of all errors that the API answers. Raise its subclasses.
 
-    Subclass the exception for the status you mean, and give it a code and a sentence:
+    For an error of your own, subclass the exception with the right status, and set a code and a message:
 
         class AlreadyBookmarkedException(ConflictException):
             '''The signed-in person already keeps this page.'''
@@ -54,23 +54,23 @@ class APIException(Exception):
             internal_code = 40901
             detail = "You already keep this page."
 
-    Codes 01 to 49 of a range are the app's, 50 to 79 appkit's and 80 to 99 plugins';
-    an app's own 5xx codes start at 50101.
+    In each range, codes 01 to 49 are the app's, 50 to 79 appkit's and 80 to 99 for plugins. An app's own 5xx codes
+    start at 50101.
 
     Args:
-        detail: A sentence for the person who made the request, instead of the class's own.
-        headers: Headers that the answer carries.
-        extra: Further members of the problem document, for the caller's program.
+        detail: A sentence for the user who made the request, instead of the class's own.
+        headers: Headers of the response.
+        extra: More members of the problem document, for the client's code.
 
     Raises:
-        AppKitError: When a class is made whose code is out of its status's range or is taken.
+        AppKitError: When a class is defined whose code is outside of its status's range, or taken.
     """
 
     status_code: ClassVar[int] = 500
     internal_code: ClassVar[int] = 50000
     detail: str = "Something went wrong on our side."
     retryable: ClassVar[bool] = False
-    """Whether a task that fails with it is tried again, or is dead at once."""
+    """Whether a task that fails with this exception is retried. Otherwise it is dead at once."""
 
     def __init__(
         self,
@@ -94,16 +94,16 @@ class APIException(Exception):
                 f"but its internal_code is {code}. The next free one is {_next_free(codes)}."
             )
         if "internal_code" in cls.__dict__:
-            _claim(code, cls, codes)
+            _register(code, cls, codes)
 
     @staticmethod
     def registry() -> Mapping[int, type["APIException"]]:
-        """Every exception class of this process by its internal code, in the order of the codes."""
+        """All exception classes of this process, by internal code and in its order."""
         return MappingProxyType(dict(sorted(_registry.items())))
 
 
 def codes_for(status_code: int) -> range:
-    """The internal codes that an exception with this status may use.
+    """The range of internal codes for a status.
 
     Raises:
         AppKitError: When the status has no range.
@@ -112,18 +112,18 @@ def codes_for(status_code: int) -> range:
         return _SERVER_RANGE
     if status_code not in RANGES:
         known = ", ".join(map(str, RANGES))
-        raise AppKitError(f"No error codes are set aside for status {status_code}. Use one of {known}, or a 5xx.")
+        raise AppKitError(f"There are no error codes for status {status_code}. Use one of {known}, or a 5xx.")
     return RANGES[status_code]
 
 
-def _claim(code: int, cls: type[APIException], codes: range) -> None:
+def _register(code: int, cls: type[APIException], codes: range) -> None:
     holder = _registry.setdefault(code, cls)
     if _name(holder) != _name(cls):
         raise AppKitError(
-            f"{_name(cls)} wants the internal_code {code}, which {_name(holder)} holds. "
+            f"{_name(cls)} has the internal_code {code}, which {_name(holder)} has already. "
             f"The next free one is {_next_free(codes)}."
         )
-    _registry[code] = cls  # A reload makes the same class anew: the newest one counts.
+    _registry[code] = cls  # A reload defines the same class again: the newest counts.
 
 
 def _name(cls: type) -> str:
@@ -131,16 +131,13 @@ def _name(cls: type) -> str:
 
 
 def _next_free(codes: range) -> int:
-    """The first free code that is an app's to take, or, when those are gone, any."""
+    """The first free code of the app's own, or any free code when those are taken."""
     own = range(50101, 60000) if codes == _SERVER_RANGE else range(codes[1], codes[50])
     return next(code for code in chain(own, codes) if code not in _registry)
 
 
-# 400
-
-
 class BadRequestException(APIException):
-    """The request makes no sense as it stands."""
+    """The request is malformed."""
 
     status_code = 400
     internal_code = 40000
@@ -148,66 +145,50 @@ class BadRequestException(APIException):
 
 
 class InvalidTokenException(BadRequestException):
-    """A one-time token is unknown, used, expired or meant for something else."""
+    """A one-time token is unknown, used, expired or for another purpose."""
 
     internal_code = 40050
     detail = "This link is no longer valid. Ask for a new one."
 
 
-# 401
-
-
 class UnauthorizedException(APIException):
-    """Nobody is signed in, or the credentials prove nothing."""
+    """Nobody is signed in, or the credentials are not valid."""
 
     status_code = 401
     internal_code = 40100
     detail = "Sign in to go on."
 
-    def __init__(
-        self,
-        detail: str | None = None,
-        *,
-        headers: Mapping[str, str] | None = None,
-        extra: Mapping[str, Any] | None = None,
-    ) -> None:
-        # RFC 9110, 11.6.1: a 401 says how to authenticate.
-        super().__init__(detail, headers={"WWW-Authenticate": "Bearer", **(headers or {})}, extra=extra)
-
 
 class TokenExpiredException(UnauthorizedException):
-    """The access token was good and is past its time: refresh it, and repeat the request."""
+    """The access token has expired: refresh it, and repeat the request."""
 
     internal_code = 40150
     detail = "Your access has expired. Refresh it and try again."
 
 
 class InvalidCredentialsException(UnauthorizedException):
-    """The address is unknown, the password is wrong, or the account is disabled: which one is not said."""
+    """The address is unknown, the password is wrong, or the account is disabled; the answer doesn't reveal which."""
 
     internal_code = 40151
     detail = "The e-mail address or the password is wrong."
 
 
 class SessionRevokedException(UnauthorizedException):
-    """The session was signed out, revoked or has ended."""
+    """The sign-in session was signed out, revoked or has expired."""
 
     internal_code = 40152
     detail = "This session has ended. Sign in again."
 
 
 class RefreshReplayedException(UnauthorizedException):
-    """A refresh token was used again after its successor was issued, which revokes the session (RFC 9700, 4.14.2)."""
+    """A refresh token was used again after its successor, which ends the sign-in session (RFC 9700, 4.14.2)."""
 
     internal_code = 40153
     detail = "This session was ended for your safety. Sign in again."
 
 
-# 403
-
-
 class ForbiddenException(APIException):
-    """The person is known, and may not do this."""
+    """The user is signed in, but not allowed to do this."""
 
     status_code = 403
     internal_code = 40200
@@ -215,77 +196,71 @@ class ForbiddenException(APIException):
 
 
 class CrossSiteRequestException(ForbiddenException):
-    """Another website sent this request with our cookies."""
+    """Another website sent this request with our cookies (CSRF)."""
 
     internal_code = 40250
     detail = "This request came from another site and was refused."
 
 
 class ReauthenticationRequiredException(ForbiddenException):
-    """The sign-in is too old for something this sensitive."""
+    """The password was entered too long ago for something this sensitive."""
 
     internal_code = 40251
     detail = "Enter your password again to go on."
 
 
 class WrongPasswordException(ForbiddenException):
-    """The current password, asked for again, is wrong; not a 401, for the session is still good."""
+    """The password that a signed-in user entered again is wrong. Not a 401, because the session is still live."""
 
     internal_code = 40252
     detail = "The current password is wrong."
 
 
 class EmailNotVerifiedException(ForbiddenException):
-    """The address must be verified before this is allowed."""
+    """The e-mail address must be verified first."""
 
     internal_code = 40253
     detail = "Verify your e-mail address first."
 
 
 class SignupClosedException(ForbiddenException):
-    """This app takes no sign-ups."""
+    """The app accepts no sign-ups."""
 
     internal_code = 40254
     detail = "Signing up is closed."
 
 
 class SecondFactorRequiredException(ForbiddenException):
-    """The person signed in with one proof of who they are, and this asks for two."""
+    """This requires a sign-in with a second factor."""
 
     internal_code = 40255
     detail = "Sign in with a second factor to go on."
 
 
 class ScopeMissingException(ForbiddenException):
-    """The credentials are not good for this, though the person may do it."""
+    """The credentials lack a scope. The user is allowed to do this with other credentials."""
 
     internal_code = 40256
     detail = "These credentials are not good for this."
 
 
 class SessionRequiredException(ForbiddenException):
-    """A program's key was sent for something that only somebody who signed in may do."""
+    """This requires a user who signed in; an API key is not enough."""
 
     internal_code = 40257
     detail = "Sign in to do this: a key is not enough."
 
 
-# 404
-
-
 class NotFoundException(APIException):
-    """What was asked for is not there, or is not the caller's to see."""
+    """It doesn't exist, or the client may not see it."""
 
     status_code = 404
     internal_code = 40400
     detail = "There is nothing here."
 
 
-# 409
-
-
 class ConflictException(APIException):
-    """The request is fine, and contradicts what is already there."""
+    """The request contradicts existing data."""
 
     status_code = 409
     internal_code = 40900
@@ -293,14 +268,14 @@ class ConflictException(APIException):
 
 
 class EmailTakenException(ConflictException):
-    """Someone already signed up with this e-mail address."""
+    """An account with this e-mail address exists."""
 
     internal_code = 40950
     detail = "An account with this e-mail address exists already."
 
 
 class ConstraintViolatedException(ConflictException):
-    """The database refused a row; `errors` names the fields where they are known."""
+    """The database refused a row because of a constraint; `errors` names the fields if they are known."""
 
     internal_code = 40951
     detail = "This contradicts what is already stored."
@@ -308,45 +283,36 @@ class ConstraintViolatedException(ConflictException):
 
 
 class StaleVersionException(ConflictException):
-    """Someone else changed the row since it was read."""
+    """The row was changed by another request since it was read."""
 
     internal_code = 40952
     detail = "Someone else changed this in the meantime. Load it again."
     retryable = True
 
 
-# 413
-
-
 class PayloadTooLargeException(APIException):
-    """The body is larger than the app accepts."""
+    """The request body is too large."""
 
     status_code = 413
     internal_code = 41300
     detail = "The request is too large."
 
 
-# 422
-
-
 class UnprocessableException(APIException):
-    """The body is readable, and some of its values are not acceptable."""
+    """Some values of the request are not acceptable."""
 
     status_code = 422
     internal_code = 42200
     detail = "Some of the values are not acceptable."
 
 
-# 429
-
-
 class TooManyRequestsException(APIException):
-    """The caller went over a rate limit.
+    """The client exceeded a rate limit.
 
     Args:
-        detail: A sentence for the person who made the request.
+        detail: A sentence for the user who made the request.
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
-        news: What was done too often, where it is the first time that somebody was turned away for it: `RateLimited`.
+        report_as: The limited action, if this refusal is the first in its period: `RateLimited` reports it.
     """
 
     status_code = 429
@@ -354,26 +320,23 @@ class TooManyRequestsException(APIException):
     detail = "Too many requests. Wait a moment and try again."
     retryable = True
 
-    def __init__(self, detail: str | None = None, *, retry_after: int = 1, news: str | None = None) -> None:
+    def __init__(self, detail: str | None = None, *, retry_after: int = 1, report_as: str | None = None) -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
-        self.news = news
-
-
-# 5xx
+        self.report_as = report_as
 
 
 class ServerException(APIException):
-    """Something broke that is nobody's fault but ours."""
+    """An error on the server."""
 
     internal_code = 50000
     retryable = True
 
 
 class ServiceUnavailableException(ServerException):
-    """We can't answer now, and may be able to in a moment.
+    """The server is overloaded, or something it needs doesn't answer; try again in a moment.
 
     Args:
-        detail: A sentence for the person who made the request.
+        detail: A sentence for the user who made the request.
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
     """
 

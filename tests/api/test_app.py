@@ -11,7 +11,7 @@ def database_url(tmp_path):
 
 
 @pytest.mark.parametrize(("environment", "aside"), [("production", True), ("development", False)])
-async def test_garbage_collector_leaves_what_was_imported_alone_in_production(kit, monkeypatch, environment, aside):
+async def test_garbage_collector_skips_imported_modules_in_production(kit, monkeypatch, environment, aside):
     """Elsewhere apps come and go in one process, and what is set aside is never collected."""
     monkeypatch.setattr(gc, "collect", lambda: 0)  # What other tests left is not this one's to find.
     app = kit.app

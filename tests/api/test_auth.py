@@ -17,7 +17,7 @@ from appkit.exceptions import (
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 from appkit.testing.plugin import PASSWORD
 
 ADA = {"email": "Ada@example.com", "password": PASSWORD}
@@ -29,7 +29,7 @@ def new_browser(request):
     return request.getfixturevalue("_new_client")
 
 
-async def test_signup_makes_an_account_and_signs_in(client, db, events):
+async def test_signup_creates_an_account_and_signs_in(client, db, events):
     response = await client.post("/api/auth/signup", json=ADA)
     assert response.status_code == 201
     body = response.json()
@@ -48,7 +48,7 @@ async def test_signup_makes_an_account_and_signs_in(client, db, events):
     ]
 
 
-async def test_signup_ends_the_session_that_the_browser_held(auth_client, kit):
+async def test_signup_ends_the_browsers_previous_session(auth_client, kit):
     assert (await auth_client.post("/api/auth/signup", json=ADA)).status_code == 201
     async with kit.session() as session:
         rows = await session.scalars(select(AuthSession.revoked_reason).order_by(AuthSession.created_at))
@@ -56,7 +56,7 @@ async def test_signup_ends_the_session_that_the_browser_held(auth_client, kit):
 
 
 @pytest.mark.both_databases
-async def test_signup_in_parallel_gives_an_address_to_one_whatever_its_case(new_browser, kit, assert_error):
+async def test_concurrent_signups_with_one_address_create_one_account(new_browser, kit, assert_error):
     spellings = ["ada@example.com", "Ada@example.com", "ADA@EXAMPLE.COM"] * 10
 
     async def signup(email):
@@ -89,14 +89,14 @@ def count_hashing(monkeypatch):
     return counter
 
 
-async def test_signup_costs_the_same_for_a_taken_address(client, user, count_hashing):
+async def test_signup_hashes_once_for_a_taken_address_too(client, user, count_hashing):
     for email, status in ((user.email, 409), ("free@example.com", 201)):
         count_hashing.clear()
         response = await client.post("/api/auth/signup", json={"email": email, "password": PASSWORD})
         assert (response.status_code, dict(count_hashing)) == (status, {"hash": 1})
 
 
-async def test_signin_ignores_the_address_s_case(client, user, events):
+async def test_signin_ignores_the_case_of_the_address(client, user, events):
     response = await client.post("/api/auth/signin", json={"email": user.email.upper(), "password": PASSWORD})
     assert response.status_code == 200
     assert response.json()["id"] == str(user.id)
@@ -104,7 +104,9 @@ async def test_signin_ignores_the_address_s_case(client, user, events):
 
 
 @pytest.mark.parametrize("case", ["unknown", "wrong", "disabled", "deleted", "no password"])
-async def test_signin_answers_alike_whatever_is_wrong(client, kit, user, count_hashing, assert_error, case):
+async def test_signin_gives_the_same_answer_for_every_wrong_credential(
+    client, kit, user, count_hashing, assert_error, case
+):
     changes: dict[str, dict[str, object]] = {
         "disabled": {"is_active": False},
         "deleted": {"deleted_at": utcnow()},
@@ -126,7 +128,9 @@ async def test_signin_answers_alike_whatever_is_wrong(client, kit, user, count_h
     assert dict(count_hashing) == {"verify": 1}
 
 
-async def test_signin_begins_a_new_session_and_ends_the_one_the_browser_held(client, new_browser, user, make_user, kit):
+async def test_signin_starts_a_new_session_and_ends_the_browsers_previous_one(
+    client, new_browser, user, make_user, kit
+):
     """Session fixation: a cookie that somebody planted is worth nothing after."""
     await make_user("mallory@example.com")
     async with new_browser() as attacker:
@@ -164,7 +168,7 @@ async def test_signout_works_with_either_cookie(auth_client, kit, missing):
         assert await session.scalar(select(AuthSession.revoked_reason)) == "signed_out"
 
 
-async def test_signout_is_the_same_for_those_who_are_not_signed_in(client, auth_client, events):
+async def test_signout_gives_the_same_answer_without_a_session(client, auth_client, events):
     assert (await client.post("/api/auth/signout")).status_code == 204
     client.cookies.set("appkit_at", "garbage")
     assert (await client.post("/api/auth/signout")).status_code == 204
@@ -175,14 +179,14 @@ async def test_signout_is_the_same_for_those_who_are_not_signed_in(client, auth_
     assert len([event for event in events if isinstance(event, UserSignedOut)]) == 1
 
 
-async def test_me_asks_to_sign_in(client, assert_error):
+async def test_me_requires_signing_in(client, assert_error):
     response = await client.get("/api/auth/me")
     problem = assert_error(response, UnauthorizedException)
     assert problem["internal_code"] == 40100
     assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_token_past_its_time_is_told_from_a_bad_one_and_still_signs_out(auth_client, kit, assert_error):
+async def test_expired_token_has_its_own_code_and_still_signs_out(auth_client, kit, assert_error):
     Security.of(kit.context).tokens._ttl = timedelta(seconds=-11)  # The leeway is 10.
     assert (await auth_client.post("/api/auth/refresh")).status_code == 200
     assert_error(await auth_client.get("/api/auth/me"), TokenExpiredException)
@@ -194,7 +198,7 @@ async def test_a_token_past_its_time_is_told_from_a_bad_one_and_still_signs_out(
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"deleted_at": func.now()}, {"security_version": 2}])
-async def test_me_and_refresh_know_what_became_of_the_account(auth_client, kit, assert_error, change):
+async def test_me_and_refresh_refuse_a_closed_account(auth_client, kit, assert_error, change):
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(change))
     assert_error(await auth_client.get("/api/auth/me"), SessionRevokedException)
@@ -204,13 +208,13 @@ async def test_me_and_refresh_know_what_became_of_the_account(auth_client, kit, 
 
 
 @pytest.mark.parametrize("authorization", ["Bearer garbage", "Bearer", "Bearer ", "", "Basic dXNlcjpwYXNz", "\xff"])
-async def test_authorization_counts_alone(auth_client, assert_error, authorization):
+async def test_authorization_header_replaces_the_cookies(auth_client, assert_error, authorization):
     """Else a request that was let through for its header would be done for its cookies."""
     headers = {"Authorization": authorization.encode("latin-1")}
     assert_error(await auth_client.get("/api/auth/me", headers=headers), UnauthorizedException)
 
 
-async def test_access_tokens_are_accepted_as_bearer_tokens_and_as_no_others(auth_client, client, user):
+async def test_only_access_tokens_are_accepted_as_bearer_tokens(auth_client, client, user):
     token = auth_client.cookies["appkit_at"]
     response = await client.get("/api/auth/me", headers={"Authorization": f"bearer {token}"})
     assert response.json()["id"] == str(user.id)

@@ -26,7 +26,9 @@ def browse(request):
     return request.getfixturevalue("_new_client")
 
 
-async def test_tokens_of_other_kinds_are_no_access_tokens(auth_client, client, user, tasks, mailbox, assert_error):
+async def test_other_kinds_of_tokens_are_not_accepted_as_access_tokens(
+    auth_client, client, user, tasks, mailbox, assert_error
+):
     await client.post("/api/auth/password/forgot", json={"email": user.email})
     await tasks.run()
     others = (auth_client.cookies["appkit_rt"], auth_client.cookies["appkit_dv"], mailbox[0].text.split("\n\n")[1])
@@ -39,7 +41,7 @@ async def test_tokens_of_other_kinds_are_no_access_tokens(auth_client, client, u
         assert_error(await client.post("/api/auth/refresh"), UnauthorizedException)
 
 
-async def test_nothing_is_changed_by_a_link_alone(auth_client, app):
+async def test_opening_a_link_changes_nothing(auth_client, app):
     """A mail scanner follows links, and a picture may be one."""
     changing = [
         path
@@ -52,7 +54,7 @@ async def test_nothing_is_changed_by_a_link_alone(auth_client, app):
         assert response.status_code == 405, path
 
 
-async def test_session_is_for_whoever_proved_it_and_nobody_named_besides(client, kit, user, make_user, assert_error):
+async def test_signin_refuses_user_ids_in_its_body(client, kit, user, make_user, assert_error):
     other = await make_user()
     for name in ("user_id", "id", "sub"):
         body = {"email": user.email, "password": PASSWORD, name: str(other.id)}
@@ -61,7 +63,7 @@ async def test_session_is_for_whoever_proved_it_and_nobody_named_besides(client,
         assert await db.scalar(select(func.count()).select_from(AuthSession)) == 0
 
 
-async def test_reset_leaves_the_second_factor_on(client, kit, user, tasks, mailbox):
+async def test_reset_keeps_the_second_factor(client, kit, user, tasks, mailbox):
     class Codes:
         @hookimpl
         def before_signin(self):
@@ -79,7 +81,7 @@ async def test_reset_leaves_the_second_factor_on(client, kit, user, tasks, mailb
 
 
 @pytest.mark.both_databases
-async def test_signins_with_next_to_no_connections_wait_for_each_other_and_not_for_ever(user, browse):
+async def test_signins_share_a_tiny_connection_pool_without_deadlock(user, browse):
     async def signin() -> int:
         async with browse() as browser:
             response = await browser.post("/api/auth/signin", json={"email": user.email, "password": PASSWORD})

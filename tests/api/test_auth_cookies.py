@@ -26,7 +26,7 @@ def attributes_of(cookie: Morsel[str]) -> dict[str, object]:
     return {name: value for name, value in cookie.items() if value and name != "max-age"}
 
 
-async def test_signin_sets_cookies_that_only_this_host_gets_over_https(client, user):
+async def test_signin_sets_host_only_secure_cookies(client, user):
     response = await client.post("/api/auth/signin", json={"email": user.email, "password": PASSWORD})
     cookies = cookies_of(response)
     assert set(cookies) == {"__Host-my_shop_at", "__Host-my_shop_rt", "__Host-my_shop_dv"}
@@ -44,7 +44,7 @@ async def test_signin_sets_cookies_that_only_this_host_gets_over_https(client, u
     assert (await client.get("/api/auth/me")).headers["cache-control"] == "no-store"
 
 
-async def test_signin_sets_cookies_that_outlive_the_browser_for_those_who_ask(client, user, settings):
+async def test_signin_with_remember_sets_persistent_cookies(client, user, settings):
     body = {"email": user.email, "password": PASSWORD, "remember": True}
     for response in (await client.post("/api/auth/signin", json=body), await client.post("/api/auth/refresh")):
         for name, cookie in cookies_of(response).items():
@@ -54,7 +54,7 @@ async def test_signin_sets_cookies_that_outlive_the_browser_for_those_who_ask(cl
 
 
 @pytest.mark.parametrize("how", ["signout", "refresh"])
-async def test_cookies_are_cleared_as_they_were_set(auth_client, how):
+async def test_cookies_are_cleared_with_the_attributes_they_were_set_with(auth_client, how):
     held = dict(auth_client.cookies)
     if how == "refresh":
         await auth_client.post("/api/auth/signout")
@@ -69,7 +69,7 @@ async def test_cookies_are_cleared_as_they_were_set(auth_client, how):
     assert response.headers["cache-control"] == "no-store"
 
 
-async def test_refresh_keeps_the_cookies_when_the_fault_is_ours(auth_client, monkeypatch):
+async def test_refresh_keeps_the_cookies_after_a_server_error(auth_client, monkeypatch):
     """A database that is away for a moment must not sign everybody out."""
     from appkit.exceptions import ServiceUnavailableException
     from appkit.service.auth import AuthService
@@ -83,11 +83,11 @@ async def test_refresh_keeps_the_cookies_when_the_fault_is_ours(auth_client, mon
     assert "set-cookie" not in response.headers
 
 
-async def test_only_the_names_of_the_present_mode_are_read(auth_client, client):
+async def test_cookies_with_the_names_of_another_mode_are_ignored(auth_client, client):
     """A host-wide `my_shop_at` that a neighbour planted is not ours."""
     client.cookies.set("my_shop_at", auth_client.cookies["__Host-my_shop_at"])
     assert (await client.get("/api/auth/me")).status_code == 401
 
 
-def test_document_has_the_cookie_s_own_name(app):
+def test_openapi_has_the_name_of_the_cookie(app):
     assert app.openapi()["components"]["securitySchemes"]["Cookie"]["name"] == "__Host-my_shop_at"

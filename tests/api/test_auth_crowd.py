@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from argon2 import PasswordHasher, profiles
 
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 from appkit.testing.plugin import PASSWORD
 
 CROWD, HASHES, WAITING = 60, 2, 32
@@ -67,7 +67,7 @@ def steps(monkeypatch) -> Iterator[list[float]]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not PROCESS.exists(), reason="Only Linux says what a process takes at most.")
-async def test_crowd_signs_in_within_bounds(kit, client, make_user, hashing, everybody_is_here, steps):
+async def test_crowd_of_signins_is_bounded(kit, client, make_user, hashing, everybody_is_here, steps):
     pool = PasswordPool(concurrency=HASHES, parameters=profiles.RFC_9106_LOW_MEMORY, max_waiting=WAITING)
     Security.of(kit.context).passwords = pool
     account = {"email": (await make_user()).email, "password": PASSWORD}

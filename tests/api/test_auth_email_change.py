@@ -58,7 +58,7 @@ def confirm(client):
     return confirm
 
 
-async def test_address_changes_once_the_new_one_is_proved(auth_client, user, ask, confirm, events, mails_after):
+async def test_address_changes_after_the_new_one_is_verified(auth_client, user, ask, confirm, events, mails_after):
     token = await ask("New@example.com")
     assert (await auth_client.get("/api/auth/me")).json()["email"] == user.email
 
@@ -75,7 +75,7 @@ async def test_address_changes_once_the_new_one_is_proved(auth_client, user, ask
     assert signin == [401, 200]
 
 
-async def test_address_is_the_one_that_the_link_was_sent_to(auth_client, user, ask, confirm, assert_error):
+async def test_new_address_is_the_one_that_the_link_was_sent_to(auth_client, user, ask, confirm, assert_error):
     """CVE-2026-32700: a link to one's own address must not prove somebody else's."""
     mine, theirs = await ask("mine@example.com"), await ask("theirs@example.com")
     assert_error(await confirm(mine), InvalidTokenException)
@@ -84,7 +84,9 @@ async def test_address_is_the_one_that_the_link_was_sent_to(auth_client, user, a
     assert_error(await confirm(theirs), InvalidTokenException)
 
 
-async def test_links_from_before_are_void(auth_client, client, user, ask, confirm, mails_after, assert_error):
+async def test_change_of_address_invalidates_earlier_links(
+    auth_client, client, user, ask, confirm, mails_after, assert_error
+):
     (mail,) = await mails_after(await client.post("/api/auth/password/forgot", json={"email": user.email}))
     for_password = mail.text.partition("#token=")[2].partition("\n")[0]
     assert (await confirm(await ask("new@example.com"))).status_code == 204
@@ -93,21 +95,21 @@ async def test_links_from_before_are_void(auth_client, client, user, ask, confir
 
 
 @pytest.mark.parametrize("change", [{"security_version": 2}, {"is_active": False}])
-async def test_link_is_void_once_the_account_is_another(kit, ask, confirm, assert_error, change):
+async def test_link_is_invalid_after_the_account_changed(kit, ask, confirm, assert_error, change):
     token = await ask("new@example.com")
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(change))
     assert_error(await confirm(token), InvalidTokenException)
 
 
-async def test_link_is_void_after_its_time(kit, ask, confirm, assert_error):
+async def test_link_is_invalid_after_it_expired(kit, ask, confirm, assert_error):
     token = await ask("new@example.com")
     async with kit.session() as session:
         await session.execute(update(AuthToken).values(expires_at=utcnow()))
     assert_error(await confirm(token), InvalidTokenException)
 
 
-async def test_taken_address_is_told_to_nobody(auth_client, make_user, mails_after):
+async def test_change_to_a_taken_address_is_not_revealed(auth_client, make_user, mails_after):
     taken = await make_user("taken@example.com")
     response = await auth_client.post("/api/auth/email/change", json={"email": taken.email.upper()})
     free = await auth_client.post("/api/auth/email/change", json={"email": "free@example.com"})
@@ -115,16 +117,14 @@ async def test_taken_address_is_told_to_nobody(auth_client, make_user, mails_aft
     assert [mail.to for mail in await mails_after(free)] == ["free@example.com"]
 
 
-async def test_address_that_was_taken_meanwhile_stays_the_other_s(
-    auth_client, user, make_user, ask, confirm, assert_error
-):
+async def test_address_taken_meanwhile_is_not_changed(auth_client, user, make_user, ask, confirm, assert_error):
     token = await ask("new@example.com")
     await make_user("NEW@example.com")
     assert_error(await confirm(token), EmailTakenException)
     assert (await auth_client.get("/api/auth/me")).json()["email"] == user.email
 
 
-async def test_change_needs_a_recent_proof(auth_client, client, kit, assert_error):
+async def test_change_of_address_requires_a_recent_password(auth_client, client, kit, assert_error):
     body = {"email": "new@example.com"}
     assert_error(await client.post("/api/auth/email/change", json=body), UnauthorizedException)
     async with kit.session() as session:
@@ -136,5 +136,5 @@ async def test_change_needs_a_recent_proof(auth_client, client, kit, assert_erro
 
 
 @pytest.mark.parametrize("email", ["ß@example.com", "no address", None])
-async def test_change_needs_an_address(auth_client, assert_error, email):
+async def test_change_of_address_requires_an_address(auth_client, assert_error, email):
     assert_error(await auth_client.post("/api/auth/email/change", json={"email": email}), UnprocessableException)

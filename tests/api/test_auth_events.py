@@ -6,7 +6,7 @@ import pytest
 
 from appkit import hookimpl
 from appkit.domain.events import PasswordRefused, SigninFailed, UserCreated
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.testing.plugin import PASSWORD
 
 
@@ -18,7 +18,7 @@ def only(events):
     return only
 
 
-async def test_failed_signins_say_whose_and_from_where(client, kit, user, make_user, only):
+async def test_failed_signin_event_has_user_and_ip(client, kit, user, make_user, only):
     disabled = await make_user()
     async with kit.session() as db:
         (await db.get_one(kit.context.user_model, disabled.id)).is_active = False
@@ -32,19 +32,19 @@ async def test_failed_signins_say_whose_and_from_where(client, kit, user, make_u
 @pytest.mark.parametrize(
     ("path", "body"), [("reauth", {"password": "wrong"}), ("password/change", {"current": "wrong", "new": "x" * 20})]
 )
-async def test_password_that_is_refused_is_told(auth_client, kit, user, only, path, body):
+async def test_refused_password_emits_an_event(auth_client, kit, user, only, path, body):
     await auth_client.post(f"/api/auth/{path}", json=body)
     session_id = Security.of(kit.context).tokens.read_access(auth_client.cookies["appkit_at"]).session_id
     assert only(PasswordRefused) == [PasswordRefused(user_id=user.id, session_id=session_id)]
 
 
-async def test_new_accounts_are_told_however_they_came_about(client, make_user, only):
+async def test_every_new_account_emits_user_created(client, make_user, only):
     await client.post("/api/auth/signup", json={"email": "new@example.com", "password": PASSWORD})
     await make_user(superuser=True)
     assert [event.is_superuser for event in only(UserCreated)] == [False, True]
 
 
-async def test_events_of_refusals_reach_plugins(client, kit, user, tasks):
+async def test_events_of_refused_requests_reach_plugins(client, kit, user, tasks):
     class Trail:
         seen: ClassVar[list[str]] = []
 

@@ -21,7 +21,7 @@ from appkit.exceptions import (
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.service.tokens import Tokens
 
 OWN_KEY = b"a key of the attacker's, long enough"
@@ -97,7 +97,7 @@ def me(client):
     return me
 
 
-async def test_forged_tokens_are_nobody_s(auth_client, forge, me, assert_error):
+async def test_forged_tokens_are_refused(auth_client, forge, me, assert_error):
     assert (await me(forge())).status_code == 200
     for what, changes in FORGED.items():
         answer = await me(forge(**changes))
@@ -106,20 +106,20 @@ async def test_forged_tokens_are_nobody_s(auth_client, forge, me, assert_error):
     assert (await auth_client.get("/api/auth/me")).status_code == 200
 
 
-async def test_token_past_its_time_is_good_within_the_leeway_only(forge, me, assert_error):
+async def test_expired_token_is_accepted_within_the_leeway_only(forge, me, assert_error):
     now = int(utcnow().timestamp())
     assert (await me(forge(claims={"exp": now - 2}))).status_code == 200
     assert_error(await me(forge(claims={"exp": now - 15})), TokenExpiredException)
 
 
-async def test_token_of_one_s_own_opens_nobody_else_s_session(forge, me, make_user, assert_error):
+async def test_token_does_not_work_for_another_users_session(forge, me, make_user, assert_error):
     """A good signature is not enough: the session must be the subject's."""
     other = await make_user()
     assert_error(await me(forge(claims={"sub": str(other.id)})), SessionRevokedException)
     assert_error(await me(forge(claims={"sid": str(other.id)})), SessionRevokedException)
 
 
-async def test_tokens_of_the_previous_key_sign_nobody_out_until_it_is_removed(auth_client, kit, assert_error):
+async def test_tokens_of_the_previous_key_work_until_it_is_removed(auth_client, kit, assert_error):
     def use(*secrets: str) -> None:
         auth = kit.settings.auth.model_copy(update={"secret_keys": tuple(map(SecretStr, secrets))})
         Security.of(kit.context).tokens = Tokens(kit.settings.model_copy(update={"auth": auth}))
@@ -138,7 +138,7 @@ async def test_tokens_of_the_previous_key_sign_nobody_out_until_it_is_removed(au
     assert_error(await auth_client.get("/api/auth/me"), UnauthorizedException)
 
 
-async def test_other_sites_change_nothing(auth_client, kit, user, assert_error):
+async def test_requests_of_other_sites_are_refused(auth_client, kit, user, assert_error):
     """Neither with the cookies of somebody signed in, nor by signing them in to another account."""
     del auth_client.headers["Sec-Fetch-Site"]
     for headers in CROSS_SITE.values():
@@ -154,7 +154,7 @@ async def test_other_sites_change_nothing(auth_client, kit, user, assert_error):
 @pytest.mark.parametrize(
     "headers", [{"Sec-Fetch-Site": "same-origin"}, {"Sec-Fetch-Site": "none"}, {"Origin": "https://testserver"}, {}]
 )
-async def test_our_own_pages_and_programs_are_let_through(auth_client, kit, headers):
+async def test_requests_of_our_pages_and_of_programs_are_accepted(auth_client, kit, headers):
     del auth_client.headers["Sec-Fetch-Site"]
     assert (await auth_client.post("/api/auth/signout", headers=headers)).status_code == 204
     async with kit.session() as db:

@@ -33,9 +33,7 @@ ADA = {"email": "Ada@example.com", "password": PASSWORD}
         ("security_version", 9),
     ],
 )
-async def test_input_that_is_not_acceptable_is_refused_and_not_repeated(
-    client, kit, caplog, assert_error, path, field, value
-):
+async def test_invalid_input_is_refused_and_not_repeated(client, kit, caplog, assert_error, path, field, value):
     caplog.set_level("DEBUG")
     secret = "a secret that shows nowhere"
     response = await client.post(
@@ -52,20 +50,20 @@ async def test_input_that_is_not_acceptable_is_refused_and_not_repeated(
         assert await session.scalar(select(func.count()).select_from(kit.context.user_model)) == 0
 
 
-async def test_a_missing_address_does_not_show_the_password(client, caplog, assert_error):
+async def test_error_for_a_missing_address_does_not_contain_the_password(client, caplog, assert_error):
     caplog.set_level("DEBUG")
     response = await client.post("/api/auth/signup", json={"password": "hunter2 hunter2"})
     assert assert_error(response, UnprocessableException)["errors"][0]["field"] == "email"
     assert "hunter2" not in response.text + caplog.text
 
 
-async def test_a_body_larger_than_any_is_refused(client):
+async def test_too_large_body_is_refused(client):
     response = await client.post("/api/auth/signup", json={**ADA, "password": "x" * 5_000_000})
     assert response.status_code == 413
 
 
 @pytest.mark.parametrize("kind", ["text/plain", None, "application/x-www-form-urlencoded"])
-async def test_only_json_is_read(client, user, kind):
+async def test_only_json_bodies_are_accepted(client, user, kind):
     """CVE-2021-32677: a form of another site can send the others without asking."""
     content = f'{{"email": "{user.email}", "password": "{PASSWORD}"}}'.encode()
     if kind == "application/x-www-form-urlencoded":
@@ -83,13 +81,13 @@ async def test_only_json_is_read(client, user, kind):
         ("ada@EXAMPLE.com", "Don't use your e-mail address or the app's name."),
     ],
 )
-async def test_signup_says_what_is_wrong_with_a_password(client, assert_error, password, message):
+async def test_signup_lists_what_is_wrong_with_a_password(client, assert_error, password, message):
     response = await client.post("/api/auth/signup", json={**ADA, "password": password})
     errors = assert_error(response, UnprocessableException)["errors"]
     assert [(error["field"], error["message"]) for error in errors] == [("password", message)]
 
 
-async def test_a_password_is_needed_exactly_as_it_was_typed(client):
+async def test_password_is_compared_exactly_as_typed(client):
     typed = " пароль with a leading space, " + "🐎" * 30
     ada = {"email": "ada@example.com", "password": typed}
     assert (await client.post("/api/auth/signup", json=ada)).status_code == 201
@@ -102,7 +100,7 @@ def dumps(body: object) -> bytes:
     return json.dumps(body, ensure_ascii=True).encode()
 
 
-async def test_nothing_changes_by_a_request_that_browsers_take_for_reading(app, client):
+async def test_get_requests_change_nothing(app, client):
     """A picture on another site's page is fetched with GET, and a mail's links are opened by scanners."""
     paths = app.openapi()["paths"]
     changing = [path for path in paths if path.startswith("/api/auth/") and "get" not in paths[path]]

@@ -13,7 +13,7 @@ from appkit.core.settings import LimitsSettings
 from appkit.domain.events import GuessingSuspected, RateLimited, SigninFailed
 from appkit.exceptions import TooManyRequestsException
 from appkit.service import auth
-from appkit.service.security import PasswordPool
+from appkit.service.hashing import PasswordPool
 from appkit.testing.plugin import PASSWORD
 
 OTHER = "203.0.113.9"
@@ -52,7 +52,7 @@ def signin(post, user):
     return signin
 
 
-async def test_sixth_failure_is_refused_with_the_time_to_wait(signin, post, user, assert_error):
+async def test_sixth_failed_signin_is_refused_with_retry_after(signin, post, user, assert_error):
     assert [await signin("wrong horse") for _ in range(5)] == [401] * 5
     response = await post("signin", {"email": user.email.upper(), "password": PASSWORD})
     assert_error(response, TooManyRequestsException)
@@ -60,19 +60,19 @@ async def test_sixth_failure_is_refused_with_the_time_to_wait(signin, post, user
     assert "set-cookie" not in response.headers
 
 
-async def test_failures_elsewhere_lock_nobody_out(signin):
+async def test_failures_from_another_address_do_not_lock_out(signin):
     for _ in range(6):
         await signin("wrong horse")
     assert await signin(peer=OTHER) == 200
     assert await signin(email="other@example.com") == 401
 
 
-async def test_failures_from_everywhere_are_refused_in_the_end(signin):
+async def test_failures_from_many_addresses_are_refused_by_account(signin):
     statuses = [await signin("wrong horse", peer=f"203.0.113.{number}") for number in range(21)]
     assert statuses == [401] * 20 + [429]
 
 
-async def test_failures_from_everywhere_lock_nobody_out_of_a_device_they_use(signin, post, user, auth_client):
+async def test_failures_from_many_addresses_do_not_lock_out_a_known_device(signin, post, user, auth_client):
     await auth_client.post("/api/auth/signout")
     device = dict(auth_client.cookies)
     for number in range(21):
@@ -82,7 +82,7 @@ async def test_failures_from_everywhere_lock_nobody_out_of_a_device_they_use(sig
     assert (await post("signin", credentials, peer=OTHER, cookies=device)).status_code == 200
 
 
-async def test_failures_from_everywhere_lock_nobody_out_who_sets_a_new_password(signin, post, user, tasks, mailbox):
+async def test_failures_from_many_addresses_do_not_lock_out_after_a_reset(signin, post, user, tasks, mailbox):
     for number in range(21):
         await signin("wrong horse", peer=f"203.0.113.{number}")
     await post("password/forgot", {"email": user.email}, peer=OTHER)
@@ -96,7 +96,7 @@ async def test_failures_from_everywhere_lock_nobody_out_who_sets_a_new_password(
     assert (await post("signin", credentials, peer=OTHER, cookies=device)).status_code == 200
 
 
-async def test_device_may_fail_five_times_wherever_it_is(post, user, auth_client):
+async def test_device_has_one_failure_counter_for_all_addresses(post, user, auth_client):
     device = {"appkit_dv": auth_client.cookies["appkit_dv"]}
     wrong = {"email": user.email, "password": "wrong horse"}
     peers = [f"203.0.113.{number}" for number in range(6)]
@@ -104,7 +104,7 @@ async def test_device_may_fail_five_times_wherever_it_is(post, user, auth_client
     assert statuses == [401] * 5 + [429]
 
 
-async def test_device_is_known_to_its_own_account_only_and_by_our_word_only(signin, post, make_user, auth_client):
+async def test_device_cookie_counts_for_its_account_and_with_our_signature_only(signin, post, make_user, auth_client):
     other = await make_user("other@example.com")
     for number in range(21):
         await signin("wrong horse", email=other.email, peer=f"203.0.113.{number}")
@@ -117,7 +117,7 @@ async def test_device_is_known_to_its_own_account_only_and_by_our_word_only(sign
 
 
 @pytest.mark.both_databases
-async def test_failures_side_by_side_count(signin, monkeypatch):
+async def test_concurrent_failures_count(signin, monkeypatch):
     """Before a password is looked at: else all twelve are, and whoever guesses learns what the answer doesn't say."""
     looked_at, verify = [], PasswordPool.verify
 
@@ -131,13 +131,13 @@ async def test_failures_side_by_side_count(signin, monkeypatch):
     assert len(looked_at) == 5
 
 
-async def test_success_forgets_failures_of_this_account_from_here(signin):
+async def test_success_resets_failures_of_this_account_and_address(signin):
     for _ in range(3):
         assert [await signin("wrong horse") for _ in range(4)] == [401] * 4
         assert await signin() == 200
 
 
-async def test_success_does_not_forget_attempts_from_this_place(signin):
+async def test_success_does_not_reset_attempts_of_the_address(signin):
     """Else a password of one's own buys guesses at everybody's."""
     statuses = []
     for number in range(16):
@@ -146,7 +146,7 @@ async def test_success_does_not_forget_attempts_from_this_place(signin):
     assert statuses[30:] == [429, 429]
 
 
-async def test_success_does_not_forget_failures_from_elsewhere(signin):
+async def test_success_does_not_reset_failures_of_other_addresses(signin):
     for number in range(19):
         await signin("wrong horse", peer=f"203.0.113.{number}")
     assert await signin() == 200
@@ -164,13 +164,13 @@ async def test_refused_attempts_are_not_hashed(signin, monkeypatch):
     assert await signin() == 429
 
 
-async def test_neighbours_in_one_network_count_together(signin):
+async def test_addresses_of_one_ipv6_network_share_a_counter(signin):
     statuses = [await signin("wrong horse", peer=f"2001:db8:1:2::{number}") for number in range(1, 7)]
     assert statuses == [401] * 5 + [429]
 
 
 @pytest.mark.parametrize("path", ["signup", "password/forgot"])
-async def test_mail_to_one_address_is_scarce(post, path):
+async def test_mails_to_one_address_are_limited(post, path):
     body = {"email": "ada@example.com"} | ({"password": PASSWORD} if path == "signup" else {})
     statuses = [(await post(path, body, peer=f"203.0.113.{number}")).status_code for number in range(6)]
     assert statuses[5] == 429
@@ -178,19 +178,19 @@ async def test_mail_to_one_address_is_scarce(post, path):
 
 
 @pytest.mark.parametrize("path", ["signup", "password/forgot"])
-async def test_mail_from_one_place_is_scarce(post, path):
+async def test_mails_from_one_client_are_limited(post, path):
     password = {"password": PASSWORD} if path == "signup" else {}
     responses = [await post(path, {"email": f"user{number}@example.com"} | password) for number in range(21)]
     assert [response.status_code for response in responses][19:] == [201 if password else 202, 429]
     assert 3590 <= int(responses[20].headers["retry-after"]) <= 3600
 
 
-async def test_resend_waits_for_the_last_one(auth_client, assert_error):
+async def test_resend_is_limited_to_one_in_three_minutes(auth_client, assert_error):
     assert (await auth_client.post("/api/auth/email/verify/resend")).status_code == 202
     assert_error(await auth_client.post("/api/auth/email/verify/resend"), TooManyRequestsException)
 
 
-async def test_refresh_is_limited_for_each_session_and_keeps_the_cookies(auth_client, post):
+async def test_refresh_is_limited_by_session_and_keeps_the_cookies(auth_client, post):
     cookies = dict(auth_client.cookies)
     responses = [await post("refresh", cookies=cookies, peer=f"203.0.113.{number}") for number in range(31)]
     assert [response.status_code for response in responses] == [200] * 30 + [429]
@@ -201,14 +201,14 @@ async def test_refresh_is_limited_for_each_session_and_keeps_the_cookies(auth_cl
     ("path", "body"),
     [("reauth", {"password": "wrong"}), ("password/change", {"current": "wrong", "new": "another good one"})],
 )
-async def test_proofs_are_limited_for_each_person(auth_client, post, path, body):
+async def test_reauth_is_limited_by_user(auth_client, post, path, body):
     cookies = dict(auth_client.cookies)
     peers = [f"203.0.113.{number}" for number in range(11)]
     statuses = [(await post(path, body, cookies=cookies, peer=peer)).status_code for peer in peers]
     assert statuses == [403] * 10 + [429]
 
 
-async def test_refusal_is_told_once_however_often_it_is_repeated(kit, signin, post, user, auth_client, tasks, events):
+async def test_rate_limited_event_is_emitted_once_per_window(kit, signin, post, user, auth_client, tasks, events):
     """Else whoever is refused could fill the database with it."""
 
     class Trail:
@@ -236,18 +236,18 @@ async def test_refusal_is_told_once_however_often_it_is_repeated(kit, signin, po
     assert [event for event in trail.seen if isinstance(event, RateLimited)] == told
 
 
-async def test_refusal_stays_one_where_nobody_can_be_told(kit, signin, monkeypatch, caplog):
+async def test_refusal_stays_429_when_the_event_cannot_be_emitted(kit, signin, monkeypatch, caplog):
     def broken(_):
         raise RuntimeError
 
     for _ in range(5):
         await signin("wrong horse")
-    monkeypatch.setattr("appkit.api.limits.BaseService", broken)
+    monkeypatch.setattr("appkit.api.rate_limits.BaseService", broken)
     assert await signin("wrong horse") == 429
-    assert "Nobody could be told that a limit refused signin." in caplog.text
+    assert "Could not emit RateLimited for signin." in caplog.text
 
 
-async def test_failures_all_over_the_app_are_an_alarm_and_turn_nobody_away(signin, events, monkeypatch):
+async def test_many_failures_in_the_app_emit_an_alarm_and_refuse_nothing(signin, events, monkeypatch):
     monkeypatch.setattr(auth, "FAILURES_BY_ALL", "6/5 minutes")
     for number in range(9):
         assert await signin("wrong horse", email=f"user{number}@example.com", peer=f"203.0.113.{number}") == 401

@@ -86,7 +86,7 @@ def signin(new_browser, user):
     return signin
 
 
-async def test_forgot_costs_the_same_for_an_unknown_address(client, user, tasks, count_queries):
+async def test_forgot_takes_as_long_for_an_unknown_address(client, user, tasks, count_queries):
     """What is done after the answer tells nobody anything."""
     seen = []
     for email in (user.email, "nobody@example.com"):
@@ -99,7 +99,7 @@ async def test_forgot_costs_the_same_for_an_unknown_address(client, user, tasks,
     assert seen[0][3] == 1
 
 
-async def test_link_is_made_at_a_random_moment(client, user, kit, mails_after, monkeypatch):
+async def test_reset_mail_is_delayed_randomly(client, user, kit, mails_after, monkeypatch):
     """Else whoever asks next waits for the mail of the one before, and knows that there was one."""
     asked = []
 
@@ -115,14 +115,14 @@ async def test_link_is_made_at_a_random_moment(client, user, kit, mails_after, m
     assert asked == [(0, accounts.SPREAD)] * 2
 
 
-async def test_forgot_writes_to_the_address_as_it_is_kept(client, user, mails_after):
+async def test_forgot_mails_the_stored_address(client, user, mails_after):
     for email, receivers in ((user.email.upper(), [user.email]), ("nobody@example.com", [])):
         response = await client.post("/api/auth/password/forgot", json={"email": email})
         assert [mail.to for mail in await mails_after(response)] == receivers
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"deleted_at": func.now()}])
-async def test_forgot_writes_to_nobody_who_may_not_sign_in(client, user, kit, mails_after, change):
+async def test_forgot_mails_no_disabled_or_unknown_account(client, user, kit, mails_after, change):
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(change))
     assert await mails_after(await client.post("/api/auth/password/forgot", json={"email": user.email})) == []
@@ -140,14 +140,14 @@ async def test_reset_sets_the_password_ends_all_sessions_and_signs_nobody_in(
     assert [event for event in events if isinstance(event, PasswordReset)] == [PasswordReset(user_id=user.id)]
 
 
-async def test_reset_verifies_the_address_and_tells_its_owner(kit, user, forget, reset, mails_after):
+async def test_reset_verifies_the_address_and_notifies_the_owner(kit, user, forget, reset, mails_after):
     mails = await mails_after(await reset(await forget()))
     assert [(mail.to, mail.subject) for mail in mails] == [(user.email, "Your password was changed")]
     async with kit.session() as session:
         assert (await session.get_one(kit.context.user_model, user.id)).email_verified
 
 
-async def test_password_change_tells_the_owner(auth_client, user, mails_after):
+async def test_password_change_notifies_the_owner(auth_client, user, mails_after):
     response = await auth_client.post("/api/auth/password/change", json={"current": PASSWORD, "new": NEW})
     assert [(mail.to, mail.subject) for mail in await mails_after(response)] == [
         (user.email, "Your password was changed")
@@ -155,7 +155,7 @@ async def test_password_change_tells_the_owner(auth_client, user, mails_after):
 
 
 @pytest.mark.both_databases
-async def test_reset_token_is_good_once(forget, reset, signin, assert_error):
+async def test_reset_token_works_once(forget, reset, signin, assert_error):
     token = await forget()
     responses = await asyncio.gather(*(reset(token, f"{NEW} {number}") for number in range(6)))
     statuses = [response.status_code for response in responses]
@@ -164,13 +164,13 @@ async def test_reset_token_is_good_once(forget, reset, signin, assert_error):
     assert_error(await reset(token), InvalidTokenException)
 
 
-async def test_reset_token_is_void_after_a_newer_one(forget, reset, assert_error):
+async def test_reset_token_is_invalid_after_a_newer_one(forget, reset, assert_error):
     older, newer = await forget(), await forget()
     assert_error(await reset(older), InvalidTokenException)
     assert (await reset(newer)).status_code == 204
 
 
-async def test_reset_token_is_void_after_its_time(forget, reset, kit, signin, assert_error):
+async def test_reset_token_is_invalid_after_it_expired(forget, reset, kit, signin, assert_error):
     token = await forget()
     async with kit.session() as session:
         expires_at = await session.scalar(select(AuthToken.expires_at))
@@ -181,15 +181,15 @@ async def test_reset_token_is_void_after_its_time(forget, reset, kit, signin, as
 
 
 @pytest.mark.parametrize("change", [{"security_version": 2}, {"is_active": False}, {"deleted_at": func.now()}])
-async def test_reset_token_is_void_once_the_account_is_another(forget, reset, kit, assert_error, change):
+async def test_reset_token_is_invalid_after_the_account_changed(forget, reset, kit, assert_error, change):
     token = await forget()
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(change))
     assert_error(await reset(token), InvalidTokenException)
 
 
-async def test_reset_that_races_another_change_of_the_password_loses(forget, reset, kit, monkeypatch, assert_error):
-    from appkit.service.security import PasswordPool
+async def test_reset_loses_against_a_concurrent_password_change(forget, reset, kit, monkeypatch, assert_error):
+    from appkit.service.hashing import PasswordPool
 
     hash_password, token = PasswordPool.hash, await forget()
 
@@ -203,21 +203,21 @@ async def test_reset_that_races_another_change_of_the_password_loses(forget, res
     assert_error(await reset(token), InvalidTokenException)
 
 
-async def test_reset_with_a_bad_password_leaves_the_link_good(forget, reset, assert_error):
+async def test_reset_with_a_refused_password_keeps_the_link_valid(forget, reset, assert_error):
     token = await forget()
     assert_error(await reset(token, "short"), UnprocessableException)
     assert (await reset(token)).status_code == 204
 
 
 @pytest.mark.parametrize("token", ["", "x" * 43, "\ud800", "\0", "x" * 100_000, None, 5])
-async def test_garbage_is_no_token(client, token):
+async def test_garbage_is_refused_as_a_token(client, token):
     for path, body in (("password/reset", {"token": token, "new": NEW}), ("email/verify", {"token": token})):
         content = json.dumps(body).encode()
         response = await client.post(f"/api/auth/{path}", content=content, headers={"Content-Type": "application/json"})
         assert response.status_code in {400, 422}
 
 
-async def test_tokens_are_kept_nowhere_as_they_are(forget, kit):
+async def test_tokens_are_stored_nowhere_in_plain_text(forget, kit):
     token = await forget()
     async with kit.session() as session:
         (row,) = (await session.scalars(select(AuthToken))).all()
@@ -226,7 +226,7 @@ async def test_tokens_are_kept_nowhere_as_they_are(forget, kit):
     assert token not in str([(job.payload, job.last_error) for job in jobs])
 
 
-async def test_links_lead_where_settings_say_whatever_a_request_does(client, user, mails_after):
+async def test_links_use_frontend_url_and_ignore_the_request(client, user, mails_after):
     """A forged Host would otherwise send the token to whoever sent it."""
     forged = {"Host": "evil.example.com", "X-Forwarded-Host": "evil.example.com"}
     response = await client.post("/api/auth/password/forgot", json={"email": user.email}, headers=forged)
@@ -235,7 +235,7 @@ async def test_links_lead_where_settings_say_whatever_a_request_does(client, use
     assert "evil" not in mail.text + (mail.html or "")
 
 
-async def test_signup_asks_to_verify_the_address(client, kit, mails_after, events, assert_error):
+async def test_signup_mails_a_verification_link(client, kit, mails_after, events, assert_error):
     ada = {"email": "Ada@example.com", "password": PASSWORD}
     (mail,) = await mails_after(await client.post("/api/auth/signup", json=ada))
     assert (mail.to, mail.subject) == ("Ada@example.com", "Verify your e-mail address")
@@ -249,7 +249,7 @@ async def test_signup_asks_to_verify_the_address(client, kit, mails_after, event
     assert_error(await client.post("/api/auth/email/verify", json=token), InvalidTokenException)
 
 
-async def test_tokens_are_good_for_nothing_else(auth_client, user, forget, reset, mails_after, assert_error):
+async def test_tokens_work_for_their_purpose_only(auth_client, user, forget, reset, mails_after, assert_error):
     for_password = await forget()
     (mail,) = await mails_after(await auth_client.post("/api/auth/email/verify/resend"))
     verify = await auth_client.post("/api/auth/email/verify", json={"token": for_password})
@@ -259,7 +259,7 @@ async def test_tokens_are_good_for_nothing_else(auth_client, user, forget, reset
     assert access.status_code == 400
 
 
-async def test_verification_is_of_the_address_that_the_mail_went_to(auth_client, kit, mails_after, assert_error):
+async def test_verification_is_for_the_address_that_was_mailed(auth_client, kit, mails_after, assert_error):
     (mail,) = await mails_after(await auth_client.post("/api/auth/email/verify/resend"))
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(email="other@example.com"))
@@ -268,9 +268,7 @@ async def test_verification_is_of_the_address_that_the_mail_went_to(auth_client,
 
 
 @pytest.mark.parametrize("change", [{"is_active": False}, {"deleted_at": func.now()}])
-async def test_verification_is_void_for_an_account_that_may_not_be_used(
-    auth_client, kit, mails_after, assert_error, change
-):
+async def test_verification_is_refused_for_a_closed_account(auth_client, kit, mails_after, assert_error, change):
     (mail,) = await mails_after(await auth_client.post("/api/auth/email/verify/resend"))
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(change))
@@ -278,14 +276,14 @@ async def test_verification_is_void_for_an_account_that_may_not_be_used(
     assert_error(response, InvalidTokenException)
 
 
-async def test_resend_is_for_those_signed_in_and_unverified(auth_client, client, kit, mails_after, assert_error):
+async def test_resend_requires_a_signed_in_unverified_user(auth_client, client, kit, mails_after, assert_error):
     assert_error(await client.post("/api/auth/email/verify/resend"), UnauthorizedException)
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(email_verified_at=func.now()))
     assert await mails_after(await auth_client.post("/api/auth/email/verify/resend")) == []
 
 
-async def test_a_mail_may_be_a_plugin_s(client, kit, user, mails_after):
+async def test_plugin_can_write_a_mail(client, kit, user, mails_after):
     class Words:
         @hookimpl
         def write_mail(self, kind, user, to, link):

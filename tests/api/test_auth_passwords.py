@@ -17,7 +17,7 @@ from appkit.exceptions import (
 from appkit.plugins.markers import hookimpl
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 from appkit.testing.plugin import PASSWORD
 
 NEW = "a staple that no horse corrects"
@@ -50,7 +50,7 @@ def try_tokens(new_browser):
     return try_tokens
 
 
-async def test_reauth_gives_a_pair_that_says_when(auth_client, kit, user, events):
+async def test_reauth_returns_a_pair_with_the_new_time(auth_client, kit, user, events):
     before = utcnow()
     async with kit.session() as session:
         await session.execute(update(AuthSession).values(authenticated_at=before - timedelta(hours=1)))
@@ -89,7 +89,7 @@ async def test_password_change_ends_all_other_sessions(auth_client, new_browser,
     assert [event for event in events if isinstance(event, PasswordChanged)] == [PasswordChanged(user_id=user.id)]
 
 
-async def test_password_change_kills_the_pair_that_asked_for_it_without_grace(
+async def test_password_change_invalidates_the_current_pair_without_grace(
     auth_client, new_browser, try_tokens, assert_error
 ):
     """Whoever stole it must not come along."""
@@ -103,20 +103,20 @@ async def test_password_change_kills_the_pair_that_asked_for_it_without_grace(
     assert_error(refresh, RefreshReplayedException)
 
 
-async def test_reauth_kills_the_refresh_token_before_it_without_grace(auth_client, try_tokens, assert_error):
+async def test_reauth_invalidates_the_previous_refresh_token_without_grace(auth_client, try_tokens, assert_error):
     stolen = dict(auth_client.cookies)
     await auth_client.post("/api/auth/reauth", json={"password": PASSWORD})
     assert_error((await try_tokens(stolen))[1], RefreshReplayedException)
 
 
 @pytest.mark.parametrize("new", ["short", "user@example.com", "x" * 129])
-async def test_password_change_says_what_is_wrong_with_the_new_one(auth_client, signin, assert_error, new):
+async def test_password_change_lists_what_is_wrong_with_the_new_password(auth_client, signin, assert_error, new):
     response = await auth_client.post("/api/auth/password/change", json={"current": PASSWORD, "new": new})
     assert {error["field"] for error in assert_error(response, UnprocessableException)["errors"]} == {"new"}
     assert (await signin(PASSWORD)).status_code == 200
 
 
-async def test_password_change_asks_plugins_whose_password_it_is(auth_client, kit, user, assert_error):
+async def test_password_change_passes_the_user_to_plugins(auth_client, kit, user, assert_error):
     class Picky:
         @hookimpl
         def check_password(self, user):
@@ -128,7 +128,9 @@ async def test_password_change_asks_plugins_whose_password_it_is(auth_client, ki
 
 
 @pytest.mark.both_databases
-async def test_password_changes_at_once_leave_one(auth_client, new_browser, signin, monkeypatch, assert_error):
+async def test_concurrent_password_changes_leave_one_winner(
+    auth_client, new_browser, signin, monkeypatch, assert_error
+):
     """All have been looked up before the first one writes: their session is good, and then their password isn't.
 
     Whoever is looked up later finds their session over, which is a 401: the test below.
@@ -174,7 +176,7 @@ async def test_password_change_holds_no_connection_while_hashing(auth_client, ki
     assert held == [0, 0]
 
 
-async def test_session_that_ended_meanwhile_is_not_revived(auth_client, kit, monkeypatch, assert_error):
+async def test_session_ended_meanwhile_stays_ended(auth_client, kit, monkeypatch, assert_error):
     verify = PasswordPool.verify
 
     async def verify_then_revoke(*args):
@@ -192,5 +194,5 @@ async def test_session_that_ended_meanwhile_is_not_revived(auth_client, kit, mon
         assert await session.scalar(select(kit.context.user_model.security_version)) == 1
 
 
-async def test_password_change_needs_somebody_who_is_signed_in(client, assert_error):
+async def test_password_change_requires_a_signed_in_user(client, assert_error):
     assert_error(await client.post("/api/auth/password/change", json=CHANGE), UnauthorizedException)

@@ -10,7 +10,7 @@ from appkit.domain.events import RefreshReplayed
 from appkit.exceptions import RefreshReplayedException, SessionRevokedException, UnauthorizedException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.testing.plugin import PASSWORD
 
 
@@ -49,7 +49,7 @@ def read_session(kit):
     return read_session
 
 
-async def test_refresh_gives_the_next_pair(auth_client, read_session):
+async def test_refresh_returns_the_next_pair(auth_client, read_session):
     held = dict(auth_client.cookies)
     response = await auth_client.post("/api/auth/refresh")
     assert response.status_code == 200
@@ -65,7 +65,7 @@ async def test_refresh_gives_the_next_pair(auth_client, read_session):
 
 
 @pytest.mark.both_databases
-async def test_refresh_in_parallel_gives_all_the_same_successor(auth_client, refresh, read_session):
+async def test_concurrent_refreshes_return_the_same_successor(auth_client, refresh, read_session):
     token = auth_client.cookies["appkit_rt"]
     responses = await asyncio.gather(*(refresh(token) for _ in range(50)))
     assert {response.status_code for response in responses} == {200}
@@ -73,7 +73,7 @@ async def test_refresh_in_parallel_gives_all_the_same_successor(auth_client, ref
     assert (await read_session()).refresh_seq == 1
 
 
-async def test_refresh_gives_a_lost_answer_again(auth_client, refresh):
+async def test_refresh_repeats_a_lost_response(auth_client, refresh):
     token = auth_client.cookies["appkit_rt"]
     lost, again = await refresh(token), await refresh(token)
     assert again.cookies["appkit_rt"] == lost.cookies["appkit_rt"]
@@ -104,7 +104,7 @@ async def test_refresh_ends_the_session_of_a_token_two_behind_even_in_time(auth_
     assert_error(await refresh(second), SessionRevokedException)
 
 
-async def test_refresh_without_grace_takes_a_token_once(auth_client, kit, refresh, monkeypatch, assert_error):
+async def test_refresh_without_grace_accepts_a_token_once(auth_client, kit, refresh, monkeypatch, assert_error):
     monkeypatch.setattr(
         kit.context,
         "settings",
@@ -116,7 +116,7 @@ async def test_refresh_without_grace_takes_a_token_once(auth_client, kit, refres
 
 
 @pytest.mark.both_databases
-async def test_refresh_beside_signout_leaves_nothing_that_works(client, new_browser, user, refresh):
+async def test_refresh_concurrent_with_signout_leaves_no_live_session(client, new_browser, user, refresh):
     credentials = {"email": user.email, "password": PASSWORD}
     for _ in range(60):
         await client.post("/api/auth/signin", json=credentials)
@@ -131,7 +131,7 @@ async def test_refresh_beside_signout_leaves_nothing_that_works(client, new_brow
 
 
 @pytest.mark.parametrize("damage", ["broken", "truncated", "next", "access", "missing", "garbage"])
-async def test_refresh_refuses_what_is_not_ours_and_leaves_the_session_be(
+async def test_refresh_refuses_foreign_tokens_and_keeps_the_session(
     auth_client, kit, refresh, read_session, assert_error, damage
 ):
     """Else anybody could end it by sending rubbish."""
@@ -176,7 +176,7 @@ async def test_refresh_moves_the_idle_limit_and_never_the_absolute_one(
     assert abs((after.idle_expires_at - utcnow()).total_seconds() - idle) < 10
 
 
-async def test_the_oldest_session_makes_room_for_a_new_one(new_browser, kit, user, monkeypatch):
+async def test_new_session_above_the_limit_ends_the_oldest(new_browser, kit, user, monkeypatch):
     monkeypatch.setattr(
         kit.context,
         "settings",

@@ -55,7 +55,7 @@ def make_stale(kit):
     return make_stale
 
 
-async def test_sessions_lists_ones_own_and_says_which_this_is(auth_client, other_browser, stranger):
+async def test_sessions_list_ones_own_and_mark_the_current_one(auth_client, other_browser, stranger):
     body = (await auth_client.get("/api/auth/sessions")).json()
     assert [(row["current"], row["user_agent"], row["remember"]) for row in body] == [
         (False, "Other/1.0", True),
@@ -71,14 +71,14 @@ async def test_sessions_lists_ones_own_and_says_which_this_is(auth_client, other
 
 
 @pytest.mark.parametrize("column", ["revoked_at", "expires_at", "idle_expires_at"])
-async def test_sessions_lists_only_live_ones(auth_client, other_browser, kit, column):
+async def test_sessions_list_only_live_ones(auth_client, other_browser, kit, column):
     async with kit.session() as session:
         ended = {column: utcnow() - timedelta(seconds=1)}
         await session.execute(update(AuthSession).where(AuthSession.remember).values(ended))
     assert [row["current"] for row in (await auth_client.get("/api/auth/sessions")).json()] == [True]
 
 
-async def test_session_that_is_revoked_ends_at_once(auth_client, other_browser, user, events, assert_error):
+async def test_revoked_session_ends_at_once(auth_client, other_browser, user, events, assert_error):
     other = next(row for row in (await auth_client.get("/api/auth/sessions")).json() if not row["current"])
     assert (await auth_client.delete(f"/api/auth/sessions/{other['id']}")).status_code == 204
     assert_error(await other_browser.get("/api/auth/me"), SessionRevokedException)
@@ -89,7 +89,7 @@ async def test_session_that_is_revoked_ends_at_once(auth_client, other_browser, 
     assert_error(await auth_client.delete(f"/api/auth/sessions/{other['id']}"), NotFoundException)
 
 
-async def test_session_of_somebody_else_is_not_there(auth_client, stranger, events, assert_error):
+async def test_session_of_another_user_is_not_found(auth_client, stranger, events, assert_error):
     (theirs,) = (await stranger.get("/api/auth/sessions")).json()
     for session_id in (theirs["id"], uuid4()):
         assert_error(await auth_client.delete(f"/api/auth/sessions/{session_id}"), NotFoundException)
@@ -97,7 +97,7 @@ async def test_session_of_somebody_else_is_not_there(auth_client, stranger, even
     assert not [event for event in events if isinstance(event, SessionRevoked)]
 
 
-async def test_revoke_others_leaves_this_one_and_other_people_s(auth_client, other_browser, stranger, events):
+async def test_revoke_others_keeps_this_session_and_those_of_other_users(auth_client, other_browser, stranger, events):
     assert (await auth_client.post("/api/auth/sessions/revoke-others")).status_code == 204
     statuses = [(await one.get("/api/auth/me")).status_code for one in (auth_client, other_browser, stranger)]
     assert statuses == [200, 401, 200]
@@ -105,7 +105,7 @@ async def test_revoke_others_leaves_this_one_and_other_people_s(auth_client, oth
 
 
 @pytest.mark.parametrize(("method", "path"), [("POST", "revoke-others"), ("DELETE", "{id}")])
-async def test_sessions_are_ended_only_soon_after_a_proof(
+async def test_ending_sessions_requires_a_recent_password(
     auth_client, other_browser, make_stale, assert_error, method, path
 ):
     """OWASP ASVS 7.5.2: a cookie thief must not lock the owner out."""
@@ -122,7 +122,7 @@ async def test_sessions_are_ended_only_soon_after_a_proof(
 @pytest.mark.parametrize(
     ("method", "path"), [("GET", ""), ("DELETE", f"/{UUID(int=7)}"), ("POST", "/revoke-others"), ("POST", "/../reauth")]
 )
-async def test_sessions_need_somebody_who_is_signed_in(client, assert_error, method, path):
+async def test_sessions_require_a_signed_in_user(client, assert_error, method, path):
     body = {"json": {"password": PASSWORD}} if path.endswith("reauth") else {}
     assert_error(await client.request(method, f"/api/auth/sessions{path}", **body), UnauthorizedException)
 

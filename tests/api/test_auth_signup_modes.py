@@ -7,7 +7,7 @@ from appkit.domain.events import SignupRepeated, UserCreated, UserSignedUp
 from appkit.exceptions import InvalidCredentialsException, SignupClosedException, UnprocessableException
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.service.security import PasswordPool
+from appkit.service.hashing import PasswordPool
 from appkit.testing.plugin import PASSWORD
 
 
@@ -49,7 +49,7 @@ def mails_after(tasks, mailbox):
     return mails_after
 
 
-async def test_private_signup_answers_alike_and_says_the_rest_by_mail(
+async def test_private_signup_gives_one_answer_and_mails_the_result(
     signup, kit, user, events, mails_after, monkeypatch
 ):
     hashed = []
@@ -83,12 +83,12 @@ async def test_private_signup_answers_alike_and_says_the_rest_by_mail(
         assert await session.scalar(select(func.count()).select_from(AuthSession)) == 0
 
 
-async def test_private_signup_again_asks_again_to_verify(signup, mails_after):
+async def test_repeated_private_signup_mails_another_verification(signup, mails_after):
     for _ in range(2):
         assert await mails_after(await signup("ada@example.com")) == [("ada@example.com", "Verify your e-mail address")]
 
 
-async def test_private_signin_needs_a_verified_address_and_does_not_say_so(
+async def test_private_signin_requires_a_verified_address_without_revealing_it(
     client, signup, signin, tasks, mailbox, assert_error
 ):
     await signup("ada@example.com")
@@ -102,13 +102,13 @@ async def test_private_signin_needs_a_verified_address_and_does_not_say_so(
     assert (await signin("ada@example.com")).status_code == 200
 
 
-async def test_private_signup_says_what_is_wrong_with_a_password(signup, user, assert_error):
+async def test_private_signup_lists_what_is_wrong_with_a_password(signup, user, assert_error):
     for email in ("free@example.com", user.email):
         assert_error(await signup(email, "short"), UnprocessableException)
 
 
 @pytest.mark.parametrize("mode", ["closed"])
-async def test_closed_signup_is_refused_and_makes_nobody(signup, kit, user, signin, assert_error):
+async def test_closed_signup_is_refused_and_creates_no_account(signup, kit, user, signin, assert_error):
     for email in ("free@example.com", user.email):
         assert_error(await signup(email), SignupClosedException)
     async with kit.session() as session:

@@ -75,12 +75,12 @@ async def test_token_is_refreshed_once_and_ends_with_its_session(ask, refresh, m
     assert_error(await refresh(second["refresh_token"]), SessionRevokedException)
 
 
-async def test_token_is_for_those_who_know_the_password(ask, refresh, assert_error):
+async def test_token_requires_the_password(ask, refresh, assert_error):
     assert_error(await ask("wrong horse"), InvalidCredentialsException)
     assert_error(await refresh("garbage"), UnauthorizedException)
 
 
 @pytest.mark.parametrize("enabled", [False])
-async def test_token_is_not_there_unless_asked_for(ask, refresh, auth_client, assert_error):
+async def test_token_route_is_404_unless_enabled(ask, refresh, auth_client, assert_error):
     assert_error(await ask(), NotFoundException)
     assert_error(await refresh(auth_client.cookies["appkit_rt"]), NotFoundException)

@@ -74,30 +74,30 @@ def bearing(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"}
 
 
-async def test_hook_authenticate_says_who_asks(client, user):
+async def test_hook_authenticate_sets_the_principal(client, user):
     assert (await client.get("/api/probe/user", headers=bearing("ak_full"))).json() == user.email
     assert (await client.get("/api/probe/optional", headers=bearing("ak_full"))).json() == user.email
 
 
-async def test_hook_authenticate_leaves_what_it_does_not_know_to_others(auth_client, client, user, assert_error):
+async def test_hook_authenticate_can_leave_credentials_to_others(auth_client, client, user, assert_error):
     assert (await auth_client.get("/api/probe/user")).json() == user.email
     assert_error(await client.get("/api/probe/user", headers=bearing("else")), UnauthorizedException)
     assert_error(await client.get("/api/probe/user"), UnauthorizedException)
 
 
-async def test_hook_authenticate_that_raises_lets_nobody_in(auth_client, client, user, app):
+async def test_hook_authenticate_that_raises_refuses_the_request(auth_client, client, user, app):
     with pytest.raises(RuntimeError):
         await auth_client.get("/api/probe/user", headers=bearing("ak_broken"))
     assert (await auth_client.get("/api/probe/optional", headers=bearing("ak_unknown"))).status_code == 401
 
 
-async def test_key_of_somebody_disabled_is_refused(client, kit, user, assert_error):
+async def test_key_of_a_disabled_user_is_refused(client, kit, user, assert_error):
     async with kit.session() as db:
         await db.execute(update(kit.context.user_model).values(is_active=False))
     assert_error(await client.get("/api/probe/user", headers=bearing("ak_full")), UnauthorizedException)
 
 
-async def test_key_with_scopes_opens_only_what_asks_for_one_of_them(client, user, assert_error):
+async def test_key_with_scopes_opens_only_routes_that_require_them(client, user, assert_error):
     assert (await client.get("/api/probe/scoped", headers=bearing("ak_posts:read,other"))).json() == user.email
     assert_error(await client.get("/api/probe/scoped", headers=bearing("ak_other")), ScopeMissingException)
     assert_error(await client.get("/api/probe/user", headers=bearing("ak_posts:read")), ScopeMissingException)
@@ -105,13 +105,13 @@ async def test_key_with_scopes_opens_only_what_asks_for_one_of_them(client, user
     assert (await client.get("/api/probe/principal", headers=bearing("ak_b,a"))).json() == ["a", "b"]
 
 
-async def test_key_with_scopes_administers_nobody(client, make_user, assert_error):
+async def test_key_with_scopes_opens_no_superuser_routes(client, make_user, assert_error):
     await make_user(superuser=True)
     assert (await client.get("/api/users", headers=bearing("ak_full"))).status_code == 200
     assert_error(await client.get("/api/users", headers=bearing("ak_posts:read")), ScopeMissingException)
 
 
-async def test_somebody_signed_in_has_all_scopes_unless_their_token_names_them(auth_client, kit, user, assert_error):
+async def test_signed_in_user_has_all_scopes_unless_the_token_limits_them(auth_client, kit, user, assert_error):
     assert (await auth_client.get("/api/probe/scoped")).json() == user.email
 
     class Roles:
@@ -126,7 +126,7 @@ async def test_somebody_signed_in_has_all_scopes_unless_their_token_names_them(a
     assert (await auth_client.get("/api/probe/user")).json() == user.email
 
 
-async def test_key_proves_nothing_lately_and_nothing_twice(client, user, auth_client, assert_error):
+async def test_key_is_neither_fresh_nor_a_second_factor(client, user, auth_client, assert_error):
     assert_error(await client.get("/api/probe/fresh", headers=bearing("ak_full")), ReauthenticationRequiredException)
     assert_error(await client.get("/api/probe/mfa", headers=bearing("ak_full")), SecondFactorRequiredException)
     assert_error(await auth_client.get("/api/probe/mfa"), SecondFactorRequiredException)
@@ -140,6 +140,6 @@ async def test_key_proves_nothing_lately_and_nothing_twice(client, user, auth_cl
         ("POST", "password/change", {"current": "x", "new": "y"}),
     ],
 )
-async def test_key_is_not_enough_for_what_keeps_the_account_safe(client, user, assert_error, method, path, body):
+async def test_key_opens_no_account_security_routes(client, user, assert_error, method, path, body):
     response = await client.request(method, f"/api/auth/{path}", json=body, headers=bearing("ak_full"))
     assert_error(response, SessionRequiredException)

@@ -171,7 +171,7 @@ VALUES = [
 ]
 
 
-async def test_strange_values_in_each_field(app: FastAPI, client: AsyncClient):
+async def test_strange_values_in_each_field_cause_no_server_error(app: FastAPI, client: AsyncClient):
     """One field at a time: the others are good, so that the route gets to see it."""
     good = {"email": '"bob@example.com"', "password": f'"{PASSWORD}"', "title": '"t"', "stars": "5"}
     for method, path in with_bodies(app):
@@ -202,14 +202,14 @@ BODIES: list[tuple[bytes, str | None]] = [
 ]
 
 
-async def test_strange_bodies(app: FastAPI, client: AsyncClient):
+async def test_strange_bodies_cause_no_server_error(app: FastAPI, client: AsyncClient):
     for (method, path), (body, kind) in product(routes(app), BODIES):
         headers = {} if kind is None else {b"Content-Type": kind.encode("latin-1")}
         assert_answered(await client.request(method, at(path), content=body, headers=headers))
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_bodies_over_the_limit(app: FastAPI, client: AsyncClient, *, stream: bool):
+async def test_bodies_over_the_limit_are_refused(app: FastAPI, client: AsyncClient, *, stream: bool):
     body = json.dumps({"password": "hunter2" + "x" * LIMIT}).encode()
     tried = [*with_bodies(app)]
     for method, path in tried:
@@ -224,7 +224,7 @@ async def test_bodies_over_the_limit(app: FastAPI, client: AsyncClient, *, strea
 PARAMETERS = ["%00", "a%00b", "%ED%A0%80", "%FF", "-1", "9" * 400, "x" * 3000, "%2e%2e%2f", "%25", "ü", "' OR 1=1 --"]
 
 
-async def test_strange_values_in_paths_and_queries(app: FastAPI, client: AsyncClient):
+async def test_strange_values_in_paths_and_queries_cause_no_server_error(app: FastAPI, client: AsyncClient):
     for path, value in product(("/", "/assets/", "/api/", "/api/docs/assets/"), PARAMETERS):
         assert_answered(await client.get(f"{path}{value}"))
     for (method, path), value in product(routes(app), PARAMETERS):
@@ -249,7 +249,7 @@ HEADERS = [
 ]
 
 
-async def test_strange_headers(app: FastAPI, serve: Serve):
+async def test_strange_headers_cause_no_server_error(app: FastAPI, serve: Serve):
     body = {"email": "cy@example.com", "password": PASSWORD}
     for headers in HEADERS:
         async with serve(app) as client:

@@ -16,7 +16,7 @@ async def preflight(client: AsyncClient, origin: str) -> str | None:
     return (await client.options("/api/auth/signin", headers=asked)).headers.get("access-control-allow-origin")
 
 
-async def test_named_origin_may_read(client):
+async def test_configured_origin_may_read(client):
     assert await preflight(client, FRIEND) == FRIEND
     answer = await client.get("/api/ping", headers={"Origin": FRIEND})
     assert answer.headers["access-control-allow-origin"] == FRIEND

@@ -96,7 +96,7 @@ async def browser(kit: AppKit, app: FastAPI, gadgets: APIRouter, client: AsyncCl
     return client
 
 
-async def test_five_routes_do_what_they_say(browser):
+async def test_crud_router_serves_all_five_routes(browser):
     made = await browser.post("/api/gadgets", json={"name": "lamp"})
     assert made.status_code == 201
     gadget = made.json()
@@ -116,13 +116,13 @@ async def test_five_routes_do_what_they_say(browser):
         assert (answer.status_code, answer.json()["internal_code"]) == (404, 40400)
 
 
-async def test_a_row_is_known_to_be_there_by_the_next_request(browser):
+async def test_created_row_is_visible_to_the_next_request(browser):
     for n in range(3):
         made = (await browser.post("/api/gadgets", json={"name": str(n)})).json()
         assert (await browser.get(f"/api/gadgets/{made['id']}")).status_code == 200
 
 
-async def test_conflicts_are_told_apart(browser):
+async def test_conflicts_have_different_codes(browser):
     gadget = (await browser.post("/api/gadgets", json={"name": "lamp"})).json()
     taken = await browser.post("/api/gadgets", json={"name": "lamp"})
     assert (taken.status_code, taken.json()["internal_code"]) == (409, 40951)
@@ -144,13 +144,13 @@ async def test_conflicts_are_told_apart(browser):
         ("GET", "?cursor=x", None, "cursor"),
     ],
 )
-async def test_what_was_not_offered_is_refused(browser, method, path, body, field):
+async def test_unknown_fields_are_refused(browser, method, path, body, field):
     answer = await browser.request(method, f"/api/gadgets{path}", json=body)
     assert answer.status_code == 422
     assert [error["field"] for error in answer.json()["errors"]] == [field]
 
 
-async def test_a_row_says_who_made_it(app, gadgets, auth_client, user):
+async def test_created_row_has_its_author(app, gadgets, auth_client, user):
     app.include_router(gadgets, prefix="/api", dependencies=[Depends(get_user)])
     made = await auth_client.post("/api/gadgets", json={"name": "lamp"})
     assert made.json()["created_by"] == str(user.id)
@@ -172,7 +172,7 @@ async def test_dependencies_guard_all_routes(app, client):
         assert answer.status_code == 401, (method, path)
 
 
-async def test_numbers_and_cursors_work_as_well(app, client):
+async def test_page_numbers_and_cursors_both_work(app, client):
     router = crud_router(
         TicketService,
         read=TicketSchema,
@@ -212,12 +212,12 @@ async def test_openapi_describes_the_routes(browser):
     assert page == {"$ref": "#/components/schemas/Page_GadgetSchema_"}
 
 
-def test_an_action_needs_its_schema():
+def test_action_requires_its_schema():
     with pytest.raises(AppKitError, match="crud_router needs update=, or 'update' left out"):
         crud_router(TicketService, read=TicketSchema, create=TicketCreate, query=PageQuery, prefix="/tickets")
 
 
-def test_a_key_of_several_columns_has_no_path():
+def test_composite_primary_key_is_refused():
     with pytest.raises(AppKitError, match="Pair has a primary key of several columns"):
         crud_router(
             CRUDService[Pair, TicketCreate, TicketCreate],

@@ -73,7 +73,7 @@ def app() -> FastAPI:
     ],
 )
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE"])
-async def test_request_with_our_cookies_comes_from_our_pages(
+async def test_request_with_our_cookies_must_come_from_our_pages(
     app: FastAPI, serve: Serve, method: str, headers: dict[str, str], status: int
 ):
     answer = await serve(app).request(method, "/api/posts", headers=headers | OURS)
@@ -88,12 +88,12 @@ CROSS_SITE = {"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"}
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS"])
-async def test_request_that_changes_nothing_is_let_through(app: FastAPI, serve: Serve, method: str):
+async def test_request_with_a_safe_method_is_accepted(app: FastAPI, serve: Serve, method: str):
     assert (await serve(app).request(method, "/api/posts", headers=CROSS_SITE | OURS)).status_code == 200
 
 
 @pytest.mark.parametrize("cookies", [{}, OTHERS])
-async def test_request_without_our_cookies_is_let_through(app: FastAPI, serve: Serve, cookies: dict[str, str]):
+async def test_request_without_our_cookies_is_accepted(app: FastAPI, serve: Serve, cookies: dict[str, str]):
     assert (await serve(app).post("/api/posts", headers=CROSS_SITE | cookies)).status_code == 200
 
 
@@ -111,13 +111,13 @@ async def test_cookies_may_come_in_several_headers(app: FastAPI, serve: Serve):
     assert (await serve(app).post("/api/posts", headers=headers)).status_code == 403
 
 
-async def test_bearer_token_comes_from_no_other_site(app: FastAPI, serve: Serve):
+async def test_request_with_a_bearer_token_is_not_checked(app: FastAPI, serve: Serve):
     headers = CROSS_SITE | OURS | {"Authorization": "bearer abc"}
     assert (await serve(app).post("/api/posts", headers=headers)).status_code == 200
 
 
 @pytest.mark.parametrize("authorization", ["", "Basic YTpi", "Bearer", "Bearerx y"])
-async def test_other_authorization_may_be_the_browser_s_own(app: FastAPI, serve: Serve, authorization: str):
+async def test_request_with_basic_authorization_is_checked(app: FastAPI, serve: Serve, authorization: str):
     headers = CROSS_SITE | OURS | {"Authorization": authorization}
     assert (await serve(app).post("/api/posts", headers=headers)).status_code == 403
 
@@ -137,7 +137,7 @@ HOST = {"Host": "localhost:8000", "Origin": "http://localhost:8000"}
         (("http://localhost:5173",), True, HOST | {"Origin": "http://localhost:5173"}, 200),
     ],
 )
-async def test_host_counts_only_while_developing_without_origins(
+async def test_host_is_trusted_only_in_development_without_origins(
     serve: Serve, origins: tuple[str, ...], headers: dict[str, str], status: int, *, trust_host: bool
 ):
     app = build(origins=origins, trust_host=trust_host)
@@ -154,7 +154,7 @@ async def test_host_counts_only_while_developing_without_origins(
         ("http://localhost:5173", "http://localhost:5173"),
     ],
 )
-def test_origin_is_written_as_browsers_do(url: str, origin: str):
+def test_origin_is_normalised_as_browsers_do(url: str, origin: str):
     assert origin_of(url) == origin
 
 
@@ -164,7 +164,7 @@ def test_origin_is_written_as_browsers_do(url: str, origin: str):
 @pytest.mark.parametrize(
     "headers", [{}, OURS, CROSS_SITE, OURS | {"Origin": "https://app.example.com"}, OURS | {"Sec-Fetch-Site": "none"}]
 )
-def test_websocket_of_our_pages_and_of_programs_is_opened(app: FastAPI, headers: dict[str, str]):
+def test_websocket_of_our_pages_and_of_programs_is_accepted(app: FastAPI, headers: dict[str, str]):
     with TestClient(app).websocket_connect("/ws", headers=headers) as socket:
         assert socket.receive()["type"] == "websocket.close"
 
@@ -179,7 +179,7 @@ def test_websocket_of_another_site_with_our_cookies_is_refused(app: FastAPI):
     assert refused.value.json()["internal_code"] == 40250
 
 
-async def test_websocket_is_refused_by_servers_that_can_t_send_an_answer(app: FastAPI):
+async def test_websocket_is_closed_if_the_server_cannot_send_a_response(app: FastAPI):
     sent: list[Message] = []
 
     async def send(message: Message) -> None:

@@ -92,14 +92,14 @@ async def test_current_user_is_read_before_the_route_and_detached(auth_client, u
     assert body == {"id": str(user.id), "detached": True, "logged": str(user.id)}
 
 
-async def test_current_user_costs_one_statement_and_current_principal_none(auth_client, count_queries):
+async def test_current_user_takes_one_statement_and_current_principal_none(auth_client, count_queries):
     with count_queries(max=1):
         assert (await auth_client.get("/api/probe/user")).status_code == 200
     with count_queries(max=0):
         assert (await auth_client.get("/api/probe/principal")).status_code == 200
 
 
-async def test_current_principal_is_believed_after_signing_out_and_current_user_is_not(auth_client, user, assert_error):
+async def test_signout_stops_current_user_but_not_current_principal(auth_client, user, assert_error):
     held = dict(auth_client.cookies)
     await auth_client.post("/api/auth/signout")
     auth_client.cookies.update(held)
@@ -108,7 +108,7 @@ async def test_current_principal_is_believed_after_signing_out_and_current_user_
     assert_error(await auth_client.get("/api/probe/optional"), SessionRevokedException)
 
 
-async def test_optional_user_is_none_only_where_nothing_was_sent(client, auth_client, user, assert_error):
+async def test_optional_user_is_none_only_without_credentials(client, auth_client, user, assert_error):
     assert (await client.get("/api/probe/optional")).json() is None
     assert (await auth_client.get("/api/probe/optional")).json() == user.email
     client.cookies.set("appkit_at", "garbage")
@@ -116,16 +116,16 @@ async def test_optional_user_is_none_only_where_nothing_was_sent(client, auth_cl
 
 
 @pytest.mark.parametrize("path", ["user", "principal", "superuser"])
-async def test_nobody_gets_in_without_signing_in(client, assert_error, path):
+async def test_current_user_requires_signing_in(client, assert_error, path):
     assert_error(await client.get(f"/api/probe/{path}"), UnauthorizedException)
 
 
-async def test_current_superuser_is_one(auth_client, admin_client, assert_error):
+async def test_current_superuser_requires_a_superuser(auth_client, admin_client, assert_error):
     assert_error(await auth_client.get("/api/probe/superuser"), ForbiddenException)
     assert (await admin_client.get("/api/probe/superuser")).json() == "admin@example.com"
 
 
-async def test_db_session_commits_before_the_answer_and_not_at_all_when_the_route_raises(auth_client):
+async def test_db_session_commits_before_the_response_and_rolls_back_on_error(auth_client):
     assert (await auth_client.post("/api/probe/promote", params={"fail": True})).status_code == 400
     assert (await auth_client.get("/api/auth/me")).json()["is_superuser"] is False
     assert (await auth_client.post("/api/probe/promote")).status_code == 200
@@ -159,7 +159,7 @@ async def test_requests_that_read_do_not_wait_for_sqlite_s_writer(auth_client, k
         assert (await auth_client.get("/api/probe/session")).json() == 1
 
 
-async def test_current_user_gives_its_connection_back_before_the_route_takes_one(auth_client):
+async def test_current_user_releases_its_connection_before_the_route_runs(auth_client):
     """Else as many requests as there are connections would wait for each other for ever."""
     held, most = 0, 0
 
@@ -183,7 +183,7 @@ async def test_current_user_gives_its_connection_back_before_the_route_takes_one
     assert most == 1
 
 
-async def test_websockets_know_who_asks(auth_client, app, user):
+async def test_current_user_works_on_websockets(auth_client, app, user):
     """In this process, without a server: the handshake carries the same cookies."""
     sent = []
     cookies = "; ".join(f"{name}={value}" for name, value in auth_client.cookies.items())
@@ -211,7 +211,7 @@ async def test_websockets_know_who_asks(auth_client, app, user):
     assert sent[1]["text"] == str(user.id)
 
 
-async def test_the_schema_names_both_ways_to_authenticate(app):
+async def test_openapi_has_both_security_schemes(app):
     document = app.openapi()
     schemes = document["components"]["securitySchemes"]
     assert {(scheme["type"], scheme.get("in"), scheme.get("scheme")) for scheme in schemes.values()} == {
@@ -222,7 +222,7 @@ async def test_the_schema_names_both_ways_to_authenticate(app):
     assert "security" not in document["paths"]["/api/auth/signin"]["post"]
 
 
-async def test_an_app_without_a_kit_is_told_so():
+async def test_app_without_a_kit_raises_a_clear_error():
     app = FastAPI()
     app.include_router(router)
     async with AsyncClient(transport=ASGITransport(app), base_url="https://testserver") as client:

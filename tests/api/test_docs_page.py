@@ -24,7 +24,7 @@ def app() -> FastAPI:
 
 
 @pytest.mark.parametrize("root_path", ["", "/behind/a/proxy"])
-def test_page_and_all_it_loads_come_from_the_app(app: FastAPI, root_path: str):
+def test_docs_page_loads_files_of_the_app_only(app: FastAPI, root_path: str):
     client = TestClient(app, root_path=root_path)
     page = client.get(f"{root_path}/api/docs")
     assert page.status_code == 200
@@ -38,7 +38,7 @@ def test_page_and_all_it_loads_come_from_the_app(app: FastAPI, root_path: str):
     assert client.get(openapi_url).json()["info"]["title"] == "Ann's <desk>"
 
 
-async def test_page_has_a_policy_of_its_own_and_no_inline_script(app: FastAPI, serve: Serve):
+async def test_docs_page_has_its_own_csp_and_no_inline_script(app: FastAPI, serve: Serve):
     page = await serve(app).get("/api/docs")
     policy = page.headers["content-security-policy"]
     assert "http" not in policy
@@ -48,7 +48,7 @@ async def test_page_has_a_policy_of_its_own_and_no_inline_script(app: FastAPI, s
     assert "<title>Ann&#x27;s &lt;desk&gt;</title>" in page.text
 
 
-async def test_assets_are_kept_and_asked_about(app: FastAPI, serve: Serve):
+async def test_docs_assets_are_cached_and_revalidated(app: FastAPI, serve: Serve):
     path = "/api/docs/assets/swagger-ui.css"
     first = await serve(app).get(path)
     assert first.headers["cache-control"] == "no-cache"
@@ -56,7 +56,7 @@ async def test_assets_are_kept_and_asked_about(app: FastAPI, serve: Serve):
     assert (again.status_code, again.content) == (304, b"")
 
 
-async def test_app_without_openapi_has_no_page(serve: Serve):
+async def test_app_without_openapi_has_no_docs_page(serve: Serve):
     app = FastAPI(openapi_url=None)
     install_docs(app, "/api")
     assert (await serve(app).get("/api/docs")).status_code == 404

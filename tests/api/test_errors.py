@@ -74,7 +74,7 @@ async def test_exception_becomes_a_problem_document(app: FastAPI, serve: Serve):
     }
 
 
-async def test_detail_of_one_occurrence_replaces_the_class_s(app: FastAPI, serve: Serve):
+async def test_detail_of_an_instance_replaces_that_of_the_class(app: FastAPI, serve: Serve):
     raises(app, TeapotBrokenException("The lid is broken."))
     assert (await serve(app).get("/it")).json()["detail"] == "The lid is broken."
 
@@ -91,7 +91,7 @@ async def test_retry_after_is_kept(app: FastAPI, serve: Serve):
 
 
 @pytest.mark.parametrize("exc", [UnauthorizedException(), HTTPException(401)])
-async def test_401_names_how_to_prove_who_asks(app: FastAPI, serve: Serve, exc: Exception):
+async def test_401_has_www_authenticate(app: FastAPI, serve: Serve, exc: Exception):
     raises(app, exc)
     assert (await serve(app).get("/it")).headers["www-authenticate"] == "Bearer"
 
@@ -198,7 +198,7 @@ GOOD: dict[str, Any] = {"email": "ann@example.com", "password": "correct horse"}
         ({"is_superuser": True}, "is_superuser", "This is not expected here.", "extra_forbidden"),
     ],
 )
-async def test_values_are_refused_in_people_s_words(
+async def test_validation_errors_have_plain_messages(
     people: FastAPI, serve: Serve, change: dict[str, Any], field: str, message: str, kind: str
 ):
     answer = await serve(people).post("/people", json=GOOD | change)
@@ -276,7 +276,7 @@ async def test_lone_surrogate_that_a_route_echoes_or_encodes_is_422(app: FastAPI
     assert answer.json()["detail"].startswith("One of the values can't be stored")
 
 
-async def test_text_that_no_character_set_has_is_a_bug_of_the_app(app: FastAPI, serve: Serve):
+async def test_unicode_error_of_another_codec_is_a_bug_of_the_app(app: FastAPI, serve: Serve):
     raises(app, UnicodeEncodeError("ascii", "é", 0, 1, "ordinal not in range(128)"))
     assert (await serve(app).get("/it")).status_code == 500
 
@@ -356,9 +356,7 @@ async def test_answer_of_our_own_5xx_is_logged_and_not_reported(
     assert "ServiceUnavailableException" in caplog.text
 
 
-async def test_database_errors_are_translated_where_they_can_be(
-    app: FastAPI, serve: Serve, monkeypatch: pytest.MonkeyPatch
-):
+async def test_database_errors_are_translated_if_possible(app: FastAPI, serve: Serve, monkeypatch: pytest.MonkeyPatch):
     engine = create_engine("sqlite://")
 
     @app.get("/{statement}")
@@ -444,7 +442,7 @@ def test_openapi_documents_each_error_of_a_route(app: FastAPI):
     assert content["examples"]["TeapotBrokenException"]["value"]["internal_code"] == 40949
 
 
-def test_openapi_says_of_every_route_what_goes_for_all_of_its_kind(kit: AppKit):
+def test_openapi_adds_common_errors_to_every_route(kit: AppKit):
     @kit.app.patch("/people", responses=errors(InvalidCredentialsException))
     async def change_person(person: Person, user: CurrentUser) -> str:
         return f"{person} {user}"
@@ -471,7 +469,7 @@ def test_openapi_says_of_every_route_what_goes_for_all_of_its_kind(kit: AppKit):
     assert set(people["get"]["responses"]) == {"200"}
 
 
-def test_openapi_has_our_schema_for_values_that_are_not_acceptable(people: FastAPI):
+def test_openapi_has_our_schema_for_validation_errors(people: FastAPI):
     router = APIRouter()
     router.add_api_route("/late/{number}", lambda number: number)
     people.openapi()
@@ -483,19 +481,19 @@ def test_openapi_has_our_schema_for_values_that_are_not_acceptable(people: FastA
     assert set(late["content"]) == {"application/problem+json"}
 
 
-def test_openapi_keeps_what_a_route_says_of_its_own_422(app: FastAPI):
+def test_openapi_keeps_a_routes_own_422(app: FastAPI):
     app.add_api_route("/{number}", lambda number: number, responses={422: {"description": "An odd number."}})
     app.openapi()
     assert app.openapi()["paths"]["/{number}"]["get"]["responses"]["422"] == {"description": "An odd number."}
 
 
-def test_openapi_example_is_what_the_schema_says(app: FastAPI):
+def test_openapi_examples_match_the_schema(app: FastAPI):
     for status, response in errors(*APIException.registry().values()).items():
         for example in response["content"]["application/problem+json"]["examples"].values():
             assert ProblemDetails.model_validate(example["value"]).status == status
 
 
-def test_problem_of_an_app_s_own_code_has_no_page_of_ours():
+def test_problem_with_an_apps_own_code_has_type_about_blank():
     class ShelfIsFullException(ConflictException):
         """There is no room on the shelf of this test."""
 

@@ -24,14 +24,14 @@ def app(tmp_path: Path) -> FastAPI:
 
 
 @pytest.mark.parametrize("path", ["/", "/posts/7", "/apiary"])
-async def test_every_page_is_the_index(app: FastAPI, serve: Serve, path: str):
+async def test_every_page_path_serves_the_index(app: FastAPI, serve: Serve, path: str):
     answer = await serve(app).get(path, headers=BROWSER)
     assert (answer.status_code, answer.text) == (200, "<title>Desk</title>")
     assert answer.headers["cache-control"] == "no-cache"
     assert answer.headers["content-security-policy"].startswith("default-src 'self'")
 
 
-async def test_files_are_asked_about_and_hashed_ones_are_not(app: FastAPI, serve: Serve):
+async def test_files_are_revalidated_unless_their_name_has_a_hash(app: FastAPI, serve: Serve):
     plain, hashed = await serve(app).get("/theme.js"), await serve(app).get("/assets/index-a1b2.js")
     assert plain.headers["cache-control"] == "no-cache"
     assert hashed.headers["cache-control"] == "public, max-age=31536000, immutable"
@@ -43,7 +43,7 @@ async def test_files_are_asked_about_and_hashed_ones_are_not(app: FastAPI, serve
     ("accepted", "encoding", "content"),
     [("gzip, deflate, br", "br", b"smallest"), ("gzip;q=0.5, br;q=0", "gzip", b"small"), ("zstd", None, b"2" * 9)],
 )
-async def test_compressed_file_goes_to_who_can_read_it(
+async def test_compressed_file_is_sent_to_browsers_that_accept_it(
     app: FastAPI, serve: Serve, tmp_path: Path, accepted: str, encoding: str | None, content: bytes
 ):
     for name, text in {"": b"2" * 9, ".br": b"smallest", ".gz": b"small"}.items():
@@ -67,13 +67,13 @@ async def test_page_loads_nothing_inline(app: FastAPI, serve: Serve):
 
 
 @pytest.mark.parametrize("accept", ["*/*", "text/html;q=0", "application/json"])
-async def test_only_a_browser_that_opens_a_page_gets_the_index(app: FastAPI, serve: Serve, accept: str):
+async def test_index_is_served_to_page_loads_only(app: FastAPI, serve: Serve, accept: str):
     """A script whose file is gone must not be fed a page."""
     assert (await serve(app).get("/missing.js", headers={"Accept": accept})).status_code == 404
     assert (await serve(app).get("/", headers={"Accept": "*/*"})).text == "<title>Desk</title>"
 
 
-async def test_route_that_is_added_later_comes_before_the_pages(app: FastAPI, serve: Serve):
+async def test_route_added_later_precedes_the_frontend(app: FastAPI, serve: Serve):
     app.add_api_route("/added", lambda: "later")
     assert (await serve(app).get("/added", headers=BROWSER)).json() == "later"
 
@@ -89,7 +89,7 @@ async def test_pages_are_read_only(app: FastAPI, serve: Serve):
     "path", ["/assets/index-old.js", "/assets/%2e%2e/%2e%2e/etc/passwd", "/api/typo", "/api/typo/"]
 )
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_what_is_missing_is_no_page(app: FastAPI, serve: Serve, method: str, path: str):
+async def test_missing_asset_is_404_and_not_the_index(app: FastAPI, serve: Serve, method: str, path: str):
     answer = await serve(app).request(method, path, headers=BROWSER)
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

@@ -50,7 +50,7 @@ async def hangs(_: Any) -> None:
     await asyncio.sleep(60)
 
 
-async def test_root_says_what_this_is(serve: Serve):
+async def test_root_has_name_and_version(serve: Serve):
     answer = await serve(build()).get("/api/")
     assert answer.json() == {"name": "desk", "version": "1.2.3", "docs": "/api/docs", "status": "ok"}
 
@@ -59,12 +59,12 @@ async def test_ping_is_answered(serve: Serve):
     assert (await serve(build()).get("/api/ping")).json() == "pong"
 
 
-async def test_process_lives_whatever_it_needs(serve: Serve):
+async def test_liveness_does_not_depend_on_the_database(serve: Serve):
     answer = await serve(build(HealthCheck("database", breaks))).get("/api/health")
     assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
-async def test_app_is_ready_when_everything_works(serve: Serve):
+async def test_app_is_ready_when_all_checks_pass(serve: Serve):
     app = build(HealthCheck("database", works), HealthCheck("broker", works))
     answer = await serve(app).get("/api/health/ready")
     assert answer.status_code == 200
@@ -84,7 +84,7 @@ async def test_app_is_not_ready_when_a_check_fails(serve: Serve, caplog: pytest.
     assert [vars(record)["check"] for record in caplog.records] == ["database"]
 
 
-async def test_check_that_hangs_has_failed(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+async def test_hanging_health_check_fails_after_the_timeout(serve: Serve, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(health, "CHECK_TIMEOUT", 0.01)
     app = build(*(HealthCheck(f"slow{number}", hangs) for number in range(3)))
     answer = await serve(app).get("/api/health/ready")

@@ -11,9 +11,9 @@ from hypothesis import given, strategies as st
 from pydantic import ValidationError
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
-from appkit.api.client import client_address, resolve_address
+from appkit.api.client_address import client_address, resolve_address
 from appkit.api.dependencies import CurrentUser
-from appkit.api.limits import limit
+from appkit.api.rate_limits import limit
 from appkit.core.settings import HTTPSettings, LimitsSettings, RedisSettings
 from appkit.exceptions import AppKitError, TooManyRequestsException
 from appkit.kit import AppKit
@@ -128,14 +128,14 @@ async def statuses(ask: Callable[..., Any], *requests: tuple[str, dict[str, str]
     return [(await ask(path, **options)).status_code for path, options in requests]
 
 
-async def test_route_refuses_what_is_too_much_with_a_problem(ask, assert_error):
+async def test_route_limit_answers_a_429_problem(ask, assert_error):
     assert await statuses(ask, *[("/plain", {})] * 2) == [200, 200]
     answer = await ask("/plain")
     assert_error(answer, TooManyRequestsException)
     assert 55 <= int(answer.headers["retry-after"]) <= 60
 
 
-async def test_addresses_methods_and_routes_count_apart(ask):
+async def test_addresses_methods_and_routes_have_separate_counters(ask):
     await statuses(ask, *[("/plain", {})] * 2)
     assert await statuses(ask, ("/plain", {}), ("/plain", {"peer": OTHER}), ("/plain", {"method": "POST"})) == [
         429,
@@ -144,16 +144,16 @@ async def test_addresses_methods_and_routes_count_apart(ask):
     ]
 
 
-async def test_route_counts_for_all_of_its_paths(ask):
+async def test_route_has_one_counter_for_all_path_parameters(ask):
     assert await statuses(ask, *[(f"/items/{number}", {}) for number in range(3)]) == [200, 200, 429]
 
 
-async def test_neighbours_in_one_network_share_a_limit(ask):
+async def test_addresses_of_one_network_share_a_limit(ask):
     neighbours = [("/plain", {"peer": f"2001:db8:1:2::{host}"}) for host in (1, 2, 3)]
     assert await statuses(ask, *neighbours, ("/plain", {"peer": "2001:db8:1:3::1"})) == [200, 200, 429, 200]
 
 
-async def test_routes_of_a_limited_router_count_each_for_itself(ask):
+async def test_routes_of_a_limited_router_have_separate_counters(ask):
     assert await statuses(ask, *[(path, {}) for path in ("/a/one", "/a/one", "/a/one", "/a/two")]) == [
         200,
         200,
@@ -162,7 +162,7 @@ async def test_routes_of_a_limited_router_count_each_for_itself(ask):
     ]
 
 
-async def test_router_that_is_included_twice_counts_twice(ask):
+async def test_router_included_twice_has_separate_counters(ask):
     assert await statuses(ask, *[(path, {}) for path in ("/a/one", "/a/one", "/a/one", "/b/one")]) == [
         200,
         200,
@@ -171,7 +171,7 @@ async def test_router_that_is_included_twice_counts_twice(ask):
     ]
 
 
-async def test_requests_count_however_they_end(ask):
+async def test_requests_count_whatever_their_outcome(ask):
     answers = [await ask("/broken") for _ in range(3)]
     assert [answer.headers["retry-after"] == "7" for answer in answers] == [True, True, False]
 
@@ -182,7 +182,7 @@ async def test_key_is_a_dependency(auth_client, ask):
     assert await statuses(ask, *[("/user", {})] * 3) == [401, 401, 401]
 
 
-async def test_key_takes_the_place_of_the_address(ask):
+async def test_key_replaces_the_address(ask):
     requests = [
         ("/tenant", {"peer": peer, "tenant": tenant})
         for tenant, peer in [("a", OTHER), ("a", "192.0.2.1"), ("a", "192.0.2.2"), ("b", OTHER)]
@@ -203,7 +203,7 @@ async def test_websocket_is_refused_too(app):
     assert caught.value.status_code == 429
 
 
-async def test_rule_is_checked_when_the_route_is_declared():
+async def test_bad_rule_fails_when_the_route_is_declared():
     with pytest.raises(AppKitError, match="'sometimes' is not a rate limit"):
         limit("sometimes")
 
@@ -238,7 +238,7 @@ async def test_only_what_the_proxy_wrote_changes_the_key(ask, proxies):
 
 
 @pytest.mark.parametrize("proxies", [("127.0.0.1", "10.0.0.0/8")])
-async def test_headers_that_come_twice_are_one_list(app, proxies):
+async def test_repeated_forwarded_headers_are_one_list(app, proxies):
     """A proxy may add a line of its own, after the client's."""
     forwarded = [("X-Forwarded-For", "203.0.113.9"), ("X-Forwarded-For", "198.51.100.7")]
     transport = ASGITransport(app, client=("10.0.0.1", 5000))
@@ -247,7 +247,7 @@ async def test_headers_that_come_twice_are_one_list(app, proxies):
 
 
 @pytest.mark.parametrize(("proxies", "expected"), [((), "127.0.0.1"), (("127.0.0.1",), "198.51.100.7")])
-async def test_unix_socket_is_this_machine(app, proxies, expected):
+async def test_unix_socket_counts_as_localhost(app, proxies, expected):
     async def without_client(scope: Any, receive: Any, send: Any) -> None:
         await app({**scope, "client": None}, receive, send)
 
@@ -284,27 +284,27 @@ def test_address_is_the_last_that_no_trusted_proxy_has(peer: str, forwarded: str
 
 
 @given(st.text())
-def test_nothing_that_a_client_writes_changes_its_address(text: str):
+def test_client_cannot_forge_its_address(text: str):
     trusted = HTTPSettings.model_validate({"trusted_proxies": ["10.0.0.0/8"]}).trusted_proxies
     assert resolve_address("10.0.0.1", f"{text}, 198.51.100.7, 10.0.0.2", trusted) == "198.51.100.7"
     assert resolve_address("198.51.100.7", text, trusted) == "198.51.100.7"
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "everybody", "10.0.0.1/8"])
-def test_proxies_are_some_network(network: str):
+def test_invalid_trusted_proxies_are_refused(network: str):
     with pytest.raises(ValidationError, match="HTTPSettings"):
         HTTPSettings.model_validate({"trusted_proxies": [network]})
 
 
-async def test_forgotten_setting_is_said_once(ask, caplog):
+async def test_missing_trusted_proxies_setting_is_logged_once(ask, caplog):
     """And only of who may be a proxy: anybody on the internet can send a header."""
     for peer in ("93.184.216.34", "172.17.0.2", "172.17.0.3"):
         await ask("/plain", peer=peer, x_forwarded_for="198.51.100.7")
-    (message,) = [record.getMessage() for record in caplog.records if record.name == "appkit.api.client"]
-    assert message.startswith("172.17.0.2 sends X-Forwarded-For, and HTTP_TRUSTED_PROXIES is not set.")
+    (message,) = [record.getMessage() for record in caplog.records if record.name == "appkit.api.client_address"]
+    assert message.startswith("172.17.0.2 sent X-Forwarded-For, but HTTP_TRUSTED_PROXIES is not set.")
 
 
-async def test_kits_with_one_redis_count_and_keep_together(settings, kit, redis_url, redis_prefix):
+async def test_kits_with_one_redis_share_limits_and_cache(settings, kit, redis_url, redis_prefix):
     """What `REDIS_URL` is for: two instances are one."""
     shared = settings.model_copy(update={"app_name": redis_prefix, "redis": RedisSettings(url=redis_url)})
     one, other = AppKit(shared, discover=False), AppKit(shared, discover=False)

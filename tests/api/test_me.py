@@ -24,14 +24,14 @@ from appkit.testing.plugin import PASSWORD
 
 
 @pytest.mark.parametrize(("method", "path"), [("PATCH", "me"), ("DELETE", "me"), ("GET", "me/export")])
-async def test_account_is_its_owner_s(client, assert_error, method, path):
+async def test_account_routes_require_signing_in(client, assert_error, method, path):
     assert_error(await client.request(method, f"/api/auth/{path}", json={}), UnauthorizedException)
 
 
 @pytest.mark.parametrize(
     "field", ["is_superuser", "id", "email", "email_verified_at", "security_version", "hashed_password", "is_active"]
 )
-async def test_no_column_is_written_that_was_not_offered(auth_client, client, kit, user, assert_error, field):
+async def test_columns_outside_of_the_profile_are_refused(auth_client, client, kit, user, assert_error, field):
     assert_error(await auth_client.patch("/api/auth/me", json={field: True}), UnprocessableException)
     new = {"email": "new@example.com", "password": PASSWORD, field: True}
     if field != "email":
@@ -46,7 +46,7 @@ async def test_profile_without_fields_changes_nothing(auth_client, user):
     assert (await auth_client.patch("/api/auth/me", json={})).json()["email"] == user.email
 
 
-async def test_account_is_deleted_with_all_that_says_whose_it_was(
+async def test_account_deletion_removes_all_personal_data(
     auth_client, client, kit, user, events, tasks, mailbox, assert_error
 ):
     held = dict(auth_client.cookies)
@@ -72,7 +72,7 @@ async def test_account_is_deleted_with_all_that_says_whose_it_was(
     assert (await client.post("/api/auth/signup", json=credentials)).status_code == 201
 
 
-async def test_deleting_needs_a_recent_proof(auth_client, kit, assert_error):
+async def test_account_deletion_requires_a_recent_password(auth_client, kit, assert_error):
     async with kit.session() as db:
         await db.execute(update(AuthSession).values(authenticated_at=utcnow() - timedelta(hours=1)))
     await auth_client.post("/api/auth/refresh")
@@ -80,13 +80,13 @@ async def test_deleting_needs_a_recent_proof(auth_client, kit, assert_error):
     assert (await auth_client.get("/api/auth/me")).status_code == 200
 
 
-async def test_deleted_people_are_nobody_to_superusers(auth_client, admin_client, user):
+async def test_deleted_accounts_are_hidden_from_superusers(auth_client, admin_client, user):
     await auth_client.request("DELETE", "/api/auth/me")
     assert (await admin_client.get(f"/api/users/{user.id}")).status_code == 404
     assert [item["email"] for item in (await admin_client.get("/api/users")).json()["items"]] == ["admin@example.com"]
 
 
-async def test_hook_export_account_adds_to_what_is_kept(auth_client, kit, user, events):
+async def test_hook_export_account_adds_to_the_export(auth_client, kit, user, events):
     class Bookmarks:
         @hookimpl
         async def export_account(self, user, db):
@@ -110,7 +110,7 @@ class Profile(BaseModel):
     newsletter: bool = False
 
 
-def test_profile_s_fields_are_in_the_document(app):
+def test_openapi_has_the_profile_fields(app):
     from fastapi import FastAPI
 
     own = FastAPI()

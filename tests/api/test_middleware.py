@@ -58,19 +58,19 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     return [{name: getattr(record, name) for name in names} for record in caplog.records if record.name == ACCESS]
 
 
-async def test_each_request_has_an_id_of_its_own(traced: FastAPI, serve: Serve):
+async def test_each_request_has_its_own_id(traced: FastAPI, serve: Serve):
     first, second = await serve(traced).get("/api/posts/1"), await serve(traced).get("/api/posts/1")
     assert first.json() == first.headers["x-request-id"] != second.headers["x-request-id"]
     assert request_id.get() is None
 
 
-async def test_sane_id_that_comes_in_is_kept(traced: FastAPI, serve: Serve):
+async def test_valid_incoming_request_id_is_kept(traced: FastAPI, serve: Serve):
     answer = await serve(traced).get("/api/posts/1", headers={"X-Request-ID": "edge:7f-1_a.b"})
     assert answer.json() == answer.headers["x-request-id"] == "edge:7f-1_a.b"
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 65, "a b", 'a"b', "a\tb", "é", "${jndi:x}"])
-async def test_strange_id_that_comes_in_is_replaced(traced: FastAPI, serve: Serve, sent: str):
+async def test_invalid_incoming_request_id_is_replaced(traced: FastAPI, serve: Serve, sent: str):
     answer = await serve(traced).get("/api/posts/1", headers={b"X-Request-ID": sent.encode("latin-1")})
     assert len(answer.headers["x-request-id"]) == 32
 
@@ -91,7 +91,7 @@ async def test_problem_document_has_the_id_of_its_header(traced: FastAPI, serve:
         ("GET", "/broken", "/broken", 500),
     ],
 )
-async def test_access_line_has_the_route_and_nothing_that_was_sent(
+async def test_access_line_has_the_route_and_no_request_data(
     traced: FastAPI, serve: Serve, caplog: pytest.LogCaptureFixture, method: str, path: str, route: str, status: int
 ):
     caplog.set_level(logging.INFO, ACCESS)
@@ -167,7 +167,7 @@ def guarded(app: FastAPI) -> FastAPI:
 
 
 @pytest.mark.parametrize("path", ["/api/thing", "/page", "/api/nowhere", "/nowhere"])
-async def test_every_answer_has_safe_headers(guarded: FastAPI, serve: Serve, path: str):
+async def test_every_response_has_security_headers(guarded: FastAPI, serve: Serve, path: str):
     guarded.add_middleware(SecurityHeadersMiddleware)
     headers = (await serve(guarded).get(path)).headers
     assert headers["x-content-type-options"] == "nosniff"
@@ -179,7 +179,7 @@ async def test_every_answer_has_safe_headers(guarded: FastAPI, serve: Serve, pat
     assert "strict-transport-security" not in headers
 
 
-async def test_hsts_is_sent_where_asked_for(guarded: FastAPI, serve: Serve):
+async def test_hsts_is_sent_if_enabled(guarded: FastAPI, serve: Serve):
     guarded.add_middleware(SecurityHeadersMiddleware, hsts=True)
     headers = (await serve(guarded).get("/page")).headers
     assert headers["strict-transport-security"] == "max-age=63072000"
@@ -270,19 +270,19 @@ async def test_stream_over_the_limit_is_413(limited: FastAPI, serve: Serve):
     assert (answer.status_code, answer.json()["internal_code"]) == (413, 41300)
 
 
-async def test_body_that_nobody_reads_is_nobody_s_business(limited: FastAPI, serve: Serve):
+async def test_unread_body_is_not_limited(limited: FastAPI, serve: Serve):
     assert (await serve(limited).post("/unread", content=b"x" * 11)).status_code == 200
 
 
 @pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e9", "ten"])
-async def test_strange_content_length_is_no_bug(limited: FastAPI, serve: Serve, length: str):
+async def test_strange_content_length_causes_no_server_error(limited: FastAPI, serve: Serve, length: str):
     answer = await serve(limited).post(
         "/text", content=b"1", headers={"Content-Length": length, "Content-Type": "application/json"}
     )
     assert answer.status_code in {200, 413, 422}
 
 
-async def test_answer_that_has_begun_is_cut_off_at_the_limit(app: FastAPI):
+async def test_started_response_is_cut_off_at_the_limit(app: FastAPI):
     """A server that raises closes the connection: nobody takes half an answer for a whole one."""
 
     class Echo:

@@ -18,7 +18,7 @@ from appkit.exceptions import (
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 
 router = APIRouter(prefix="/probe")
 
@@ -51,25 +51,25 @@ def change(kit):
     return change
 
 
-async def test_require_answers_with_the_person(auth_client, user):
+async def test_require_returns_the_user(auth_client, user):
     assert (await auth_client.get("/api/probe/plain")).json() == user.email
 
 
 @pytest.mark.parametrize("path", ["plain", "verified", "superuser", "fresh"])
-async def test_require_needs_somebody_who_is_signed_in(client, auth_client, assert_error, path):
+async def test_require_needs_a_signed_in_user(client, auth_client, assert_error, path):
     assert_error(await client.get(f"/api/probe/{path}"), UnauthorizedException)
     client.cookies.update(dict(auth_client.cookies))
     await auth_client.post("/api/auth/signout")
     assert_error(await client.get(f"/api/probe/{path}"), SessionRevokedException)
 
 
-async def test_require_verified_needs_an_address_that_was_verified(auth_client, kit, change, assert_error):
+async def test_require_verified_needs_a_verified_address(auth_client, kit, change, assert_error):
     assert_error(await auth_client.get("/api/probe/verified"), EmailNotVerifiedException)
     await change(kit.context.user_model, email_verified_at=utcnow())
     assert (await auth_client.get("/api/probe/verified")).status_code == 200
 
 
-async def test_require_superuser_needs_one(auth_client, admin_client, assert_error):
+async def test_require_superuser_needs_a_superuser(auth_client, admin_client, assert_error):
     assert_error(await auth_client.get("/api/probe/superuser"), ForbiddenException)
     assert (await admin_client.get("/api/probe/superuser")).status_code == 200
 
@@ -78,7 +78,7 @@ async def test_require_superuser_needs_one(auth_client, admin_client, assert_err
     ("path", "seconds", "allowed"),
     [("fresh", 590, True), ("fresh", 601, False), ("fresh-minute", 50, True), ("fresh-minute", 61, False)],
 )
-async def test_require_fresh_needs_a_recent_proof(auth_client, change, assert_error, path, seconds, allowed):
+async def test_require_fresh_needs_a_recent_password(auth_client, change, assert_error, path, seconds, allowed):
     await change(AuthSession, authenticated_at=utcnow() - timedelta(seconds=seconds))
     await auth_client.post("/api/auth/refresh")
     response = await auth_client.get(f"/api/probe/{path}")
@@ -88,7 +88,7 @@ async def test_require_fresh_needs_a_recent_proof(auth_client, change, assert_er
         assert_error(response, ReauthenticationRequiredException)
 
 
-async def test_refreshing_proves_nothing(auth_client, kit, change):
+async def test_refresh_does_not_count_as_fresh(auth_client, kit, change):
     then = utcnow().replace(microsecond=0) - timedelta(hours=1)
     await change(AuthSession, authenticated_at=then)
     await auth_client.post("/api/auth/refresh")

@@ -8,8 +8,7 @@ import pytest
 from fastapi import APIRouter, Depends, FastAPI, WebSocket
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from appkit.api.dependencies import DbSession, ReadSession, get_session
-from appkit.api.sessions import check_sessions
+from appkit.api.dependencies import DbSession, ReadSession, get_session, refuse_late_commits
 from appkit.exceptions import AppKitError
 
 LateSession = Annotated[AsyncSession, Depends(get_session)]
@@ -44,11 +43,13 @@ async def use_generator(db: Annotated[AsyncSession, Depends(generator, scope="fu
 
 
 @pytest.mark.parametrize("endpoint", [use_late, use_partial, use_named, use_generator])
-def test_a_route_that_would_commit_late_is_named(endpoint):
+def test_route_with_a_late_commit_is_named(endpoint):
     app = FastAPI()
     app.add_api_route("/items/{id}", endpoint, methods=["POST"])
-    with pytest.raises(AppKitError, match=r'^POST /items/\{id\} would commit after .*scope="function"'):
-        check_sessions(app)
+    with pytest.raises(
+        AppKitError, match=r'^POST /items/\{id\} would commit its database session after .*scope="function"'
+    ):
+        refuse_late_commits(app)
 
 
 def test_a_route_of_a_nested_router_is_named_by_its_whole_path():
@@ -57,7 +58,7 @@ def test_a_route_of_a_nested_router_is_named_by_its_whole_path():
     outer.include_router(inner)
     app.include_router(outer, prefix="/api")
     with pytest.raises(AppKitError, match="^GET /api/outer/inner/late would"):
-        check_sessions(app)
+        refuse_late_commits(app)
 
 
 @pytest.mark.parametrize("where", ["app", "router", "inclusion", "route"])
@@ -68,7 +69,7 @@ def test_dependencies_of_whole_routers_count(where):
     router.add_api_route("/thing", nothing, dependencies=late if where == "route" else [])
     app.include_router(router, dependencies=late if where == "inclusion" else [])
     with pytest.raises(AppKitError, match="^GET /thing would"):
-        check_sessions(app)
+        refuse_late_commits(app)
 
 
 def test_overrides_and_websockets_count():
@@ -81,24 +82,24 @@ def test_overrides_and_websockets_count():
     talking, overridden = FastAPI(), FastAPI()
     talking.add_api_websocket_route("/talk", talk)
     overridden.add_api_route("/replaced", use_replaced)
-    check_sessions(overridden)
+    refuse_late_commits(overridden)
     overridden.dependency_overrides[nothing] = get_session
     for app, route in (talking, "WEBSOCKET /talk"), (overridden, "GET /replaced"):
         with pytest.raises(AppKitError, match=f"^{route} would"):
-            check_sessions(app)
+            refuse_late_commits(app)
 
 
-def test_sessions_that_commit_in_time_are_fine():
+def test_sessions_that_commit_in_time_are_accepted():
     async def use(db: DbSession, reader: ReadSession) -> None:
         """As one should."""
 
     app = FastAPI()
     app.add_api_route("/fine", use)
     app.mount("/elsewhere", FastAPI())
-    check_sessions(app)
+    refuse_late_commits(app)
 
 
-async def test_the_app_does_not_start(kit):
+async def test_app_with_a_late_commit_does_not_start(kit):
     router = APIRouter()
     router.add_api_route("/late", use_late)
     kit._routers = (router,)

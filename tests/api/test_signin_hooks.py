@@ -24,7 +24,7 @@ from appkit.domain.events import UserSignedIn
 from appkit.exceptions import InvalidTokenException, TooManyRequestsException, UnprocessableException
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 from appkit.testing.plugin import PASSWORD
 
 router = APIRouter(prefix="/auth/probe")
@@ -98,7 +98,7 @@ async def count_live(kit: AppKit) -> int | None:
         return await db.scalar(select(func.count()).select_from(AuthSession).where(AuthSession.revoked_at.is_(None)))
 
 
-async def test_signin_with_a_challenge_begins_no_session(client, kit, codes, credentials, events):
+async def test_signin_with_a_challenge_starts_no_session(client, kit, codes, credentials, events):
     response = await client.post("/api/auth/signin", json=credentials)
     assert response.status_code == 200
     body = response.json()
@@ -110,19 +110,19 @@ async def test_signin_with_a_challenge_begins_no_session(client, kit, codes, cre
     assert not [event for event in events if isinstance(event, UserSignedIn)]
 
 
-async def test_signin_with_a_challenge_ends_the_session_that_the_browser_held(auth_client, kit, codes, credentials):
+async def test_signin_with_a_challenge_ends_the_browsers_previous_session(auth_client, kit, codes, credentials):
     await auth_client.post("/api/auth/signin", json=credentials)
     assert await count_live(kit) == 0
     assert set(auth_client.cookies) == {"appkit_dv"}
 
 
-async def test_signup_asks_as_signin_does(client, kit, codes):
+async def test_signup_asks_for_a_challenge_too(client, kit, codes):
     response = await client.post("/api/auth/signup", json={"email": "new@example.com", "password": PASSWORD})
     assert response.json()["mfa_required"] is True
     assert await count_live(kit) == 0
 
 
-async def test_challenge_that_is_met_begins_the_session_that_was_asked_for(client, kit, challenge, answer, events):
+async def test_met_challenge_starts_the_requested_session(client, kit, challenge, answer, events):
     response = await answer(await challenge(remember=True))
     assert response.json()["email"] == "user@example.com"
     assert (await client.get("/api/auth/me")).status_code == 200
@@ -133,7 +133,7 @@ async def test_challenge_that_is_met_begins_the_session_that_was_asked_for(clien
     assert [event.session_id for event in events if isinstance(event, UserSignedIn)] == [row.id]
 
 
-async def test_challenge_of_a_program_gives_it_its_tokens_in_the_body(kit, client, codes, credentials, answer):
+async def test_challenge_of_a_bearer_client_returns_tokens_in_the_body(kit, client, codes, credentials, answer):
     kit.settings.auth.__dict__["bearer_enabled"] = True
     body = (await client.post("/api/auth/token", json=credentials)).json()
     response = await answer(body["challenge"])
@@ -143,7 +143,7 @@ async def test_challenge_of_a_program_gives_it_its_tokens_in_the_body(kit, clien
 
 
 @pytest.mark.both_databases
-async def test_challenge_is_met_once_however_many_try(client, kit, challenge, answer):
+async def test_challenge_works_once_for_concurrent_requests(client, kit, challenge, answer):
     token = await challenge()
     statuses = [response.status_code for response in await asyncio.gather(*(answer(token) for _ in range(4)))]
     assert sorted(statuses) == [200, 400, 400, 400]
@@ -151,14 +151,14 @@ async def test_challenge_is_met_once_however_many_try(client, kit, challenge, an
 
 
 @pytest.mark.both_databases
-async def test_challenge_allows_five_tries_however_they_come(client, challenge, answer, assert_error):
+async def test_challenge_allows_five_attempts_concurrent_or_not(client, challenge, answer, assert_error):
     token = await challenge()
     tries = await asyncio.gather(*(answer(token, "wrong") for _ in range(12)))
     assert sorted(response.status_code for response in tries) == [400] * 7 + [422] * 5
     assert_error(await answer(token), InvalidTokenException)
 
 
-async def test_challenges_count_together_for_an_account(client, kit, challenge, answer, assert_error):
+async def test_attempts_of_all_challenges_of_an_account_count_together(client, kit, challenge, answer, assert_error):
     kit.settings.limits.__dict__["enabled"] = True
     for _ in range(2):
         token = await challenge()
@@ -167,27 +167,27 @@ async def test_challenges_count_together_for_an_account(client, kit, challenge, 
     assert_error(await answer(await challenge()), TooManyRequestsException)
 
 
-async def test_challenge_of_one_device_leaves_another_s_good(challenge, answer):
+async def test_challenge_of_one_device_keeps_those_of_others(challenge, answer):
     first, _ = await challenge(), await challenge()
     assert (await answer(first)).status_code == 200
 
 
 @pytest.mark.parametrize("change", [{"security_version": 2}, {"is_active": False}], ids=["new password", "disabled"])
-async def test_challenge_is_void_when_the_account_changes(kit, challenge, answer, assert_error, change):
+async def test_challenge_is_invalid_after_the_account_changed(kit, challenge, answer, assert_error, change):
     token = await challenge()
     async with kit.session() as db:
         await db.execute(update(kit.context.user_model).values(change))
     assert_error(await answer(token), InvalidTokenException)
 
 
-async def test_challenge_is_void_after_ten_minutes(kit, challenge, answer, assert_error):
+async def test_challenge_expires_after_ten_minutes(kit, challenge, answer, assert_error):
     token = await challenge()
     async with kit.session() as db:
         await db.execute(update(AuthToken).values(expires_at=utcnow()))
     assert_error(await answer(token), InvalidTokenException)
 
 
-async def test_signout_while_pending_destroys_the_challenge(client, challenge, answer, assert_error):
+async def test_signout_while_pending_invalidates_the_challenge(client, challenge, answer, assert_error):
     token = await challenge()
     assert (await client.post("/api/auth/signout", json={"challenge": token})).status_code == 204
     assert_error(await answer(token), InvalidTokenException)
@@ -219,7 +219,7 @@ async def make_link(kit: AppKit, user: BaseUser) -> str:
         return await LinkService(db).make(user, "probe", ttl=60, data={"next": "/"})
 
 
-async def test_complete_signin_signs_in_whom_a_plugin_identified(auth_client, kit, make_user):
+async def test_complete_signin_signs_in_a_user_identified_by_a_plugin(auth_client, kit, make_user):
     other = await make_user()
     response = await auth_client.post(f"/api/auth/probe/follow/{await make_link(kit, other)}")
     assert response.json()["email"] == other.email
@@ -236,7 +236,7 @@ async def test_complete_signin_asks_the_other_plugins(client, kit, user, codes):
     assert codes.asked[1] == ["email"]
 
 
-async def test_complete_signin_lets_no_disabled_account_in(client, kit, user):
+async def test_complete_signin_refuses_a_disabled_account(client, kit, user):
     token = await make_link(kit, user)
     async with kit.session() as db:
         await db.execute(update(kit.context.user_model).values(is_active=False))

@@ -90,7 +90,7 @@ async def test_socket_stays_open_while_its_session_lives(connect, user):
     assert (await line.next())["text"] == "HELLO"
 
 
-async def test_socket_is_closed_once_its_session_has_ended(connect, kit):
+async def test_socket_is_closed_after_its_session_ended(connect, kit):
     line = connect()
     assert [(await line.next())["type"] for _ in range(2)] == ["websocket.accept", "websocket.send"]
     async with kit.session() as db:
@@ -98,7 +98,7 @@ async def test_socket_is_closed_once_its_session_has_ended(connect, kit):
     assert await line.next() == {"type": "websocket.close", "code": 1008, "reason": "Signed out."}
 
 
-async def test_socket_is_closed_when_it_can_t_be_told(connect, kit, monkeypatch):
+async def test_socket_is_closed_when_the_check_fails(connect, kit, monkeypatch):
     line = connect()
     assert [(await line.next())["type"] for _ in range(2)] == ["websocket.accept", "websocket.send"]
 
@@ -109,7 +109,7 @@ async def test_socket_is_closed_when_it_can_t_be_told(connect, kit, monkeypatch)
     assert (await line.next())["code"] == 1008
 
 
-async def test_socket_of_nobody_is_refused(connect):
+async def test_socket_without_a_user_is_refused(connect):
     line = connect(cookie="")
     assert (await line.next())["code"] == 1008
 

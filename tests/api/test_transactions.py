@@ -127,7 +127,7 @@ async def count(database: Database) -> int | None:
         return await db.scalar(select(func.count()).select_from(Leaf))
 
 
-async def test_a_commit_that_fails_is_no_success(client, database, assert_error):
+async def test_failed_commit_is_not_answered_as_success(client, database, assert_error):
     problem = assert_error(await client.post("/api/leaves/orphan"), ConstraintViolatedException)
     assert "fine" not in str(problem)
     assert await count(database) == 0
@@ -146,12 +146,12 @@ async def test_a_commit_that_fails_is_no_success(client, database, assert_error)
         ("slow", 200, 1),
     ],
 )
-async def test_what_is_raised_is_rolled_back_and_what_is_returned_is_committed(client, database, path, status, kept):
+async def test_raising_rolls_back_and_returning_commits(client, database, path, status, kept):
     assert (await client.post(f"/api/leaves/{path}")).status_code == status
     assert await count(database) == kept
 
 
-async def test_a_request_that_is_cancelled_leaves_nothing(client, database):
+async def test_cancelled_request_is_rolled_back(client, database):
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
             await client.post("/api/leaves/slow")
@@ -159,7 +159,7 @@ async def test_a_request_that_is_cancelled_leaves_nothing(client, database):
     assert "Current Checked out connections: 0" in database.engine.pool.status()
 
 
-async def test_a_body_that_uses_a_session_after_its_end_is_told_so(client, database, caplog):
+async def test_streamed_body_cannot_use_a_closed_session(client, database, caplog):
     """Else each such request would keep a connection."""
     assert (await client.get("/api/leaves/stream")).content == b""
     assert "This Session has been permanently closed" in caplog.text
@@ -167,7 +167,7 @@ async def test_a_body_that_uses_a_session_after_its_end_is_told_so(client, datab
 
 
 @pytest.mark.both_databases
-async def test_requests_survive_that_the_pool_is_emptied_under_them(client, database):
+async def test_requests_survive_a_disposed_pool(client, database):
     running = asyncio.create_task(client.post("/api/leaves/slow"))
     await asyncio.sleep(0.1)
     pool = database.engine.pool

@@ -52,11 +52,11 @@ async def test_users_are_listed_page_by_page(admin_client, make_user):
 
 
 @pytest.mark.parametrize("query", [{"cursor": "made up"}, {"size": 0}, {"size": 201}])
-async def test_users_are_not_listed_from_nowhere(admin_client, assert_error, query):
+async def test_users_with_a_bad_query_are_refused(admin_client, assert_error, query):
     assert_error(await admin_client.get("/api/users", params=query), UnprocessableException)
 
 
-async def test_a_disabled_user_is_out_at_once_and_signs_in_anew_once_enabled(
+async def test_disabled_user_is_signed_out_and_can_sign_in_after_enabling(
     admin_client, auth_client, user, assert_error
 ):
     disabled = await admin_client.post(f"/api/users/{user.id}/disable")
@@ -67,12 +67,12 @@ async def test_a_disabled_user_is_out_at_once_and_signs_in_anew_once_enabled(
     assert_error(await auth_client.get("/api/auth/me"), SessionRevokedException)
 
 
-async def test_superusers_can_t_lock_themselves_out(admin_client, assert_error):
+async def test_superusers_cannot_disable_themselves(admin_client, assert_error):
     me = (await admin_client.get("/api/auth/me")).json()
     assert_error(await admin_client.post(f"/api/users/{me['id']}/disable"), ConflictException)
 
 
-async def test_nobody_is_not_found(admin_client, assert_error):
+async def test_unknown_user_is_not_found(admin_client, assert_error):
     assert_error(await admin_client.get(SOMEBODY), NotFoundException)
     assert_error(await admin_client.post(f"{SOMEBODY}/disable"), NotFoundException)
 
@@ -84,7 +84,7 @@ async def test_users_are_searched_and_filtered(admin_client, make_user):
     assert (await admin_client.get("/api/users", params={"superuser": False, "q": "admin"})).json()["items"] == []
 
 
-async def test_forced_reset_ends_everything_until_the_owner_sets_a_password(
+async def test_forced_reset_ends_sessions_until_a_new_password_is_set(
     admin_client, auth_client, client, user, tasks, mailbox, assert_error
 ):
     response = await admin_client.post(f"/api/users/{user.id}/reset-password")
@@ -102,7 +102,7 @@ async def test_forced_reset_ends_everything_until_the_owner_sets_a_password(
     assert (await client.post("/api/auth/signin", json=credentials)).status_code == 200
 
 
-async def test_superusers_see_and_end_somebody_s_sessions(admin_client, auth_client, user, events, assert_error):
+async def test_superusers_see_and_end_sessions_of_a_user(admin_client, auth_client, user, events, assert_error):
     shown = (await admin_client.get(f"/api/users/{user.id}/sessions")).json()
     assert [session["current"] for session in shown] == [False]
     assert (await admin_client.post(f"/api/users/{user.id}/sessions/revoke")).status_code == 204
@@ -113,7 +113,7 @@ async def test_superusers_see_and_end_somebody_s_sessions(admin_client, auth_cli
     assert [(str(event.session_id), str(event.by)) for event in revoked] == [(shown[0]["id"], admin)]
 
 
-async def test_nobody_sets_or_sees_a_password_but_its_owner(admin_client, app, user):
+async def test_superusers_cannot_set_or_see_passwords(admin_client, app, user):
     assert "hash" not in (await admin_client.get(f"/api/users/{user.id}")).text
     paths = {path: operations for path, operations in app.openapi()["paths"].items() if path.startswith("/api/users")}
     assert len(paths) == 7

@@ -12,7 +12,7 @@ from appkit.contrib import magic_link
 from appkit.contrib.magic_link import MagicLinkRequested
 from appkit.core.mail import Mail
 from appkit.core.settings import FrontendSettings, LimitsSettings
-from appkit.domain.events import AccountClaimed, UserSignedIn
+from appkit.domain.events import AccountTakenOver, UserSignedIn
 from appkit.exceptions import (
     InvalidTokenException,
     SessionRevokedException,
@@ -153,7 +153,7 @@ async def test_unverified_account_is_taken_over_by_the_owner_of_its_address(
         credentials = {"email": user.email, "password": PASSWORD}
         assert (await auth_client.post("/api/auth/signin", json=credentials)).status_code == 401
         assert (await owner.get("/api/auth/me")).status_code == 200
-    assert AccountClaimed in map(type, events)
+    assert AccountTakenOver in map(type, events)
 
 
 async def test_verified_account_keeps_its_password(ask, follow, auth_client, user, db):

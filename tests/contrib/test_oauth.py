@@ -24,7 +24,7 @@ from appkit.contrib.oauth.service import (
     OAuthUnlinked,
 )
 from appkit.core.settings import FrontendSettings
-from appkit.domain.events import AccountClaimed, UserCreated, UserSignedIn, UserSignedUp
+from appkit.domain.events import AccountTakenOver, UserCreated, UserSignedIn, UserSignedUp
 from appkit.exceptions import (
     AppKitError,
     EmailNotVerifiedException,
@@ -394,7 +394,7 @@ async def test_unverified_account_is_taken_over_by_the_owner_of_its_address(
         assert_error(await waiting.post("/api/auth/refresh"), SessionRevokedException)
         assert (await waiting.post("/api/auth/signin", json=credentials)).status_code == 401
     assert await db.scalar(select(User.email_verified_at)) is not None
-    assert AccountClaimed in map(type, events)
+    assert AccountTakenOver in map(type, events)
 
 
 @pytest.fixture

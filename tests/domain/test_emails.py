@@ -14,7 +14,7 @@ from appkit.domain.emails import parse_email
         ("ada@bücher.de", "ada@bücher.de", "ada@xn--bcher-kva.de"),
     ],
 )
-def test_parse_email_keeps_what_was_typed_beside_what_makes_it_unique(typed, address, key):
+def test_parse_email_returns_the_address_and_its_unique_key(typed, address, key):
     parsed = parse_email(typed)
     assert (parsed.address, parsed.key) == (address, key)
 
@@ -37,6 +37,6 @@ def test_parse_email_keeps_what_was_typed_beside_what_makes_it_unique(typed, add
         f"ada@{'a.' * 200}com",
     ],
 )
-def test_parse_email_refuses_what_could_be_taken_for_somebody_else(typed):
+def test_parse_email_refuses_confusable_addresses(typed):
     with pytest.raises(ValueError, match=r"^Enter an e-mail address such as name@example\.com\.$"):
         parse_email(typed)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import Mapped, MappedAsDataclass, declared_attr, mapped_column, relationship, selectinload
 
 from appkit.api.dependencies import DbSession, ReadSession, app_of as context_of
-from appkit.api.queries import RepeatedQueriesMiddleware
+from appkit.api.middleware import RepeatedQueriesMiddleware
 from appkit.core.settings import Settings
 from appkit.kit import AppKit
 from appkit.repository.base import Base, BaseTableModel, uuid7
@@ -173,9 +173,9 @@ async def test_in_development_a_statement_that_runs_for_each_row_is_logged(datab
         shelf = (await client.post("/api/shelves")).json()
         assert (await client.get(f"/api/shelves/{shelf}/books", params={"count": 10})).json() == 10
         assert len((await client.get(f"/api/shelves/{shelf}/events")).text.split("data:")) == 13
-        assert [record for record in caplog.records if record.name == "appkit.api.queries"] == []
+        assert [record for record in caplog.records if record.name == "appkit.api.middleware"] == []
         assert (await client.get(f"/api/shelves/{shelf}/books", params={"count": 11})).json() == 11
-    [line] = [vars(record) for record in caplog.records if record.name == "appkit.api.queries"]
+    [line] = [vars(record) for record in caplog.records if record.name == "appkit.api.middleware"]
     assert (line["levelno"], line["method"], line["path"], line["count"]) == (
         logging.WARNING,
         "GET",

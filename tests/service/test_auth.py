@@ -21,9 +21,8 @@ from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
-from appkit.service.security import PasswordPool, Security
-from appkit.service.sessions import Device
-from appkit.service.signins import SignIn
+from appkit.service.hashing import PasswordPool, Security
+from appkit.service.principals import Device, SignIn
 from appkit.testing.plugin import PASSWORD
 
 WEAKER = PasswordHasher.from_parameters(
@@ -55,7 +54,7 @@ async def signin(kit: AppKit, user: BaseUser, **options: Any) -> SignIn:
         return begun
 
 
-async def test_signin_notes_when_and_where(kit, app, user):
+async def test_signin_records_time_and_device(kit, app, user):
     began = utcnow()
     await signin(kit, user, device=Device("2001:db8::1" + " and what a proxy was sent" * 9, "x" * 1000))
     async with kit.session() as session:
@@ -81,7 +80,7 @@ async def test_signin_holds_no_connection_while_hashing(kit, app, user, during_v
     assert held == [0]
 
 
-async def test_signin_in_a_transaction_of_the_caller_s_leaves_it_open(kit, app, user):
+async def test_signin_keeps_the_callers_transaction_open(kit, app, user):
     async with kit.session() as session:
         await session.execute(update(kit.context.user_model).values(is_superuser=True))
         with pytest.raises(InvalidCredentialsException):
@@ -104,7 +103,7 @@ async def test_signin_that_races_a_change_of_the_account_leaves_no_live_session(
         assert await session.scalar(select(func.count()).select_from(AuthSession)) == 0
 
 
-async def test_signin_renews_a_hash_of_other_parameters(kit, app, user):
+async def test_signin_renews_a_hash_with_other_parameters(kit, app, user):
     model = kit.context.user_model
     async with kit.session() as session:
         await session.execute(update(model).values(hashed_password=WEAKER.hash(PASSWORD)))
@@ -116,7 +115,7 @@ async def test_signin_renews_a_hash_of_other_parameters(kit, app, user):
     await signin(kit, user)
 
 
-async def test_signin_turns_bcrypt_into_argon2(kit, app, user):
+async def test_signin_replaces_bcrypt_with_argon2(kit, app, user):
     model = kit.context.user_model
     async with kit.session() as session:
         await session.execute(update(model).values(hashed_password=BcryptHasher(rounds=4).hash(PASSWORD)))
@@ -129,7 +128,7 @@ async def test_signin_turns_bcrypt_into_argon2(kit, app, user):
     await signin(kit, user)
 
 
-async def test_signin_renews_no_hash_that_changed_meanwhile(kit, app, user, during_verify):
+async def test_signin_does_not_overwrite_a_hash_changed_meanwhile(kit, app, user, during_verify):
     model, other = kit.context.user_model, WEAKER.hash("another password")
 
     async def change_password():
@@ -144,7 +143,7 @@ async def test_signin_renews_no_hash_that_changed_meanwhile(kit, app, user, duri
         assert await session.scalar(select(model.hashed_password)) == other
 
 
-async def test_signin_is_refused_before_any_work_while_too_many_wait(kit, app, user, count_queries, monkeypatch):
+async def test_signin_is_refused_before_any_work_if_the_queue_is_full(kit, app, user, count_queries, monkeypatch):
     monkeypatch.setattr(Security.of(kit.context).passwords, "_max_pending", 0)
     with count_queries(max=0), pytest.raises(ServiceUnavailableException):
         await signin(kit, user)
@@ -155,7 +154,7 @@ async def test_signin_takes_few_statements(kit, app, user, count_queries):
         await signin(kit, user)
 
 
-async def test_tokens_carry_plugins_claims_and_still_do_when_refreshed(kit, app, user):
+async def test_tokens_have_plugins_claims_after_a_refresh_too(kit, app, user):
     class Plans:
         @hookimpl
         def token_claims(self, user):
@@ -182,7 +181,7 @@ async def test_refresh_commits_the_end_of_a_session_before_it_refuses(kit, app, 
         assert await session.scalar(select(AuthSession.revoked_reason)) == "refresh_replayed"
 
 
-async def test_user_is_read_in_one_statement_and_can_be_used_after(kit, app, user, count_queries):
+async def test_user_is_read_in_one_statement_and_usable_afterwards(kit, app, user, count_queries):
     principal = Security.of(kit.context).tokens.read_access((await signin(kit, user)).tokens.access)
     with count_queries(max=1):
         async with kit.database.read_session(primary=True) as session:
@@ -190,7 +189,7 @@ async def test_user_is_read_in_one_statement_and_can_be_used_after(kit, app, use
     assert (found.id, found.email, found.created_at) == (user.id, user.email, user.created_at)
 
 
-async def test_user_is_nobody_for_the_session_of_another(kit, app, user, make_user):
+async def test_user_is_refused_for_the_session_of_another(kit, app, user, make_user):
     """A good signature is not enough: the session must be the subject's."""
     other = await make_user()
     principal = Security.of(kit.context).tokens.read_access((await signin(kit, user)).tokens.access)
@@ -200,7 +199,7 @@ async def test_user_is_nobody_for_the_session_of_another(kit, app, user, make_us
                 await AuthService(session).user(principal.model_copy(update=changed))
 
 
-async def test_parallel_signins_keep_to_the_number_of_sessions(kit, app, user, monkeypatch):
+async def test_concurrent_signins_respect_the_session_limit(kit, app, user, monkeypatch):
     auth = kit.settings.auth.model_copy(update={"max_sessions": 3})
     monkeypatch.setattr(kit.context, "settings", kit.settings.model_copy(update={"auth": auth}))
     await asyncio.gather(*(signin(kit, user) for _ in range(12)))
@@ -209,7 +208,7 @@ async def test_parallel_signins_keep_to_the_number_of_sessions(kit, app, user, m
         assert await session.scalar(live) == 3
 
 
-async def test_a_session_that_ran_out_takes_no_room(kit, app, user, monkeypatch):
+async def test_expired_session_does_not_count_for_the_limit(kit, app, user, monkeypatch):
     auth = kit.settings.auth.model_copy(update={"max_sessions": 2})
     monkeypatch.setattr(kit.context, "settings", kit.settings.model_copy(update={"auth": auth}))
     await signin(kit, user)

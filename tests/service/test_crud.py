@@ -85,7 +85,7 @@ async def service(database_url: str) -> AsyncIterator[ChoreService]:
     await database.dispose()
 
 
-async def test_each_verb_runs_its_hooks(service):
+async def test_each_method_runs_its_hooks(service):
     chore = await service.create(ChoreCreate(title="Sweep"))
     assert service.log == [("before_create", None, "Sweep"), ("after_create", 1, "Sweep")]
     service.log.clear()
@@ -104,7 +104,7 @@ async def test_each_verb_runs_its_hooks(service):
     assert service.log == [*got, ("before_delete", True), ("after_delete", False)]
 
 
-async def test_verbs_take_a_row_that_is_there_already(service):
+async def test_methods_accept_a_loaded_row(service):
     chore = await service.create(ChoreCreate(title="Sweep"))
     service.log.clear()
     await service.update(chore, ChoreUpdate(done=True))
@@ -113,13 +113,13 @@ async def test_verbs_take_a_row_that_is_there_already(service):
     assert (chore.title, chore.done) == ("Sweep", True)
 
 
-async def test_what_is_not_there_is_404(service):
+async def test_missing_row_is_404(service):
     for attempt in (service.get(uuid4()), service.update(uuid4(), ChoreUpdate()), service.delete(uuid4())):
         with pytest.raises(NotFoundException):
             await attempt
 
 
-async def test_deleting_hides_where_the_model_says_so(service):
+async def test_delete_hides_rows_of_soft_delete_models(service):
     chore = await service.create(ChoreCreate(title="Sweep"))
     await service.delete(chore)
     with pytest.raises(NotFoundException):
@@ -127,21 +127,21 @@ async def test_deleting_hides_where_the_model_says_so(service):
     assert await Repository(service.db, Chore, include_deleted=True).count() == 1
 
 
-async def test_any_service_hides_what_it_deletes(service):
+async def test_base_service_delete_hides_soft_delete_rows(service):
     chore = await service.create(ChoreCreate(title="Sweep"))
     await BaseService(service.db).delete(chore)
     assert await Repository(service.db, Chore).count() == 0
     assert await Repository(service.db, Chore, include_deleted=True).count() == 1
 
 
-async def test_an_update_of_an_older_version_is_refused(service):
+async def test_update_of_a_stale_version_is_refused(service):
     chore = await service.create(ChoreCreate(title="Sweep"))
     await service.update(chore, ChoreUpdate(title="Mop", version=1))
     with pytest.raises(StaleVersionException):
         await service.update(chore, ChoreUpdate(title="Dust", version=1))
 
 
-async def test_a_hook_that_raises_ends_the_verb(service):
+async def test_hook_that_raises_ends_the_method(service):
     chore = await service.create(ChoreCreate(title="Sweep"))
 
     class Locked(CRUDService[Chore, ChoreCreate, ChoreUpdate]):
@@ -154,7 +154,7 @@ async def test_a_hook_that_raises_ends_the_verb(service):
     assert await service.repository.exists(Chore.id == chore.id)
 
 
-async def test_the_repository_may_be_ones_own(service):
+async def test_repository_can_be_overridden(service):
     class Open(Repository[Chore]):
         def select(self) -> Select[Chore]:
             return super().select().where(~Chore.done)
@@ -172,13 +172,13 @@ async def test_the_repository_may_be_ones_own(service):
         await opened.get(chore.id)
 
 
-async def test_a_service_needs_no_class_of_its_own(service):
+async def test_service_works_without_a_subclass(service):
     plain = CRUDService[Chore, ChoreCreate, ChoreUpdate](service.db)
     chore = plain.repository.new(ChoreCreate(title="Sweep"), done=True)
     assert await plain.save(chore) is await plain.get(chore.id)
 
 
-def test_a_service_without_a_model_says_so():
+def test_service_without_a_model_raises():
     class Nothing(CRUDService):  # type: ignore[type-arg]  # that is the mistake
         names: ClassVar = ()
 

@@ -27,7 +27,7 @@ def write(kit, app, user, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", get_args(MailKind))
-async def test_mail_says_the_same_as_text_and_as_html(write, kind):
+async def test_mail_has_the_same_content_as_text_and_html(write, kind):
     mail = await write(kind, url="https://shop.example.com", token="abc_-1" if kind in _PAGES else None)
     assert "Fish & Chips" in mail.text
     assert "Fish &amp; Chips" in mail.html
@@ -43,12 +43,12 @@ async def test_mail_without_a_frontend_has_the_token_alone(write):
     assert "<code>abc_-1</code>" in mail.html
 
 
-async def test_mail_goes_to_the_account_unless_it_says_otherwise(write, user):
+async def test_mail_goes_to_the_account_by_default(write, user):
     assert (await write("email_changed")).to == user.email
     assert (await write("change_email", to="new@example.com", token="x")).to == "new@example.com"
 
 
-async def test_mail_is_what_the_app_s_templates_say(write, tmp_path):
+async def test_mail_uses_the_apps_templates(write, tmp_path):
     (tmp_path / "reset_password.txt").write_text("Subject: $app: a new password\n\nDear <$email>,\n\n$link\n")
     (tmp_path / "layout.html").write_text("<main>$body</main>")
     mail = await write("reset_password", templates=tmp_path, url="https://shop.example.com", token="t")
@@ -62,7 +62,7 @@ async def test_mail_is_what_the_app_s_templates_say(write, tmp_path):
 
 
 @pytest.mark.parametrize("text", ["Subject: x\n\n$name", "Subject: x\n\n5 $"])
-async def test_mail_names_the_template_that_makes_no_sense(write, tmp_path, text):
+async def test_mail_error_names_the_broken_template(write, tmp_path, text):
     (tmp_path / "email_changed.txt").write_text(text)
     with pytest.raises(AppKitError, match=r"email_changed\.txt can't be filled in"):
         await write("email_changed", templates=tmp_path)

@@ -11,7 +11,7 @@ from pwdlib.hashers.bcrypt import BcryptHasher
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.kit import AppKit
-from appkit.service.security import PasswordPool, Security
+from appkit.service.hashing import PasswordPool, Security
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def pool() -> PasswordPool:
     return PasswordPool(concurrency=2, parameters=profiles.CHEAPEST)
 
 
-async def test_verify_knows_a_password_by_its_hash(pool):
+async def test_verify_accepts_the_right_password_only(pool):
     hashed = await pool.hash("correct horse")
     assert await pool.verify(hashed, "correct horse")
     assert not await pool.verify(hashed, "correct  horse")
@@ -28,11 +28,11 @@ async def test_verify_knows_a_password_by_its_hash(pool):
 
 @pytest.mark.parametrize("hashed", [None, "", "not a hash", "$argon2id$v=19$m=8,t=1,p=1$AAAA$AAAA"])
 @pytest.mark.parametrize("password", ["", "correct horse", "\ud800", "\0"])
-async def test_verify_says_no_to_whatever_has_no_hash(pool, hashed, password):
+async def test_verify_is_false_without_a_hash(pool, hashed, password):
     assert not await pool.verify(hashed, password)
 
 
-async def test_verify_works_as_hard_without_a_hash(pool, monkeypatch):
+async def test_verify_takes_as_long_without_a_hash(pool, monkeypatch):
     """Counted rather than timed: the decoy is verified for real, with the parameters of today."""
     verified: list[str] = []
     verify = PasswordHasher.verify
@@ -49,7 +49,7 @@ async def test_verify_works_as_hard_without_a_hash(pool, monkeypatch):
     assert verified[0].split("$")[:4] == verified[1].split("$")[:4]
 
 
-async def test_is_outdated_compares_with_the_parameters_of_today(pool):
+async def test_is_outdated_compares_with_current_parameters(pool):
     hashed = await pool.hash("correct horse")
     dearer = PasswordPool(concurrency=1, parameters=profiles.RFC_9106_LOW_MEMORY)
     assert not pool.is_outdated(hashed)
@@ -58,7 +58,7 @@ async def test_is_outdated_compares_with_the_parameters_of_today(pool):
 
 @pytest.mark.parametrize("made_by", [Argon2Hasher(memory_cost=64), BcryptHasher(rounds=4), BcryptHasher(4, "2a")])
 @pytest.mark.parametrize("password", ["correct horse", "pässwörd ", "x" * 72])
-async def test_verify_knows_hashes_that_pwdlib_made(pool, made_by, password):
+async def test_verify_accepts_hashes_of_pwdlib(pool, made_by, password):
     """What fastapi-users kept, so that its accounts keep their passwords."""
     hashed = made_by.hash(password)
     assert await pool.verify(hashed, password)
@@ -66,24 +66,24 @@ async def test_verify_knows_hashes_that_pwdlib_made(pool, made_by, password):
     assert pool.is_outdated(hashed)
 
 
-async def test_verify_looks_no_further_than_bcrypt_did(pool):
+async def test_verify_uses_the_first_72_bytes_with_bcrypt(pool):
     """Bcrypt knew the first 72 bytes of a password, and its later releases refuse longer ones."""
     hashed = BcryptHasher(rounds=4).hash("x" * 72)
     assert await pool.verify(hashed, "x" * 100)
 
 
 @pytest.mark.parametrize("hashed", ["$2b$", "$2b$12$short", "$2b$99$" + "x" * 53])
-async def test_verify_says_no_to_what_only_looks_like_bcrypt(pool, hashed):
+async def test_verify_is_false_for_a_malformed_bcrypt_hash(pool, hashed):
     assert not await pool.verify(hashed, "correct horse")
 
 
-async def test_verify_says_what_bcrypt_hashes_need(pool, monkeypatch):
+async def test_verify_of_bcrypt_names_the_missing_extra(pool, monkeypatch):
     monkeypatch.setitem(sys.modules, "bcrypt", None)
     with pytest.raises(AppKitError, match=r"Install fastapi-appkit\[bcrypt\]"):
         await pool.verify(BcryptHasher(rounds=4).hash("correct horse"), "correct horse")
 
 
-async def test_pool_runs_no_more_at_once_than_it_may_and_turns_away_who_would_wait_too_long(monkeypatch):
+async def test_pool_bounds_its_concurrency_and_its_queue(monkeypatch):
     pool = PasswordPool(concurrency=2, parameters=profiles.CHEAPEST, max_waiting=3)
     running, most, gate = 0, 0, threading.Event()
     lock = threading.Lock()
@@ -116,7 +116,7 @@ async def test_pool_runs_no_more_at_once_than_it_may_and_turns_away_who_would_wa
     pool.check()
 
 
-async def test_pool_never_hashes_on_the_loop(monkeypatch):
+async def test_pool_never_hashes_on_the_event_loop(monkeypatch):
     threads = set()
 
     def note(self, password):

@@ -74,7 +74,7 @@ def b64(data: bytes) -> bytes:
     return urlsafe_b64encode(data).rstrip(b"=")
 
 
-def test_issue_writes_what_read_access_reads(tokens, user, session):
+def test_issued_token_is_read_by_read_access(tokens, user, session):
     pair = tokens.issue(user, session, {"plan": "pro"})
     principal = tokens.read_access(pair.access)
     assert (principal.user_id, principal.session_id, principal.security_version) == (user.id, session.id, 1)
@@ -84,7 +84,7 @@ def test_issue_writes_what_read_access_reads(tokens, user, session):
     assert pair.max_age in range(3590, 3601)
 
 
-def test_issue_puts_nothing_personal_and_nothing_secret_where_it_is_seen(tokens, user, session):
+def test_issued_token_contains_no_personal_data_or_secrets(tokens, user, session):
     pair = tokens.issue(user, session, {})
     claims = jwt.decode(pair.access, options={"verify_signature": False})
     assert set(claims) == {"iss", "aud", "sub", "sid", "jti", "iat", "exp", "auth_time", "amr", "sv"}
@@ -92,8 +92,8 @@ def test_issue_puts_nothing_personal_and_nothing_secret_where_it_is_seen(tokens,
     assert pair.refresh not in repr(pair)
 
 
-def test_issue_refuses_a_plugin_s_claim_with_a_name_of_ours(tokens, user, session):
-    with pytest.raises(AppKitError, match=r"sub: we do"):
+def test_issue_refuses_plugins_claims_with_reserved_names(tokens, user, session):
+    with pytest.raises(AppKitError, match=r"sub: appkit sets it"):
         tokens.issue(user, session, {"sub": "somebody else"})
 
 
@@ -102,7 +102,7 @@ def test_forge_makes_a_token_that_is_accepted_unchanged(tokens, forge, user):
     assert tokens.read_access(forge()).user_id == user.id
 
 
-def test_read_access_reads_nothing_longer_than_a_cookie_can_be(tokens, forge, user):
+def test_read_access_refuses_tokens_longer_than_a_cookie(tokens, forge, user):
     assert tokens.read_access(forge(note="x" * 2000)).user_id == user.id
     with pytest.raises(UnauthorizedException):
         tokens.read_access(forge(note="x" * 4000))
@@ -142,7 +142,7 @@ def test_read_access_refuses_a_header_that_is_not_ours(tokens, forge, headers):
         tokens.read_access(forge(headers))
 
 
-def test_read_access_takes_no_key_from_the_token(tokens, forge, monkeypatch):
+def test_read_access_ignores_keys_in_the_token(tokens, forge, monkeypatch):
     """CVE-2026-27962: neither a key in the header nor an address to fetch one from counts."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("went to the network"))
     own = b"a key of the attacker's, long enough"
@@ -151,7 +151,7 @@ def test_read_access_takes_no_key_from_the_token(tokens, forge, monkeypatch):
         tokens.read_access(forge(headers, signing_key=own))
 
 
-def test_read_access_tells_a_token_past_its_time_from_a_bad_one(tokens, forge):
+def test_read_access_distinguishes_expired_from_invalid_tokens(tokens, forge):
     now = int(utcnow().timestamp())
     assert tokens.read_access(forge(exp=now - 5))  # Within the leeway.
     with pytest.raises(TokenExpiredException):
@@ -184,7 +184,7 @@ def test_read_access_tells_a_token_past_its_time_from_a_bad_one(tokens, forge):
         {"auth_time": None},
     ],
 )
-def test_read_access_refuses_claims_that_are_not_as_we_write_them(tokens, forge, changes):
+def test_read_access_refuses_changed_claims(tokens, forge, changes):
     with pytest.raises(UnauthorizedException) as refused:
         tokens.read_access(forge(**changes))
     assert type(refused.value) is UnauthorizedException
@@ -211,7 +211,7 @@ def test_read_access_refuses_garbage(tokens, token):
     assert tokens.session_ids(token) == set()
 
 
-def test_tokens_of_the_previous_key_are_good_until_it_is_removed(user, session):
+def test_tokens_of_the_previous_key_are_valid_until_it_is_removed(user, session):
     previous = Tokens(make_settings(SECRETS[1])).issue(user, session, {})
     both, newest = Tokens(make_settings()), Tokens(make_settings(SECRETS[0]))
     assert both.read_access(previous.access).user_id == user.id
@@ -231,7 +231,7 @@ def test_tokens_of_another_app_with_the_same_secret_are_refused(user, session):
         Tokens(make_settings()).read_access(other.issue(user, session, {}).access)
 
 
-def test_tokens_of_one_kind_do_not_pass_for_the_other(tokens, user, session):
+def test_tokens_of_one_kind_are_refused_as_the_other(tokens, user, session):
     pair = tokens.issue(user, session, {})
     with pytest.raises(UnauthorizedException):
         tokens.read_access(pair.refresh)

@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy.exc import IntegrityError
 
-from appkit.domain.events import AccountClaimed, UserCreated, UserDemoted, UserPromoted, UserSignedUp
+from appkit.domain.events import AccountTakenOver, UserCreated, UserDemoted, UserPromoted, UserSignedUp
 from appkit.exceptions import (
     ConflictException,
     EmailTakenException,
@@ -19,7 +19,7 @@ from appkit.service.users import UserService
 from appkit.testing.plugin import PASSWORD
 
 
-async def test_create_makes_an_ordinary_user_unless_told(db):
+async def test_create_makes_an_ordinary_user_by_default(db):
     users = UserService(db)
     ada = await users.create("Ada@Example.com", PASSWORD)
     root = await users.create("root@example.com", PASSWORD, superuser=True)
@@ -29,13 +29,13 @@ async def test_create_makes_an_ordinary_user_unless_told(db):
     assert PASSWORD not in ada.hashed_password
 
 
-async def test_create_gives_each_address_to_one(kit, app, user):
+async def test_create_allows_one_account_per_address(kit, app, user):
     with pytest.raises(EmailTakenException):
         async with kit.session() as db:
             await UserService(db).create(user.email.upper(), PASSWORD)
 
 
-async def test_create_does_not_take_another_conflict_for_the_address_s(kit, db, user, monkeypatch):
+async def test_create_does_not_report_other_conflicts_as_taken_address(kit, db, user, monkeypatch):
     model = kit.context.user_model
     make = model.__init__
     monkeypatch.setattr(model, "__init__", lambda self, **values: make(self, id=user.id, **values))
@@ -52,7 +52,7 @@ async def test_create_does_not_take_another_conflict_for_the_address_s(kit, db, 
         ("ada@example.com", "ada@example.com", "password", "Don't use your e-mail address or the app's name."),
     ],
 )
-async def test_create_says_what_is_not_acceptable(db, email, password, field, detail):
+async def test_create_lists_what_is_not_acceptable(db, email, password, field, detail):
     """In its detail too, for the command line shows nothing else."""
     with pytest.raises(UnprocessableException) as refused:
         await UserService(db).create(email, password)
@@ -91,7 +91,7 @@ async def test_promote_makes_a_superuser_and_demote_an_ordinary_user(db, user, e
         ({"verified": False, "active": True, "superuser": False}, []),
     ],
 )
-async def test_page_has_those_who_are_asked_for(db, make_user, query, found):
+async def test_page_filters_users(db, make_user, query, found):
     ada, bob, _ = [await make_user(f"{name}@example.com", superuser=name == "cleo") for name in ("ada", "bob", "cleo")]
     (await db.merge(ada)).email_verified_at = utcnow()
     (await db.merge(bob)).is_active = False
@@ -99,7 +99,7 @@ async def test_page_has_those_who_are_asked_for(db, make_user, query, found):
     assert [user.email for user in (await UserService(db).page(**query)).items] == found
 
 
-async def test_disable_ends_sessions_for_good_and_never_one_s_own(db, user):
+async def test_disable_ends_sessions_for_good_and_refuses_ones_own_account(db, user):
     users = UserService(db)
     disabled = await users.disable(user.id, by=uuid4())
     assert (disabled.is_active, disabled.security_version) == (False, 2)
@@ -109,7 +109,7 @@ async def test_disable_ends_sessions_for_good_and_never_one_s_own(db, user):
         await users.disable(user.id, by=user.id)
 
 
-async def test_page_goes_from_the_youngest_to_the_oldest(db, make_user):
+async def test_page_is_sorted_from_newest_to_oldest(db, make_user):
     made = [(await make_user()).email for _ in range(5)]
     users = UserService(db)
     first = await users.page(size=3)
@@ -123,7 +123,7 @@ async def test_create_makes_a_verified_user_without_a_password(db):
     assert (user.hashed_password, user.password_changed_at, user.email_verified) == (None, None, True)
 
 
-async def test_find_knows_an_address_however_its_case(db, user):
+async def test_find_ignores_the_case_of_the_address(db, user):
     service = UserService(db)
     for lock in (False, True):
         found = await service.find("USER@Example.com", lock=lock)
@@ -132,25 +132,25 @@ async def test_find_knows_an_address_however_its_case(db, user):
     assert await service.find("nobody@example.com") is None
 
 
-async def test_claim_takes_an_unverified_account_from_whoever_made_it(db, user, events):
+async def test_take_over_voids_an_unverified_account(db, user, events):
     user = await db.merge(user)
-    await UserService(db).claim(user)
+    await UserService(db).take_over(user)
     await db.commit()
     assert (user.hashed_password, user.security_version, user.email_verified) == (None, 2, True)
-    assert events == [AccountClaimed(user_id=user.id)]
+    assert events == [AccountTakenOver(user_id=user.id)]
 
 
-async def test_claim_leaves_a_verified_account_as_it_is(db, user, events):
+async def test_take_over_leaves_a_verified_account_unchanged(db, user, events):
     user = await db.merge(user)
     user.email_verified_at = utcnow()
-    await UserService(db).claim(user)
+    await UserService(db).take_over(user)
     await db.commit()
     assert user.hashed_password is not None
     assert user.security_version == 1
     assert events == []
 
 
-async def test_signup_verified_makes_an_account_unless_sign_up_is_closed(kit, db, events):
+async def test_signup_verified_creates_an_account_unless_signup_is_closed(kit, db, events):
     user = await AuthService(db).signup_verified("ada@example.com")
     await db.commit()
     assert user.email_verified

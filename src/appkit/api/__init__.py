@@ -1,1 +1,1 @@
-"""Requests come in: the FastAPI app, its routes, dependencies and errors."""
+"""The HTTP API: the FastAPI app, its routes, dependencies, middleware and error responses."""

@@ -1,4 +1,4 @@
-"""A FastAPI app with appkit's middleware, errors, routes and lifespan, in order."""
+"""Builds the FastAPI app: installs middleware, exception handlers, routes and the lifespan, in order."""
 
 import gc
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -15,25 +15,29 @@ from starlette.types import Scope
 from appkit.__about__ import __version__
 from appkit.api.cookies import cookie_names
 from appkit.api.csrf import CSRFMiddleware
+from appkit.api.dependencies import refuse_late_commits
 from appkit.api.docs import install_docs
 from appkit.api.errors import install_error_handlers
 from appkit.api.frontend import install_frontend
-from appkit.api.middleware import BodyLimitMiddleware, RequestContextMiddleware, SecurityHeadersMiddleware
-from appkit.api.queries import RepeatedQueriesMiddleware
-from appkit.api.replicas import ReadYourWritesMiddleware
+from appkit.api.middleware import (
+    BodyLimitMiddleware,
+    ReadYourWritesMiddleware,
+    RepeatedQueriesMiddleware,
+    RequestContextMiddleware,
+    SecurityHeadersMiddleware,
+)
 from appkit.api.routes.auth import auth_router, create_auth_router
 from appkit.api.routes.health import health_router
 from appkit.api.routes.users import users_router
-from appkit.api.sessions import check_sessions
 from appkit.exceptions import NotFoundException
 from appkit.repository.context import AppContext
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
 
 
 def create_app(context: AppContext, routers: Sequence[APIRouter], lifespan: Lifespan) -> FastAPI:
-    """The whole app: what `kit.app` is."""
+    """Create `kit.app`."""
     settings = context.settings
     app = FastAPI(
         title=settings.app_name,
@@ -47,17 +51,17 @@ def create_app(context: AppContext, routers: Sequence[APIRouter], lifespan: Life
 
 
 def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lifespan: Lifespan) -> None:
-    """Put appkit's parts into a FastAPI app that exists."""
+    """Install appkit into an existing FastAPI app."""
     settings = context.settings
     app.state.appkit = context
-    Security.of(context)  # Now, for what it imports is no request's to wait for.
+    Security.of(context)  # Now, so that no request waits for its imports.
     install_error_handlers(app)
     for handlers in context.plugins.collect("register_exception_handlers"):
         _add_exception_handlers(app, handlers)
     _include_routers(app, context, routers)
     _add_middleware(app, context)
     _wrap_lifespan(app, lifespan)
-    _name_cookie(app, cookie_names(settings).access)
+    _document_cookie(app, cookie_names(settings).access)
     if settings.frontend.dist is not None:
         install_frontend(app, settings.frontend.dist)
 
@@ -73,8 +77,8 @@ def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRou
     app.router.routes.append(_UnknownRoute(prefix))
 
 
-def _name_cookie(app: FastAPI, name: str) -> None:
-    """Say in the OpenAPI document what the cookie is called, which differs between apps that share the dependency."""
+def _document_cookie(app: FastAPI, name: str) -> None:
+    """Put the name of this app's access cookie into the OpenAPI document."""
     build = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -88,9 +92,9 @@ def _name_cookie(app: FastAPI, name: str) -> None:
 
 
 class _UnknownRoute(Route):
-    """Answers what no other route under the prefix does, so that a frontend's index page never stands in for it.
+    """Answers 404 for paths under the API prefix without a route, which would otherwise get the frontend's index page.
 
-    A partial match, so that a route for another method comes first, with its 405.
+    It matches partially, so that a route for another method takes precedence and answers 405.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -106,7 +110,7 @@ async def _answer_not_found(_: Request) -> Response:
 
 
 def _add_middleware(app: FastAPI, context: AppContext) -> None:
-    """Add from the innermost to the outermost, for Starlette puts the latest first."""
+    """Add middleware from the innermost to the outermost, because Starlette runs the last one first."""
     settings = context.settings
     for middleware in context.plugins.collect("register_middleware", settings=settings):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
@@ -141,21 +145,21 @@ def _add_exception_handlers(app: FastAPI, handlers: Mapping[type[Exception], Any
 
 
 def _wrap_lifespan(app: FastAPI, lifespan: Lifespan) -> None:
-    """Enter ours around the app's own, which may then use the database and the broker."""
+    """Wrap our lifespan around the app's own, which may then use the database and the broker."""
     own = app.router.lifespan_context
 
     @asynccontextmanager
     async def combined(app: FastAPI) -> AsyncIterator[Any]:
-        check_sessions(app)
+        refuse_late_commits(app)
         async with lifespan(), own(app) as state:
             if app.state.appkit.settings.production:
-                _set_aside_what_stays()
+                _freeze_garbage_collector()
             yield state
 
     app.router.lifespan_context = combined
 
 
-def _set_aside_what_stays() -> None:
-    """Keep the garbage collector from what was imported: a full run through it holds the loop for 100 ms."""
+def _freeze_garbage_collector() -> None:
+    """Exclude imported modules from garbage collection: a full run over them blocks the event loop for 100 ms."""
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""Cookies: how a browser holds its tokens, and how they are read back from a request."""
+"""Cookies: sets, clears and reads the access, refresh and device cookies."""
 
 import re
 from typing import Final, Literal, NamedTuple
@@ -10,11 +10,11 @@ from appkit.core.settings import Settings
 from appkit.service.principals import TokenPair
 
 DEVICE_AGE: Final = 365 * 86400
-"""Seconds that a browser is known for after signing in."""
+"""Lifetime of the device cookie, in seconds."""
 
 
 class CookieNames(NamedTuple):
-    """What the cookies are called."""
+    """The names of an app's cookies."""
 
     access: str
     refresh: str
@@ -22,16 +22,16 @@ class CookieNames(NamedTuple):
 
 
 class PresentedTokens(NamedTuple):
-    """The tokens that came with a request, not read yet."""
+    """The tokens of a request, not verified yet."""
 
     access: str | None
     refresh: str | None
 
 
 def cookie_names(settings: Settings) -> CookieNames:
-    """The cookies' names: with the app's in them, for cookies don't know ports, and two apps may share a host.
+    """The names of an app's cookies. They contain the app's name, because cookies of all ports of a host are shared.
 
-    Over HTTPS they start with `__Host-`, with which a browser takes them from no other host, nor over plain HTTP
+    Over HTTPS they start with `__Host-`: browsers then refuse them from other hosts and over plain HTTP
     (RFC 6265bis, 4.1.3.2).
     """
     app = re.sub(r"[^a-z0-9]+", "_", settings.app_name.lower()).strip("_")
@@ -40,31 +40,31 @@ def cookie_names(settings: Settings) -> CookieNames:
 
 
 def set_cookies(response: Response, settings: Settings, tokens: TokenPair) -> None:
-    """Give the browser its tokens, out of reach of scripts.
+    """Set the access and the refresh cookie, which scripts can't read.
 
-    The access cookie outlives its token, so that a token past its time is told from none.
+    The access cookie outlives its token, so that an expired token can be told from a missing one.
     """
     names = cookie_names(settings)
     _set(response, settings, names.access, tokens.access, tokens.max_age, "lax")
     _set(response, settings, names.refresh, tokens.refresh, tokens.max_age, "strict")
 
 
-def remember_device(response: Response, settings: Settings, token: str) -> None:
-    """Let the browser be known again, which others' guesses at the password don't lock out. Signing out keeps it."""
+def set_device_cookie(response: Response, settings: Settings, token: str) -> None:
+    """Set the device cookie, which exempts a browser from lockouts that others cause. It survives sign-out."""
     _set(response, settings, cookie_names(settings).device, token, DEVICE_AGE, "strict")
 
 
 def clear_cookies(response: Response, settings: Settings) -> None:
-    """Make the browser forget its tokens."""
+    """Delete the access and the refresh cookie."""
     names = cookie_names(settings)
     _set(response, settings, names.access, "", 0, "lax")
     _set(response, settings, names.refresh, "", 0, "strict")
 
 
 def presented_tokens(connection: HTTPConnection, settings: Settings) -> PresentedTokens:
-    """The tokens of a request: those in its cookies, or, when it has an `Authorization`, that one and no other.
+    """The tokens of a request: from its `Authorization` header if it has one, otherwise from its cookies.
 
-    Whoever sends `Authorization` is not checked for where the request comes from: their cookies must not count.
+    Cookies beside an `Authorization` header don't count, because CSRF protection skips requests with a bearer token.
     """
     if (authorization := connection.headers.get("authorization")) is not None:
         scheme, _, token = authorization.partition(" ")

@@ -1,4 +1,4 @@
-"""crud_router: the five routes of a resource, for when five routes are all it needs."""
+"""crud_router: builds the list, get, create, update and delete routes of a resource."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Annotated, Any, Literal, TypeVar
@@ -45,21 +45,21 @@ def crud_router(
             PostService, read=PostSchema, create=PostCreate, update=PostUpdate, query=PostQuery, prefix="/posts"
         )
 
-    Every schema is one that you wrote, so that a new column is nobody's business until you say so. Who may do what is
-    for `dependencies` to say; where it differs, call this once for each group of `actions`.
+    You write every schema, so a new column is not exposed until you add it to one. Permissions go into
+    `dependencies`; if they differ between routes, call this once for each group of `actions`.
 
     Args:
-        service: Does the work.
-        read: What a row looks like in an answer.
+        service: The service that the routes call.
+        read: The schema of a row in a response.
         create: The body of a POST.
-        update: The body of a PATCH; what it leaves out stays as it is.
-        query: The parameters of the list; a `PageQuery` makes pages by number, a `CursorQuery` by keyset.
-        prefix: Where the routes are, as in `/posts`; also what they are tagged with.
-        dependencies: What all the routes need, such as `Depends(get_user)`.
-        actions: Which of the five to make.
+        update: The body of a PATCH; fields that it leaves out stay unchanged.
+        query: The parameters of the list: a `PageQuery` for numbered pages, a `CursorQuery` for keyset pages.
+        prefix: Path of the routes, such as `/posts`; its last part is also their tag.
+        dependencies: Dependencies of all the routes, such as `Depends(get_user)`.
+        actions: The routes to create.
 
     Raises:
-        AppKitError: When an action's schema is missing, or the model's primary key has several columns.
+        AppKitError: When an action's schema is missing, or the model's primary key is composite.
     """
     model = model_of(service, CRUDService)
     _check_schemas(actions, create=create, update=update)
@@ -114,12 +114,12 @@ def crud_router(
 def _check_schemas(actions: Collection[Action], **schemas: type[BaseModel] | None) -> None:
     for name, schema in schemas.items():
         if name in actions and schema is None:
-            raise AppKitError(f"crud_router needs {name}=, or {name!r} left out of its actions.")
+            raise AppKitError(f"crud_router has no schema for {name!r}. Pass {name}=, or leave it out of actions=.")
 
 
 def _key_type(model: type[Any]) -> Any:
     mapper: Mapper[Any] = class_mapper(model)
     column, *others = mapper.primary_key
     if others:
-        raise AppKitError(f"{model.__name__} has a primary key of several columns; write its routes yourself.")
+        raise AppKitError(f"{model.__name__} has a composite primary key; write its routes yourself.")
     return column.type.python_type

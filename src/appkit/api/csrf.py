@@ -1,4 +1,4 @@
-"""Cross-site requests: refused by what browsers say about where a request comes from, without tokens."""
+"""CSRF protection: refuses cross-site requests by the `Sec-Fetch-Site` and `Origin` headers, without CSRF tokens."""
 
 from collections.abc import Collection
 from typing import Final
@@ -6,28 +6,29 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import HTTPConnection
+from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from appkit.api.problems import problem
 from appkit.exceptions import CrossSiteRequestException
 
-_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})  # RFC 9110, 9.2.1
-_POLICY_VIOLATION: Final = 1008
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that only read (RFC 9110, 9.2.1)."""
 
 
 class CSRFMiddleware:
     """Refuses requests that another site makes a browser send with our cookies (OWASP: Fetch Metadata).
 
-    Looks at requests that may change something, and at websocket handshakes, when they carry one of our cookies;
-    under `always` at those without, too, so that nobody is signed in to another's account. What comes with
-    a bearer token comes from a program: no other site can make a browser send one.
+    It checks websocket handshakes and requests with an unsafe method if they carry one of our cookies. Under the path
+    `always` it also checks those without a cookie, so that no site can sign a visitor in to somebody else's account.
+    Requests with a bearer token are not checked, because another site can't make a browser send one.
 
-    `Sec-Fetch-Site` decides, then `Origin`; a request with neither comes from no browser.
+    `Sec-Fetch-Site` decides, then `Origin`. A request with neither header doesn't come from a browser, and passes.
 
     Args:
         origins: URLs of the pages that may call; their origins are compared exactly, and never with `Host`.
         cookies: The names of our cookies.
-        always: The path under which cookies make no difference.
+        always: The path under which requests without our cookies are checked too.
         trust_host: While there are no origins, accept the one in `Host`: for development only.
     """
 
@@ -48,25 +49,25 @@ class CSRFMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] in {"http", "websocket"} and self._is_forged(scope):
+        if scope["type"] in {"http", "websocket"} and self._is_refused(scope):
             await _refuse(scope, receive, send)
         else:
             await self.app(scope, receive, send)
 
-    def _is_forged(self, scope: Scope) -> bool:
+    def _is_refused(self, scope: Scope) -> bool:
         headers = Headers(scope=scope)
-        return self._concerns(scope, headers) and not self._is_welcome(headers)
+        return self._is_checked(scope, headers) and not self._is_allowed(headers)
 
-    def _concerns(self, scope: Scope, headers: Headers) -> bool:
-        if scope.get("method") in _SAFE_METHODS:
+    def _is_checked(self, scope: Scope, headers: Headers) -> bool:
+        if scope.get("method") in SAFE_METHODS:
             return False
-        # Only Bearer: a link with a name and a password in it makes a browser send Basic.
+        # Only Bearer: a link like https://name:password@host/ makes a browser send Basic.
         if headers.get("authorization", "").lower().startswith("bearer "):
             return False
         always = (self._always, scope.get("root_path", "") + self._always)
         return scope["path"].startswith(always) or not self._cookies.isdisjoint(_cookie_names(headers))
 
-    def _is_welcome(self, headers: Headers) -> bool:
+    def _is_allowed(self, headers: Headers) -> bool:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
         if site in {"same-origin", "none"}:
             return True
@@ -91,7 +92,7 @@ def _cookie_names(headers: Headers) -> set[str]:
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
-        await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+        await send({"type": "websocket.close", "code": WS_1008_POLICY_VIOLATION})
         return
     refusal = CrossSiteRequestException(headers={"Vary": "Sec-Fetch-Site, Origin"})
     await problem(HTTPConnection(scope), refusal)(scope, receive, send)

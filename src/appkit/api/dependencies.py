@@ -1,15 +1,25 @@
-"""Dependencies: a database session, and who asks. A route says what it needs, and nothing is checked elsewhere."""
+"""FastAPI dependencies: database sessions (`DbSession`), the signed-in user (`CurrentUser`, `require()`), `app_of`."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import timedelta
-from typing import Annotated
+from functools import partial
+from inspect import unwrap
+from typing import Annotated, Any, Final
 
-from fastapi import Depends
+from fastapi import Depends, FastAPI, WebSocket
+from fastapi.dependencies.models import Dependant
 from fastapi.requests import HTTPConnection
+from fastapi.routing import iter_route_contexts
 from fastapi.security import APIKeyCookie, HTTPBearer
 from sqlalchemy.ext.asyncio import AsyncSession
+from starlette.status import WS_1008_POLICY_VIOLATION
+from starlette.websockets import WebSocketState
 
 from appkit.api.cookies import presented_tokens
+from appkit.api.csrf import SAFE_METHODS
 from appkit.core.context import user_id
 from appkit.exceptions import (
     AppKitError,
@@ -24,15 +34,15 @@ from appkit.exceptions import (
 from appkit.repository.base import utcnow
 from appkit.repository.context import AppContext
 from appkit.repository.user import BaseUser
-from appkit.service.auth import AuthService
+from appkit.service.hashing import Security
 from appkit.service.principals import Principal, SessionPrincipal
-from appkit.service.security import Security
+from appkit.service.sessions import SessionService
 
-_SAFE_METHODS = {"GET", "HEAD"}
+_logger: Final = logging.getLogger(__name__)
 
-# For the OpenAPI document: the token itself is read in one place, for both.
+# For the OpenAPI document only: presented_tokens() reads the token, from the cookie and from the header alike.
 _COOKIE = APIKeyCookie(
-    name="access",  # `create_app` writes the app's own into the document.
+    name="access",  # create_app() replaces it with the app's own cookie name.
     scheme_name="Cookie",
     description="Set by signing in.",
     auto_error=False,
@@ -41,31 +51,92 @@ _BEARER = HTTPBearer(scheme_name="Bearer", bearerFormat="JWT", description="An a
 
 
 def app_of(connection: HTTPConnection) -> AppContext:
-    """The app that a request or a websocket came to.
+    """The app context of a request or a websocket: its settings, database, plugins and so on.
+
+        settings = app_of(request).settings
+
+    Works as a dependency too: `Annotated[AppContext, Depends(app_of)]`.
 
     Raises:
-        AppKitError: When it is a FastAPI app without a kit.
+        AppKitError: When the FastAPI app has no kit.
     """
-    context = getattr(connection.app.state, "appkit", None)
-    if not isinstance(context, AppContext):
+    context = find_app(connection)
+    if context is None:
         raise AppKitError("This FastAPI app has no kit. Call `kit.install(app)`, or serve `kit.app`.")
     return context
 
 
-async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
-    """One unit of work for a request: committed before the response is sent, so that the next request sees it.
+def find_app(connection: HTTPConnection) -> AppContext | None:
+    """The app context of a request or a websocket; None in a FastAPI app without a kit."""
+    context: AppContext | None = getattr(connection.app.state, "appkit", None)
+    return context
 
-    Requests that only read, GET and HEAD, begin as readers: on SQLite they wait for no writer.
+
+# Database sessions
+
+
+async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
+    """A database session for one request, committed before the response is sent.
+
+    Requests with a safe method, such as GET, begin as readers: on SQLite they don't wait for a writer.
     """
-    reader = connection.scope.get("method") in _SAFE_METHODS
+    reader = connection.scope.get("method") in SAFE_METHODS
     async with app_of(connection).database.session(reader=reader) as session:
         yield session
 
 
 async def get_read_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
-    """A session that only reads, from a replica where there is one."""
+    """A read-only database session, on a replica if there is one."""
     async with app_of(connection).database.read_session() as session:
         yield session
+
+
+DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
+"""A database session that commits before the response is sent, and rolls back when the route raises."""
+
+ReadSession = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
+"""A read-only database session. On a replica, it may miss the latest writes."""
+
+
+def refuse_late_commits(app: FastAPI) -> None:
+    """Check that every route commits its database session before the response is sent.
+
+    FastAPI ends dependencies with `yield` after the response unless their scope is "function". The client would then
+    receive a success that the database may still refuse.
+
+    Raises:
+        AppKitError: When a route would commit too late; the message names the route.
+    """
+    for route in late_commits(app):
+        raise AppKitError(
+            f"{route} would commit its database session after its response is sent. "
+            'Use `DbSession`, or Depends(get_session, scope="function").'
+        )
+
+
+def late_commits(app: FastAPI) -> Iterator[str]:
+    """Methods and paths of the routes that would commit their database session after the response."""
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        if dependant is not None and any(_commits_late(each, app) for each in _walk(dependant)):
+            yield f"{', '.join(sorted(route.methods or {'WEBSOCKET'}))} {route.path}"
+
+
+def _walk(dependant: Dependant) -> Iterator[Dependant]:
+    for child in dependant.dependencies:
+        yield child
+        yield from _walk(child)
+
+
+def _commits_late(dependant: Dependant, app: FastAPI) -> bool:
+    call: Any = dependant.call
+    call = app.dependency_overrides.get(call, call)
+    while isinstance(call, partial):
+        call = call.func
+    return unwrap(call) is get_session and dependant.scope != "function"
+
+
+# The current user
 
 
 async def get_optional_principal(
@@ -73,7 +144,7 @@ async def get_optional_principal(
     _cookie: Annotated[object, Depends(_COOKIE)],
     _bearer: Annotated[object, Depends(_BEARER)],
 ) -> Principal | None:
-    """Who asks, as a plugin or the access token says; None without any, and a 401 when it proves nothing."""
+    """The principal of a request, from a plugin or the access token; None without credentials, 401 if they are bad."""
     app = app_of(connection)
     principal = await _ask_plugins(connection, app)
     if principal is None:
@@ -97,67 +168,68 @@ OptionalPrincipal = Annotated[Principal | None, Depends(get_optional_principal)]
 
 
 async def get_principal(principal: OptionalPrincipal) -> Principal:
-    """Whom the access token speaks for, which there must be."""
+    """The principal of a request; 401 without one."""
     if principal is None:
         raise UnauthorizedException
     return principal
 
 
-async def get_session_principal(principal: Annotated[Principal, Depends(get_principal)]) -> SessionPrincipal:
-    """Whom the access token speaks for, where a program's key is not enough."""
+CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
+"""What the credentials say, without a database query: an access token counts until it expires, even after sign-out."""
+
+
+async def get_session_principal(principal: CurrentPrincipal) -> SessionPrincipal:
+    """The principal of a user who signed in; 403 for a program's API key."""
     if not isinstance(principal, SessionPrincipal):
         raise SessionRequiredException
     return principal
 
 
 SignedInPrincipal = Annotated[SessionPrincipal, Depends(get_session_principal)]
-"""What the access token of somebody who signed in says: whoever has only a program's key is refused."""
+"""The principal of a user who signed in, read from the access token. An API key is refused with 403."""
 
 
 async def get_known_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
-    """The person who asks, as the primary database has them now; the connection is given back at once."""
+    """The user of a request, read from the primary database; the connection returns to its pool at once."""
     if principal is None:
         return None
     async with app_of(connection).database.read_session(primary=True) as session:
-        return await AuthService(session).user(principal)
+        return await SessionService(session).user(principal)
 
 
 KnownUser = Annotated[BaseUser | None, Depends(get_known_user)]
 
 
 async def get_optional_user(user: KnownUser, principal: OptionalPrincipal) -> BaseUser | None:
-    """The person who asks, unless it is by a key that is good for something else only."""
+    """The user of a request; None without credentials, 403 for an API key with scopes."""
     _check_scopes(principal, frozenset())
     return user
 
 
 OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
-"""The person who asks, or None where nobody is signed in. A token that proves nothing is refused all the same."""
+"""The signed-in user, or None when nobody is signed in. Bad credentials are still refused with 401."""
 
 
 async def get_user(user: OptionalUser) -> BaseUser:
-    """The person who asks, whom there must be."""
+    """The signed-in user; 401 when nobody is signed in."""
     if user is None:
         raise UnauthorizedException
     return user
 
 
 CurrentUser = Annotated[BaseUser, Depends(get_user)]
-"""The person who asks, whose session is live at this moment. To change them, load them through `DbSession`."""
+"""The signed-in user, whose sign-in session is checked in the database. To change the user, load it by `DbSession`."""
 
 
 async def get_superuser(user: CurrentUser) -> BaseUser:
-    """The person who asks, who must be a superuser."""
+    """The signed-in user; 403 unless they are a superuser."""
     if not user.is_superuser:
         raise ForbiddenException
     return user
 
 
 CurrentSuperuser = Annotated[BaseUser, Depends(get_superuser)]
-"""The person who asks, who may do everything."""
-
-CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
-"""What the credentials say, with no look at the database: a token is believed until it expires, signed out or not."""
+"""The signed-in user, who is a superuser."""
 
 
 def require(
@@ -168,29 +240,29 @@ def require(
     superuser: bool = False,
     mfa: bool = False,
 ) -> Callable[..., Awaitable[BaseUser]]:
-    """A dependency that answers with the person who asks, when they are what a route needs.
+    """A dependency that returns the signed-in user, or refuses the request when a condition isn't met.
 
         @router.delete("/{id}", dependencies=[Depends(require(fresh=True))])
 
         Owner = Annotated[BaseUser, Depends(require(verified=True, superuser=True))]
 
     Args:
-        verified: Whether they must have verified their address.
-        fresh: Whether they must have entered their password lately: within so many seconds, or, with True, within
-            `AUTH_FRESH_TTL`. `POST /auth/reauth` makes it so.
-        scopes: What the credentials must be good for, all of it. A key with scopes is good for nothing else, and not
-            where `CurrentUser` alone is asked for; somebody who signed in has all scopes, unless a plugin's
-            `token_claims()` names theirs.
-        superuser: Whether they must be a superuser.
-        mfa: Whether they must have signed in with a second factor.
+        verified: Require a verified e-mail address.
+        fresh: Require that the password was entered recently: within so many seconds, or, with True, within
+            `AUTH_FRESH_TTL`. `POST /auth/reauth` renews it.
+        scopes: Require credentials with all of these scopes. An API key with scopes opens only routes that require
+            one of them, and no route with `CurrentUser` alone. Users who signed in have all scopes, unless a plugin's
+            `token_claims()` sets theirs.
+        superuser: Require a superuser.
+        mfa: Require a sign-in with a second factor.
 
     Raises:
         UnauthorizedException: When nobody is signed in.
-        ForbiddenException: When they are not a superuser.
-        ScopeMissingException: When the credentials are not good for it.
-        SecondFactorRequiredException: When they signed in without a second factor.
-        EmailNotVerifiedException: When their address is not verified.
-        ReauthenticationRequiredException: When their sign-in is too old.
+        ForbiddenException: When the user is not a superuser.
+        ScopeMissingException: When the credentials lack a scope.
+        SecondFactorRequiredException: When the user signed in without a second factor.
+        EmailNotVerifiedException: When the user's address is not verified.
+        ReauthenticationRequiredException: When the password was entered too long ago.
     """
     needed = frozenset([scopes] if isinstance(scopes, str) else scopes)
 
@@ -213,7 +285,7 @@ def require(
 
 
 def _check_scopes(principal: Principal | None, needed: frozenset[str]) -> None:
-    """A key with scopes opens only what asks for one; somebody who signed in may go where nothing is asked."""
+    """An API key with scopes opens only routes that require one; a signed-in user also opens routes without any."""
     if principal is None or principal.scopes is None:
         return
     if not needed and not isinstance(principal, SessionPrincipal):
@@ -227,8 +299,31 @@ def _is_recent(principal: Principal, seconds: int) -> bool:
     return then is not None and utcnow() - then <= timedelta(seconds=seconds)
 
 
-DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
-"""A session that commits before the response is sent, and rolls back when the route raises."""
+async def get_socket_user(socket: WebSocket, user: CurrentUser, principal: CurrentPrincipal) -> AsyncIterator[BaseUser]:
+    """The user who opened a websocket, which is closed when their sign-in session ends."""
+    checks = asyncio.create_task(_close_after_signout(socket, principal))
+    try:
+        yield user
+    finally:
+        checks.cancel()
+        with suppress(asyncio.CancelledError):
+            await checks
 
-ReadSession = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
-"""A session that only reads, and may be a moment behind."""
+
+SocketUser = Annotated[BaseUser, Depends(get_socket_user)]
+"""The user who opened a websocket. The sign-in session is checked every `AUTH_SOCKET_CHECK` seconds, and the websocket
+is closed with code 1008 when it has ended. `CurrentUser` checks only when the websocket is opened."""
+
+
+async def _close_after_signout(socket: WebSocket, principal: Principal) -> None:
+    app = app_of(socket)
+    try:
+        while True:
+            await asyncio.sleep(app.settings.auth.socket_check)
+            async with app.database.read_session(primary=True) as db:
+                await SessionService(db).user(principal)
+    except Exception as exc:
+        if not isinstance(exc, UnauthorizedException):
+            _logger.exception("Could not check the sign-in session of a websocket; closing the websocket.")
+        if socket.application_state is not WebSocketState.DISCONNECTED:
+            await socket.close(WS_1008_POLICY_VIOLATION, "Signed out.")

@@ -1,4 +1,4 @@
-"""The documentation page of the API: Swagger UI from our own files, so that it works offline and under a strict CSP."""
+"""The API docs page (`/api/docs`): Swagger UI from packaged files, so that it works offline and under a strict CSP."""
 
 from html import escape
 from typing import Any, Final
@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from appkit.api.middleware import PAGE_POLICY
 
-# Relative addresses, so that the page works behind a proxy that adds a path.
+# Relative URLs, so that the page works behind a proxy that adds a path prefix.
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -38,7 +38,7 @@ _START: Final = """SwaggerUIBundle({
 
 
 def install_docs(app: FastAPI, prefix: str) -> None:
-    """Serve the documentation page at `{prefix}/docs`, unless the app has no OpenAPI document to show."""
+    """Serve the docs page at `{prefix}/docs`, unless the app has no OpenAPI document."""
     if app.openapi_url is None:
         return
 
@@ -57,7 +57,7 @@ def install_docs(app: FastAPI, prefix: str) -> None:
 
 
 class _Assets(StaticFiles):
-    """Files that browsers keep and ask about, unlike the API's answers."""
+    """Static files that browsers cache and revalidate, unlike API responses."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         response = super().file_response(*args, **options)

@@ -1,4 +1,4 @@
-"""Errors: every exception that reaches the API answered as a problem document, and documented as one."""
+"""Exception handlers: turn every exception into a problem document (RFC 9457), and document them in OpenAPI."""
 
 import logging
 import re
@@ -13,11 +13,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
+from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
-from appkit.api.limits import tell_of_refusal
+from appkit.api.csrf import SAFE_METHODS
+from appkit.api.dependencies import app_of, find_app
 from appkit.api.problems import MEDIA_TYPE, ProblemDetails, describe, describe_status, phrase_of, problem, respond
+from appkit.api.rate_limits import emit_rate_limited
 from appkit.api.validation import field_problems
 from appkit.exceptions import (
     APIException,
@@ -40,20 +43,18 @@ _Handler = Callable[[HTTPConnection, Any], Awaitable[Response | None]]
 logger: Final = logging.getLogger("appkit.errors")
 
 _SCHEMA: Final = {"$ref": "#/components/schemas/ProblemDetails"}
-# What Python, SQLite and asyncpg and psycopg say; PostgreSQL has codes for it (appendix A of its manual).
+# Messages of Python, SQLite, asyncpg and psycopg; PostgreSQL has error codes (appendix A of its manual).
 _UNSTORABLE: Final = re.compile(r"surrogates not allowed|to SQLite INTEGER|out of u?int\d+ range|NUL \(0x00\)")
 _UNSTORABLE_STATES: Final = frozenset({"22001", "22003", "22008", "22021", "22P05"})
 _REPORTED: Final = "appkit.reported"
-_POLICY_VIOLATION: Final = 1008
-_SAFE_METHODS: Final = frozenset({"get", "head", "options", "trace"})
 _SCHEMES: Final = frozenset({"Cookie", "Bearer"})
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of an app with a problem document (RFC 9457), and say so in its OpenAPI document.
+    """Answer every error of an app with a problem document (RFC 9457), and add them to its OpenAPI document.
 
-    Needs nothing else of appkit's. Call it before the app serves its first request; handlers that you add
-    for classes of your own take precedence.
+    It works without the rest of appkit. Call it before the app serves its first request. Your own exception handlers
+    take precedence for their classes.
     """
     handlers: dict[type[Exception], _Handler] = {
         APIException: _answer_api_exception,
@@ -68,17 +69,18 @@ def install_error_handlers(app: FastAPI) -> None:
     for exception, handler in handlers.items():
         app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # For websockets as well.
     app.add_exception_handler(Exception, _answer_unhandled)
-    # Innermost, so that the answer to a bug passes through all middleware and gets its headers, CORS' among them.
+    # Innermost, so that responses to unhandled exceptions pass through all middleware and get CORS headers too.
     app.user_middleware.append(Middleware(UnhandledErrorMiddleware))
     _document_problems(app)
 
 
 def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
-    """The errors that a route may answer with, for its `responses=`.
+    """The OpenAPI documentation of a route's errors, for its `responses=`.
 
         @router.post("", status_code=201, responses=errors(EmailTakenException, SignupClosedException))
 
-    Works with `install_error_handlers`, which adds the schema they refer to.
+    Leave out the 401s of signed-in routes, the 403 of CSRF protection, and the errors of a body: they are added to
+    every route that can answer them. `install_error_handlers` adds the schema that these responses refer to.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for cls in classes:
@@ -91,23 +93,23 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
 
 
 def _rendered(handler: _Handler) -> _Handler:
-    """Let plugins answer what the handler knows to answer; it comes first, for it may say that this is a bug."""
+    """Let plugins replace the handler's response. The handler runs first, because it may decide that this is a bug."""
 
     async def answer(connection: HTTPConnection, exc: Any) -> Response | None:
         response = await handler(connection, exc)
         try:
             return await _ask_plugins(connection, exc) or response
         except Exception:
-            if connection.app.state.appkit.settings.plugins.strict:
+            if app_of(connection).settings.plugins.strict:
                 raise
-            logger.exception("A plugin could not render %s.", type(exc).__name__)
+            logger.exception("A plugin failed to render %s.", type(exc).__name__)
             return response
 
     return answer
 
 
 async def _ask_plugins(connection: HTTPConnection, exc: Exception) -> Response | None:
-    context = getattr(connection.app.state, "appkit", None)
+    context = find_app(connection)
     if context is None or connection.scope["type"] != "http":
         return None
     request = Request(connection.scope)
@@ -117,24 +119,20 @@ async def _ask_plugins(connection: HTTPConnection, exc: Exception) -> Response |
 
 async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -> Response | None:
     if exc.status_code >= ServerException.status_code:
-        # Turned away because there is too much to do, nobody needs to be told where, which takes the loop its time.
+        # Under overload the traceback says nothing, and formatting it would block the event loop.
         busy = isinstance(exc, ServiceUnavailableException) and exc.__cause__ is None
         logger.warning("%s: %s", type(exc).__name__, exc.detail, exc_info=None if busy else exc)
-    if isinstance(exc, TooManyRequestsException) and exc.news is not None:
-        await _tell_of_refusal(connection, exc.news)
+    if isinstance(exc, TooManyRequestsException) and exc.report_as is not None:
+        try:
+            await emit_rate_limited(connection, exc.report_as)
+        except Exception:  # The client still gets its 429.
+            logger.exception("Could not emit RateLimited for %s.", exc.report_as)
     return await _answer(connection, problem(connection, exc))
 
 
-async def _tell_of_refusal(connection: HTTPConnection, action: str) -> None:
-    try:
-        await tell_of_refusal(connection, action)
-    except Exception:  # The answer is the same.
-        logger.exception("Nobody could be told that a limit refused %s.", action)
-
-
 async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException) -> Response | None:
-    """The framework's own errors, and those of apps that raise `HTTPException`."""
-    if exc.status_code < 400:  # noqa: PLR2004 - A redirect, or "not modified": no error.
+    """Errors of the framework, and of apps that raise `HTTPException`."""
+    if exc.status_code < 400:  # noqa: PLR2004 - A redirect or "not modified" is no error.
         return Response(status_code=exc.status_code, headers=exc.headers)
     document = describe_status(exc.status_code)
     extra: dict[str, Any] = {}
@@ -153,14 +151,14 @@ async def _answer_validation_error(
 
 
 async def _answer_database_error(connection: HTTPConnection, exc: SQLAlchemyError) -> Response | None:
-    """What the database refused, where the session had no chance to say so."""
+    """Errors of the database that the database session didn't translate itself."""
     if (translated := translate(exc, Base.metadata)) is not None:
         return await _answer_api_exception(connection, translated)
     return await _answer_unstorable(connection, exc)
 
 
 async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Response | None:
-    """A value that fits its type, and neither the database nor UTF-8: it came with the request, so it is no bug."""
+    """Values that are valid for their type but not for the database or UTF-8. They came from the client: no bug."""
     cause = exc.driver_exception if isinstance(exc, DBAPIError) else exc
     if getattr(cause, "sqlstate", None) not in _UNSTORABLE_STATES and not _UNSTORABLE.search(str(cause)):
         raise exc
@@ -169,21 +167,21 @@ async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Resp
 
 
 async def _answer_unhandled(connection: HTTPConnection, exc: Exception) -> Response:
-    """A bug: logged and reported with its traceback, answered without."""
+    """Log and report a bug with its traceback; the response says nothing about it."""
     if _REPORTED not in connection.scope:
         connection.scope[_REPORTED] = True
         logger.error("unhandled_exception", exc_info=exc)
-        if (context := getattr(connection.app.state, "appkit", None)) is not None:
+        if (context := find_app(connection)) is not None:
             await context.plugins.notify("on_exception", exception=exc)
     try:
         return await _ask_plugins(connection, exc) or problem(connection, ServerException())
     except Exception:
-        logger.exception("A plugin could not render %s.", type(exc).__name__)
+        logger.exception("A plugin failed to render %s.", type(exc).__name__)
         return problem(connection, ServerException())
 
 
 class UnhandledErrorMiddleware:
-    """Answers exceptions that no handler knows, and passes them on, so that servers and tests see them too."""
+    """Answers exceptions that have no handler, and raises them again for servers and tests to see."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -192,13 +190,13 @@ class UnhandledErrorMiddleware:
         """Serve one connection."""
         started = False
 
-        async def watch(message: Message) -> None:
+        async def note_start(message: Message) -> None:
             nonlocal started
             started = started or message["type"] == "http.response.start"
             await send(message)
 
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, note_start)
         except Exception as exc:
             response = await _answer_unhandled(HTTPConnection(scope), exc)
             if scope["type"] == "http" and not started:
@@ -207,13 +205,13 @@ class UnhandledErrorMiddleware:
 
 
 async def _answer(connection: HTTPConnection, response: Response) -> Response | None:
-    """Hand the response to a request, and to a handshake that can carry one; else close the websocket."""
+    """Return the response for requests and for handshakes that can carry one; otherwise close the websocket."""
     if not isinstance(connection, WebSocket):
         return response
     connecting = connection.application_state is WebSocketState.CONNECTING
     if connecting and "websocket.http.response" in connection.scope.get("extensions", {}):
         return response
-    await connection.close(_POLICY_VIOLATION)
+    await connection.close(WS_1008_POLICY_VIOLATION)
     return None
 
 
@@ -222,7 +220,7 @@ def _response(description: str) -> dict[str, Any]:
 
 
 def _document_problems(app: FastAPI) -> None:
-    """Put our schema into the OpenAPI document, in place of FastAPI's for values that are not acceptable."""
+    """Put our problem schema into the OpenAPI document, in place of FastAPI's validation error."""
     build = app.openapi
 
     def openapi() -> dict[str, Any]:
@@ -234,7 +232,7 @@ def _document_problems(app: FastAPI) -> None:
             paths = document["paths"] | document.get("webhooks", {})
             for path in paths.values():
                 for method, operation in path.items():
-                    _complete(operation, safe=method in _SAFE_METHODS, kit=hasattr(app.state, "appkit"))
+                    _complete(operation, safe=method.upper() in SAFE_METHODS, kit=hasattr(app.state, "appkit"))
             if "HTTPValidationError" in schemas and "HTTPValidationError" not in str(paths):
                 del schemas["HTTPValidationError"], schemas["ValidationError"]
         return document
@@ -243,7 +241,7 @@ def _document_problems(app: FastAPI) -> None:
 
 
 def _complete(operation: dict[str, Any], *, safe: bool, kit: bool) -> None:
-    """Add what no route has to say of itself, for it goes for all of their kind."""
+    """Add the errors that follow from an operation's kind: its 401s, the 403 of CSRF, and the errors of a body."""
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         responses["422"] = errors(UnprocessableException)[422]

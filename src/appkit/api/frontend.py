@@ -1,4 +1,4 @@
-"""A built frontend, served from the API's own origin: no CORS, no second server, cookies that stay at home."""
+"""Serves a built frontend (`FRONTEND_DIST`) from the API's own origin, which needs no CORS and no second server."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -12,28 +12,28 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
-_FOR_EVER: Final = "public, max-age=31536000, immutable"
-_ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}  # The better one first.
+_IMMUTABLE: Final = "public, max-age=31536000, immutable"
+_ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}  # Best compression first.
 
 
 def install_frontend(app: FastAPI, directory: Path) -> None:
-    """Serve the files of a build where no route of the app does, routes that are added later among them.
+    """Serve the files of a build for every path without a route; routes added later take precedence too.
 
     Raises:
-        RuntimeError: When there is no build in the directory.
+        RuntimeError: When the directory has no `index.html`.
     """
     app.router.default = BuiltFrontend(directory)
 
 
 class BuiltFrontend(StaticFiles):
-    """The files of a build, and its index page for every other path that a browser opens.
+    """Serves the files of a build, and its index page for every other path that a browser opens.
 
-    Those in `assets` have their content's hash in their names, as Vite gives them: they are kept for a year, and
-    a missing one is a 404. All others are asked about each time (see `SecurityHeadersMiddleware`). Where the build has
-    a `.br` or a `.gz` beside a file, browsers that can read it get that.
+    Files in `assets` have a content hash in their names, as Vite writes them. They are cached for a year, and a missing
+    one is a 404. Browsers revalidate all other files (see `SecurityHeadersMiddleware`). If a file has a compressed
+    `.br` or `.gz` copy beside it, browsers that accept the encoding get the copy.
 
     Raises:
-        RuntimeError: When there is no build in the directory.
+        RuntimeError: When the directory has no `index.html`.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -44,7 +44,7 @@ class BuiltFrontend(StaticFiles):
         super().__init__(directory=directory)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, the index page, or 304 to those who have it."""
+        """The file, the index page, or 304 for a cached copy."""
         path = "index.html" if path == "." else path
         try:
             return await self._get_file(path, scope)
@@ -58,7 +58,7 @@ class BuiltFrontend(StaticFiles):
         response = await self._get_compressed(path, scope) or await super().get_response(path, scope)
         response.headers["Vary"] = "Accept-Encoding"
         if path.startswith("assets/"):
-            response.headers["Cache-Control"] = _FOR_EVER
+            response.headers["Cache-Control"] = _IMMUTABLE
         return response
 
     async def _get_compressed(self, path: str, scope: Scope) -> Response | None:
@@ -78,11 +78,11 @@ def _accepted_encodings(scope: Scope) -> Iterator[str]:
 
 
 def _opens_page(scope: Scope) -> bool:
-    """Whether it is a browser that was told to open this address, rather than a page that wants one of its parts."""
+    """Whether a browser opens this URL as a page, rather than loading a part of a page."""
     return "text/html" in _split(Headers(scope=scope).get("accept", ""))
 
 
 def _split(header: str) -> set[str]:
-    """The names in a header like `br, gzip;q=0.5`, without those that are refused."""
+    """The names in a header such as `br, gzip;q=0.5`, without those of weight 0."""
     choices = (choice.replace(" ", "").lower().partition(";") for choice in header.split(","))
     return {name for name, _, weight in choices if weight not in {"q=0", "q=0.0"}}

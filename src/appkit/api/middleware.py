@@ -1,8 +1,10 @@
-"""Middleware for every connection: ids and access lines, security headers, and a limit on bodies. Pure ASGI."""
+"""ASGI middleware: request ids and access log, security headers, body limit, read-your-writes, N+1 warnings."""
 
 import logging
+import math
 import re
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import uuid4
@@ -11,31 +13,40 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
 from starlette.requests import HTTPConnection
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appkit.api.cookies import cookie_names
 from appkit.api.problems import problem
 from appkit.core.context import request_id, user_id
+from appkit.core.settings import Settings
 from appkit.exceptions import PayloadTooLargeException
+from appkit.repository.database import Database
+from appkit.repository.queries import count_statements, statements
+from appkit.repository.reading import Client, client
 
 access: Final = logging.getLogger("appkit.access")
+_logger: Final = logging.getLogger(__name__)
 
-_SANE_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_MAX_REPEATS: Final = 10
+_STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
+_VALID_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
 
 PAGE_POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-"""What a page may load: files of its own origin, and pictures within them. No inline scripts or styles."""
+"""Content-Security-Policy of pages: files from their own origin and `data:` images, no inline scripts or styles."""
 
 _API_POLICY: Final = "default-src 'none'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class RequestContextMiddleware:
-    """Gives each request an id, in the logs and in `X-Request-ID`, and writes one access line.
+    """Gives each request an id, for the logs and `X-Request-ID`, and logs one access line.
 
-    An id that comes in is kept when it is short and plain, so that a proxy's and ours are the same. The line has
-    the route's path rather than the request's, and no query: neither leaks what people look for.
+    An incoming `X-Request-ID` is kept if it is at most 64 plain characters, so that a proxy's id is ours too.
+    The line has the path of the route and no query string, because the request's own may contain personal data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,11 +58,11 @@ class RequestContextMiddleware:
             await self.app(scope, receive, send)
             return
         sent_id = Headers(scope=scope).get("x-request-id", "")
-        current = sent_id if _SANE_ID.fullmatch(sent_id) else uuid4().hex
+        current = sent_id if _VALID_ID.fullmatch(sent_id) else uuid4().hex
         scope.setdefault("state", {})["request_id"] = current
         started, status = time.perf_counter(), 500 if scope["type"] == "http" else 403
 
-        async def watch(message: Message) -> None:
+        async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] in _STARTS:
                 status = message.get("status", 101)
@@ -60,7 +71,7 @@ class RequestContextMiddleware:
 
         tokens = (request_id.set(current), user_id.set(None))
         try:
-            await self.app(scope, receive, watch)
+            await self.app(scope, receive, send_with_id)
         finally:
             _log(scope, status, time.perf_counter() - started)
             request_id.reset(tokens[0])
@@ -68,11 +79,11 @@ class RequestContextMiddleware:
 
 
 class SecurityHeadersMiddleware:
-    """Sets the headers that browsers protect people by, where a response hasn't set its own.
+    """Adds security headers, such as Content-Security-Policy, to responses that don't set their own.
 
     Args:
-        api_prefix: Where the API is: its answers are never kept, all others are asked about each time.
-        hsts: Whether browsers are told to use HTTPS only, for two years (RFC 6797).
+        api_prefix: Path of the API. Its responses get `no-store`; all others get `no-cache`.
+        hsts: Whether to send Strict-Transport-Security for two years (RFC 6797).
     """
 
     def __init__(self, app: ASGIApp, *, api_prefix: str = "/api", hsts: bool = False) -> None:
@@ -112,12 +123,12 @@ class SecurityHeadersMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuses larger bodies with 413, by their `Content-Length` or, when they come in chunks, as they grow.
+    """Refuses larger bodies with 413, by `Content-Length` or, for chunked bodies, once the limit is exceeded.
 
-    Looks when the body is read, so that a route's own `max_body_size=`, larger or smaller, counts instead.
+    It checks when the body is read, so that a route's own `max_body_size=` replaces the limit.
 
     Args:
-        max_bytes: How many bytes a body may have.
+        max_bytes: The largest allowed body.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
@@ -145,7 +156,7 @@ class BodyLimitMiddleware:
             return message
 
         async def replace_plain_text(message: Message) -> None:
-            """Starlette answers a body over a route's own limit by itself, in plain text."""
+            """Replace Starlette's plain-text answer to a body over a route's own limit with a problem document."""
             nonlocal replaced, started
             if message["type"] == "http.response.start" and _is_plain_413(message):
                 replaced = True
@@ -157,14 +168,14 @@ class BodyLimitMiddleware:
         try:
             await self.app(scope, receive_within_limit, replace_plain_text)
         except _TooLarge:
-            # Read by middleware outside of the error handlers.
+            # Middleware outside of the error handlers read the body.
             if started:
                 raise
             await problem(HTTPConnection(scope), PayloadTooLargeException())(scope, receive, send)
 
 
 class _TooLarge(HTTPException):
-    """An HTTPException, for FastAPI takes any other for a body that can't be parsed."""
+    """An HTTPException, because FastAPI answers any other exception with "body can't be parsed"."""
 
     def __init__(self) -> None:
         super().__init__(PayloadTooLargeException.status_code, PayloadTooLargeException.detail)
@@ -186,6 +197,92 @@ def _log(scope: Scope, status: int, seconds: float) -> None:
 
 
 def route_path(scope: Scope) -> str:
-    """The path as the route declares it, with the prefixes of the routers that include it."""
+    """The path of the matched route as declared, with the prefixes of the routers that include it."""
     route: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(route, "path", "<unmatched>")
+
+
+class ReadYourWritesMiddleware:
+    """Sends clients that just wrote to the primary database, for as long as a replica may lag behind.
+
+    A write sets a cookie that lasts `DATABASE_REPLICA_LAG` seconds. While a request carries it, `ReadSession` reads
+    from the primary. The cookie holds no data, so it isn't signed. Clients without cookies always read from a replica
+    and may miss their own latest writes.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self.app = app
+        self._name = cookie_names(settings).access.removesuffix("_at") + "_wrote"
+        self._age = math.ceil(settings.database.replica_lag)
+        self._secure = settings.secure_cookies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self.app(scope, receive, send)
+            return
+        current = Client(wrote=self._name in HTTPConnection(scope).cookies)
+
+        async def add_cookie(message: Message) -> None:
+            if message["type"] == "http.response.start" and current.writes:
+                MutableHeaders(scope=message).append("Set-Cookie", self._cookie())
+            await send(message)
+
+        token = client.set(current)
+        try:
+            await self.app(scope, receive, add_cookie)
+        finally:
+            client.reset(token)
+
+    def _cookie(self) -> str:
+        response = Response()
+        response.set_cookie(self._name, "1", self._age, path="/", secure=self._secure, httponly=True, samesite="lax")
+        return response.headers["set-cookie"]
+
+
+class RepeatedQueriesMiddleware:
+    """In development, warns of N+1 queries: SQL statements that ran more than ten times in one request.
+
+    The warning has the route, the statement and the count, but no parameters, which may be personal data.
+    """
+
+    def __init__(self, app: ASGIApp, *, database: Database) -> None:
+        self.app = app
+        for engine in database.engines:
+            count_statements(engine)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        counter: Counter[str] = Counter()
+        token, streams = statements.set(counter), False
+
+        async def detect_stream(message: Message) -> None:
+            """Server-sent events may repeat a statement for as long as they run, by design."""
+            nonlocal streams
+            streams |= _STREAM in message.get("headers", ())
+            await send(message)
+
+        try:
+            await self.app(scope, receive, detect_stream)
+        finally:
+            statements.reset(token)
+            for statement, count in counter.items():
+                if count > _MAX_REPEATS and not streams:
+                    _warn(scope, statement, count)
+
+
+def _warn(scope: Scope, statement: str, count: int) -> None:
+    _logger.warning(
+        "An SQL statement ran %s times in one request (N+1). Load all rows at once: selectinload() for a relationship, "
+        "in_() for the rest.",
+        count,
+        extra={
+            "method": scope["method"],
+            "path": route_path(scope),
+            "statement": " ".join(statement.split()),
+            "count": count,
+        },
+    )

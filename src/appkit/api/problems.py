@@ -1,4 +1,4 @@
-"""Problem documents: the one body that every error is answered with (RFC 9457)."""
+"""Problem documents: the JSON body of every error response (RFC 9457)."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from starlette.responses import Response
 from appkit.exceptions import RANGES, APIException, ServerException, ServiceUnavailableException, UnauthorizedException
 
 PAGES: Final = "https://fastapi-appkit.readthedocs.io/reference/errors/"
-"""Where each error of appkit's own has its paragraph; `type` adds `#` and the code."""
+"""The docs page with appkit's own errors; a problem's `type` is this URL with `#` and the error's code."""
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -43,17 +43,17 @@ class ProblemDetails(BaseModel):
 
 
 class ProblemResponse(Response):
-    """A problem document on its way to the caller."""
+    """A response with a problem document."""
 
     media_type = MEDIA_TYPE
 
     def render(self, content: Mapping[str, Any]) -> bytes:
-        """JSON in UTF-8; lone surrogates, which a caller may send and UTF-8 has no place for, become `?`."""
+        """JSON in UTF-8. Lone surrogates, which JSON can carry and UTF-8 can't, become `?`."""
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def problem(connection: HTTPConnection, exc: APIException) -> ProblemResponse:
-    """The answer to a request that ended with `exc`."""
+    """The response to a request that raised `exc`."""
     document = describe(type(exc)) | {"detail": exc.detail}
     return respond(connection, document, headers=exc.headers, extra=exc.extra)
 
@@ -65,7 +65,7 @@ def respond(
     headers: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] = MappingProxyType({}),
 ) -> ProblemResponse:
-    """A problem document about this request; `extra` adds members, and replaces none."""
+    """A response with a problem document about this request; `extra` adds members but replaces none."""
     scope = connection.scope
     content = {**extra, **document, "instance": scope["path"]}
     if request_id := scope.get("state", {}).get("request_id"):
@@ -77,7 +77,7 @@ def respond(
 
 
 def describe(cls: type[APIException]) -> dict[str, Any]:
-    """What all problem documents of an exception class share."""
+    """The members that all problem documents of an exception class share."""
     if cls is ServerException:
         return _document(cls.status_code, cls.internal_code, "Server error", cls.detail)
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", cls.__name__.removesuffix("Exception"))
@@ -85,7 +85,7 @@ def describe(cls: type[APIException]) -> dict[str, Any]:
 
 
 def describe_status(status: int) -> dict[str, Any]:
-    """The same for a status that no exception class of ours stands for; the framework raises such."""
+    """The same for a status without an exception class, which only the framework raises."""
     if status in _BASES:
         return describe(_BASES[status])
     code = 50000 if status >= ServerException.status_code else 40000
@@ -94,7 +94,7 @@ def describe_status(status: int) -> dict[str, Any]:
 
 
 def phrase_of(status: int) -> str:
-    """The standard's words for a status."""
+    """The standard phrase of a status, such as "Not Found"."""
     return phrases.get(status, "Error")
 
 

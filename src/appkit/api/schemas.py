@@ -1,4 +1,4 @@
-"""Schemas: what comes in and goes out as JSON."""
+"""Schemas: the JSON bodies of the built-in routes, and the base classes `Schema` and `InputSchema`."""
 
 from datetime import datetime
 from typing import Annotated, Literal, Self
@@ -7,19 +7,19 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
 from appkit.domain.emails import parse_email
-from appkit.domain.passwords import MAX_LENGTH, is_readable
+from appkit.domain.password_policy import MAX_LENGTH, is_readable
 from appkit.repository.auth import AuthSession
 from appkit.service.principals import Principal
 
 
 class Schema(BaseModel):
-    """A body that is sent or received; one that is sent can be made from a row: `PostSchema.model_validate(post)`."""
+    """Base class of request and response bodies. Build a response from a row: `PostSchema.model_validate(post)`."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class InputSchema(Schema):
-    """A body that is received: what it doesn't name is refused, so that nobody sets a column that wasn't offered."""
+    """Base class of request bodies: unknown fields are refused, so that clients can't set other columns."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,31 +35,31 @@ def _check_password(password: SecretStr) -> SecretStr:
 
 
 Email = Annotated[str, AfterValidator(_check_email)]
-"""An address, normalised."""
+"""An e-mail address, normalised."""
 
 OneTimeToken = Annotated[SecretStr, AfterValidator(_check_password)]
-"""A token out of a mail, which no repr and no log line shows."""
+"""A token from a mail, hidden in reprs and logs."""
 
 Password = Annotated[SecretStr, AfterValidator(_check_password)]
-"""A password, which no repr and no log line shows."""
+"""A password, hidden in reprs and logs."""
 
 
 class SignupSchema(InputSchema):
-    """Someone makes an account."""
+    """Body to sign up."""
 
     email: Email
     password: Password
 
 
 class SigninSchema(SignupSchema):
-    """Someone signs in."""
+    """Body to sign in."""
 
     remember: bool = False
-    """Whether to stay signed in when the browser is closed."""
+    """Whether to stay signed in after the browser is closed."""
 
 
 class UserSchema(Schema):
-    """Somebody, as they see themselves."""
+    """A user, as they see themselves."""
 
     id: UUID
     email: str
@@ -69,65 +69,63 @@ class UserSchema(Schema):
 
 
 class ChallengeSchema(Schema):
-    """What somebody whose password was right has to do besides, before they are signed in."""
+    """The password was correct, and another factor is needed to sign in."""
 
     mfa_required: Literal[True] = True
     challenge: str
-    """Sent back with the proof, within ten minutes."""
+    """To be sent with the other factor within ten minutes."""
     factors: list[str]
-    """What it may be, as in `totp`."""
+    """The factors to choose from, such as `totp`."""
 
 
 class SignoutSchema(InputSchema):
-    """Someone signs out, perhaps before they were signed in."""
+    """Body to sign out, or to cancel a sign-in that waits for another factor."""
 
     challenge: OneTimeToken | None = None
-    """What signing in had answered, for somebody who gives it up."""
+    """The challenge of the sign-in to cancel."""
 
 
 class UserQuery(InputSchema):
-    """Which users to list."""
+    """Filters and pagination of the list of users."""
 
-    q: Annotated[str | None, Field(max_length=320, description="What their address contains, whatever its case.")] = (
-        None
-    )
-    active: Annotated[bool | None, Field(description="Only those who may sign in, or may not.")] = None
-    superuser: Annotated[bool | None, Field(description="Only superusers, or the others.")] = None
-    verified: Annotated[bool | None, Field(description="Only those whose address is verified, or isn't.")] = None
-    cursor: Annotated[str | None, Field(description="The `next_cursor` of the page before; none for the first.")] = None
-    size: Annotated[int, Field(ge=1, le=200, description="How many at the most.")] = 50
+    q: Annotated[str | None, Field(max_length=320, description="A part of the address, in upper or lower case.")] = None
+    active: Annotated[bool | None, Field(description="Only enabled users, or only disabled ones.")] = None
+    superuser: Annotated[bool | None, Field(description="Only superusers, or only other users.")] = None
+    verified: Annotated[bool | None, Field(description="Only users with a verified address, or without.")] = None
+    cursor: Annotated[str | None, Field(description="The `next_cursor` of the previous page.")] = None
+    size: Annotated[int, Field(ge=1, le=200, description="The largest number of users.")] = 50
 
 
 class UserAdminSchema(UserSchema):
-    """Somebody, as superusers see them."""
+    """A user, as superusers see them."""
 
     is_active: bool
     last_signin_at: datetime | None
 
 
 class AccessSchema(Schema):
-    """How long the access is good that was just refreshed."""
+    """The lifetime of a refreshed access token."""
 
     expires_at: datetime
 
 
 class SessionSchema(Schema):
-    """A device that somebody is signed in on."""
+    """A sign-in session: a device that a user is signed in on."""
 
     id: UUID
     current: bool
-    """Whether it is the one that asks."""
+    """Whether it is the session of this request."""
     ip: str | None
     user_agent: str | None
     remember: bool
     created_at: datetime
     last_seen_at: datetime
-    """When it last signed in or refreshed its tokens, which a device in use does every few minutes."""
+    """The last sign-in or token refresh; a device in use refreshes every few minutes."""
     expires_at: datetime
 
     @classmethod
     def of(cls, session: AuthSession, principal: Principal) -> Self:
-        """As its row has it, for whoever asks."""
+        """Build it from a row, for the principal of the request."""
         return cls(
             id=session.id,
             current=session.id == getattr(principal, "session_id", None),
@@ -141,47 +139,47 @@ class SessionSchema(Schema):
 
 
 class ReauthSchema(InputSchema):
-    """Someone proves again who they are."""
+    """Body to enter the password again."""
 
     password: Password
 
 
 class PasswordChangeSchema(InputSchema):
-    """Someone changes their password."""
+    """Body to change the password."""
 
     current: Password
     new: Password
 
 
 class EmailSchema(InputSchema):
-    """Someone names an address, to have a mail sent there."""
+    """Body with the address that a mail goes to."""
 
     email: Email
 
 
 class TokenSchema(InputSchema):
-    """Someone followed a link in a mail."""
+    """Body with the token of a mailed link."""
 
     token: OneTimeToken
 
 
 class ResetSchema(TokenSchema):
-    """Someone sets a new password by a link in a mail."""
+    """Body to set a new password with a mailed link."""
 
     new: Password
 
 
 class RefreshSchema(InputSchema):
-    """A program renews its tokens."""
+    """Body to refresh a program's tokens."""
 
     refresh_token: OneTimeToken
 
 
 class BearerSchema(Schema):
-    """The tokens of a program, named as in RFC 6749, 5.1."""
+    """The tokens of a program, with the field names of RFC 6749, 5.1."""
 
     access_token: str
     refresh_token: str
-    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  # Its name, and no secret.
+    token_type: Literal["Bearer"] = "Bearer"  # noqa: S105  # The token's type, not a secret.
     expires_at: datetime
-    """When the access token does."""
+    """When the access token expires."""

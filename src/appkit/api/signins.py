@@ -1,4 +1,4 @@
-"""Signing people in from a route, ours or a plugin's: the session, the cookies, and the answer."""
+"""Completes a sign-in in a route, ours or a plugin's: starts the sign-in session, sets cookies, builds the response."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import Request
 from starlette.responses import Response
 
-from appkit.api.client import client_address
-from appkit.api.cookies import clear_cookies, presented_tokens, remember_device, set_cookies
+from appkit.api.client_address import client_address
+from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies, set_device_cookie
 from appkit.api.dependencies import app_of
 from appkit.api.schemas import BearerSchema, ChallengeSchema, UserSchema
 from appkit.repository.user import BaseUser
 from appkit.service.auth import AuthService
-from appkit.service.principals import TokenPair
-from appkit.service.security import Security
-from appkit.service.sessions import Device
-from appkit.service.signins import PendingSignIn, SignIn
+from appkit.service.hashing import Security
+from appkit.service.principals import Device, PendingSignIn, SignIn, TokenPair
 
 SigninAnswer = UserSchema | BearerSchema | ChallengeSchema
-"""What a route that signs people in answers: who they are, a program's tokens, or what they have to do besides."""
+"""The response of a route that signs in: the user, the tokens of a bearer client, or a challenge for another factor."""
 
 
 async def complete_signin(
@@ -30,10 +28,10 @@ async def complete_signin(
     methods: Sequence[str],
     remember: bool = False,
 ) -> SigninAnswer:
-    """Sign in somebody whom a plugin's route has identified, by a link or another site, say.
+    """Sign in a user whom a plugin's route has identified, for example by a mailed link or an OAuth provider.
 
-    Other plugins' `before_signin()` is asked, unless they take the methods as enough. The session that the browser had
-    until now ends, and the cookies are set.
+    Other plugins may still ask for another factor in `before_signin()`. The browser's previous sign-in session ends,
+    and the cookies are set.
 
         @router.post("/auth/magic", responses=errors(InvalidTokenException))
         async def follow(payload: Link, request: Request, response: Response, db: DbSession) -> SigninAnswer:
@@ -42,12 +40,12 @@ async def complete_signin(
             return await complete_signin(request, response, db, user, methods=["email"])
 
     Args:
-        request: The request that proved who they are.
-        response: The response that gets the cookies; declare it beside the request.
-        db: The route's session.
-        user: Who it is.
-        methods: How they proved it (RFC 8176); with `mfa` among them, in more than one way.
-        remember: Whether the session outlives the browser.
+        request: The request that identified the user.
+        response: The response that gets the cookies; declare it as a parameter of the route.
+        db: The route's database session.
+        user: The user to sign in.
+        methods: How the user authenticated (RFC 8176), such as `["email"]`; include `mfa` after several factors.
+        remember: Whether the sign-in session outlives the browser.
 
     Raises:
         InvalidCredentialsException: When the account is disabled.
@@ -65,23 +63,23 @@ async def complete_signin(
 async def complete_challenge(
     request: Request, response: Response, db: AsyncSession, challenge: str, *, methods: Sequence[str]
 ) -> SigninAnswer:
-    """Sign in somebody who has proved what a plugin's `before_signin()` asked for.
+    """Sign in a user who has met the challenge of a plugin's `before_signin()`.
 
         @router.post("/auth/totp/verify", responses=errors(InvalidTokenException, WrongCodeException))
         async def verify(payload: Code, request: Request, response: Response, db: DbSession) -> SigninAnswer:
-            user = await AuthService(db).challenged(payload.challenge)  # Counts as a try, of five.
+            user = await AuthService(db).challenged(payload.challenge)  # Counts as one of five attempts.
             await TotpService(db).check(user, payload.code)
             return await complete_challenge(request, response, db, payload.challenge, methods=["otp"])
 
     Args:
-        request: The request with the proof.
-        response: The response that gets the cookies; declare it beside the request.
-        db: The route's session.
-        challenge: What signing in had answered; of several at once, one succeeds.
-        methods: How they proved it (RFC 8176), which is added to what they had done before, and to `mfa`.
+        request: The request that met the challenge.
+        response: The response that gets the cookies; declare it as a parameter of the route.
+        db: The route's database session.
+        challenge: The challenge from the sign-in response; of concurrent requests, one succeeds.
+        methods: How the user met it (RFC 8176). The methods of the sign-in and `mfa` are added.
 
     Raises:
-        InvalidTokenException: When the challenge was met already, or is too old.
+        InvalidTokenException: When the challenge is used or expired.
     """
     settings = app_of(request).settings
     found = await AuthService(db).complete(
@@ -91,7 +89,7 @@ async def complete_challenge(
 
 
 def answer_signin(request: Request, response: Response, found: SignIn | PendingSignIn) -> SigninAnswer:
-    """Give a browser its cookies and a program its tokens; one that has yet to prove more keeps no session."""
+    """Build the response to a sign-in: cookies for a browser, tokens for a bearer client, or a challenge."""
     app = app_of(request)
     settings = app.settings
     if isinstance(found, PendingSignIn):
@@ -100,15 +98,15 @@ def answer_signin(request: Request, response: Response, found: SignIn | PendingS
     if found.kind == "bearer":
         return bearer(found.tokens)
     set_cookies(response, settings, found.tokens)
-    remember_device(response, settings, Security.of(app).tokens.know_device(found.user.email_key))
+    set_device_cookie(response, settings, Security.of(app).tokens.issue_device(found.user.email_key))
     return UserSchema.model_validate(found.user)
 
 
 def bearer(tokens: TokenPair) -> BearerSchema:
-    """A program's tokens as it gets them."""
+    """The tokens of a bearer client as a response body."""
     return BearerSchema(access_token=tokens.access, refresh_token=tokens.refresh, expires_at=tokens.expires_at)
 
 
 def device_of(request: Request) -> Device:
-    """Where a request comes from."""
+    """The IP address and the user agent of a request."""
     return Device(client_address(request), request.headers.get("user-agent"))

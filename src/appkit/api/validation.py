@@ -1,4 +1,4 @@
-"""What is wrong with a value, in people's words and without the value."""
+"""Validation error messages: Pydantic's errors in plain words, without the submitted value."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
@@ -62,10 +62,10 @@ _LOCATIONS: Final = frozenset({"body", "cookie", "header", "path", "query"})
 
 
 def field_problems(errors: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
-    """Pydantic's errors as members of a problem document.
+    """Convert Pydantic's errors to the `errors` of a problem document.
 
-    A validator's own message is used as it is, so it must not repeat the value; Pydantic's messages, which are
-    for developers and sometimes do, never are.
+    The message of an app's own validator is sent as it is, so it must not contain the value. Pydantic's own messages
+    are replaced, because they are for developers and may contain the value.
     """
     for error in errors:
         yield {"field": _field(error), "message": _message(error), "type": error["type"]}
@@ -83,14 +83,14 @@ def _message(error: Mapping[str, Any]) -> str:
     if kind == "value_error":
         return _own_words(context)
     if kind not in _BUILT_IN:
-        return str(error["msg"])  # A PydanticCustomError: its author wrote it for people.
+        return str(error["msg"])  # A PydanticCustomError, which the app wrote for its users.
     words = _WORDS.get(kind) or _FAMILIES.get(kind.partition("_")[0], _OTHERWISE)
     words = words.format_map(context)
     return words.replace(" 1 characters", " 1 character").replace(" 1 items", " 1 item")
 
 
 def _own_words(context: Mapping[str, Any]) -> str:
-    """The sentence of a validator that raised ValueError; Pydantic's `EmailStr` gives a technical reason instead."""
+    """The message of a validator's ValueError; `EmailStr` raises one too, with a technical reason instead."""
     if "error" in context:
         return str(context["error"]) or _OTHERWISE
     return "This is not an e-mail address." if "reason" in context else _OTHERWISE

@@ -23,7 +23,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from appkit import AppContext, BaseTableModel, BaseUser, CurrentUser, Database, EncryptedString, hookimpl
+from appkit import AppContext, BaseTableModel, BaseUser, CurrentUser, Database, EncryptedString, app_of, hookimpl
 from appkit.exceptions import AppKitError, ForbiddenException, UnauthorizedException
 
 try:
@@ -131,11 +131,10 @@ class AdminPages:
     """The admin pages of one app."""
 
     def __init__(self, app: AppContext) -> None:
-        key = sha256(b"admin" + str(app.settings.signing_keys[0]).encode()).hexdigest()
         admin = Admin(
             app.database.engine,
             title=app.settings.app_name,
-            secret_key=key,
+            secret_key=app.derive_key("admin").hex(),
             additional_loaders=[_Templates("starlette_admin", "templates")],
         )
         admin.middlewares[0] = Middleware(_SessionMiddleware, database=app.database)
@@ -206,7 +205,7 @@ async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
     Raises:
         ForbiddenException: When they are not a superuser, and none of their roles has the permission.
     """
-    app: AppContext = request.app.state.appkit
+    app = app_of(request)
     if user.is_superuser or await _has_permission(app, user):
         return user
     raise ForbiddenException
@@ -227,7 +226,7 @@ router = APIRouter(include_in_schema=False)
 @router.api_route("/admin/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def serve_admin(_: Annotated[BaseUser, Depends(get_admin)], request: Request) -> Response:
     """Serve a page, a static file or a request of its scripts."""
-    app: AppContext = request.app.state.appkit
+    app = app_of(request)
     if AdminPages not in app.resources:
         app.resources[AdminPages] = AdminPages(app)
     return _Forward(app.settings.api_prefix, app.resources[AdminPages])
@@ -242,7 +241,7 @@ def register_routers() -> list[APIRouter]:
 @hookimpl
 def render_exception(exception: Exception, request: Request) -> Response | None:
     """Answer a page request whose access token has expired with a page that refreshes it, as a frontend would."""
-    prefix = request.app.state.appkit.settings.api_prefix
+    prefix = app_of(request).settings.api_prefix
     asks = request.method == "GET" and request.url.path.startswith(f"{prefix}/admin/")
     if not asks or not isinstance(exception, UnauthorizedException):
         return None

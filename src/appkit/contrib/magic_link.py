@@ -98,7 +98,7 @@ class MagicLinkService(BaseService):
         used = await LinkService(self.db).consume(token, PURPOSE)
         users = UserService(self.db)
         user = await users.get(used.user_id)
-        await users.claim(user)
+        await users.take_over(user)
         return user
 
 

@@ -23,10 +23,10 @@ from appkit import (
     Event,
     ReadSession,
     Repository,
-    Settings,
     SettingsGroup,
     TaskService,
     TaskStats,
+    app_of,
     errors,
     hookimpl,
     route_path,
@@ -138,7 +138,7 @@ def check_token(request: Request) -> None:
         NotFoundException: In production, when `METRICS_TOKEN` is unset.
         UnauthorizedException: When the token is missing or wrong.
     """
-    settings: Settings = request.app.state.appkit.settings
+    settings = app_of(request).settings
     token = settings.group(MetricsSettings).token
     if token is None:
         if settings.production:
@@ -159,7 +159,7 @@ async def read_metrics(request: Request, db: ReadSession) -> Response:
     """The metrics, in the Prometheus text format."""
     current = CollectorRegistry()
     rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
-    stats = AppCollector(request.app.state.appkit, await TaskService(db).stats(), dict(rows.all()))
+    stats = AppCollector(app_of(request), await TaskService(db).stats(), dict(rows.all()))
     current.register(stats)
     text = generate_latest(request.scope[_SCOPE]) + generate_latest(current)
     return Response(text, media_type=CONTENT_TYPE_LATEST)

@@ -15,6 +15,7 @@ from limits import RateLimitItem, parse_many
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
+from appkit.core.keys import derive
 from appkit.core.redis import BestEffort
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError, TooManyRequestsException
@@ -85,7 +86,7 @@ class Limiter:
         allowed: bool | None = await self._redis.ask(lambda: check(item, name), None)
         if allowed is False:
             news = str(keys[0]) if await self._is_news(item, name) else None
-            raise TooManyRequestsException(retry_after=await self._retry_after(item, name), news=news)
+            raise TooManyRequestsException(retry_after=await self._retry_after(item, name), report_as=news)
         return allowed is not None
 
     async def _is_news(self, item: RateLimitItem, name: str) -> bool:
@@ -105,7 +106,7 @@ class Limiter:
     @cached_property
     def _secret(self) -> bytes:
         """A key for this alone."""
-        return hmac.digest(self._settings.signing_keys[0], b"appkit limits", hashlib.sha256)
+        return derive(self._settings.signing_keys[0], "limits")
 
 
 @cache

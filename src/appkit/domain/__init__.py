@@ -1,1 +1,1 @@
-"""Pure rules: what things mean, with no database and no network."""
+"""Pure business rules, without database or network: events, password policy, e-mail addresses."""

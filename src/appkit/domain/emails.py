@@ -1,4 +1,4 @@
-"""E-mail addresses: what is one, and when two are the same."""
+"""E-mail addresses: parsing, normalisation, and the key by which two addresses are the same."""
 
 from dataclasses import dataclass
 
@@ -7,11 +7,11 @@ from email_validator import EmailNotValidError, validate_email
 
 @dataclass(frozen=True)
 class EmailAddress:
-    """An address in the two forms an account keeps.
+    """An e-mail address in the two forms that an account keeps.
 
     Args:
-        address: As it was typed, its domain normalised: mail goes here.
-        key: What makes it unique: all ASCII, all lower case.
+        address: As typed, with a normalised domain; mail goes here.
+        key: The unique form: ASCII and lower case.
     """
 
     address: str
@@ -19,13 +19,13 @@ class EmailAddress:
 
 
 def parse_email(text: str) -> EmailAddress:
-    """Read an address, without asking the network whether its domain exists.
+    """Parse an e-mail address. It doesn't check by DNS whether the domain exists.
 
-    Before the @ only ASCII is taken. Unicode's case and compatibility rules map different letters onto
-    the same one (`ß` onto `ss`, the Kelvin sign onto `k`), with which one person's address becomes another's.
+    Only ASCII is accepted before the @. Unicode's case and compatibility rules map different letters to the same one
+    (`ß` to `ss`, the Kelvin sign to `k`), so that one person's address could become another's.
 
     Raises:
-        ValueError: When it isn't one, in a sentence for the person who typed it.
+        ValueError: When it isn't an e-mail address, with a sentence for the user.
     """
     try:
         found = validate_email(text.strip(), allow_smtputf8=False, check_deliverability=False)

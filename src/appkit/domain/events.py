@@ -1,4 +1,4 @@
-"""What happened: facts that services emit and tasks subscribe to."""
+"""Events: the base class `Event`, and the events that appkit's services emit about accounts and sign-in."""
 
 import inspect
 from collections.abc import Iterator
@@ -11,17 +11,17 @@ from appkit.exceptions import AppKitError
 
 
 class Event(BaseModel):
-    """Something that happened, in the past tense, with the ids of whom it concerns.
+    """Base class of events. Name them in the past tense, and give them ids.
 
-    An event is delivered after its transaction has committed, to subscribers of exactly its class.
-    Give it ids rather than rows: by the time a subscriber runs, the row may have changed.
+    An event is delivered to subscribers of exactly its class after its transaction has committed. Pass ids instead of
+    rows, because a row may have changed by the time a subscriber runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def event_name(event: type[Event]) -> str:
-    """What rows call a class: `shop.events:OrderPaid`. A script's module is named after its file."""
+    """The stored name of an event class, such as `shop.events:OrderPaid`. A script's module has its file's name."""
     module = event.__module__
     if module == "__main__":
         module = Path(inspect.getfile(event)).stem
@@ -29,17 +29,17 @@ def event_name(event: type[Event]) -> str:
 
 
 def find_event(name: str) -> type[Event]:
-    """The class of this name; its package may be another than in the process that wrote the name.
+    """Find the event class with this name; its package may differ from that in the process that wrote the name.
 
     Raises:
         AppKitError: When this process has no such class, or several.
     """
-    known = {event_name(event): event for event in _subclasses(Event)}  # The newest, where a module was reloaded.
+    known = {event_name(event): event for event in _subclasses(Event)}  # After a reload, the newest class.
     if name in known:
         return known[name]
     near = [event for other, event in known.items() if other.rpartition(".")[2] == name.rpartition(".")[2]]
     if len(near) != 1:
-        raise AppKitError(f"This process knows no event {name}. Was it renamed, or is its module not imported?")
+        raise AppKitError(f"There is no event class {name}. Import its module, or undo its renaming.")
     return near[0]
 
 
@@ -50,37 +50,37 @@ def _subclasses(event: type[Event]) -> Iterator[type[Event]]:
 
 
 class UserCreated(Event):
-    """There is a new account, however it came about."""
+    """An account was created, by sign-up or otherwise."""
 
     user_id: UUID
     is_superuser: bool
 
 
 class UserSignedUp(Event):
-    """Someone made an account for themselves; under `AUTH_SIGNUP_MODE=private` they are not signed in yet."""
+    """A user signed up. With `AUTH_SIGNUP_MODE=private` they are not signed in yet."""
 
     user_id: UUID
 
 
 class UserSignedIn(Event):
-    """Someone proved who they are, which began a session."""
+    """A user signed in, which started a sign-in session."""
 
     user_id: UUID
     session_id: UUID
 
 
 class SigninFailed(Event):
-    """Someone gave a wrong password, or an account's that may not be used."""
+    """A sign-in failed: wrong password, unknown address or disabled account."""
 
     user_id: UUID | None
-    """Whose address it was, if anybody's."""
+    """The account with this address, if there is one."""
     ip: str | None
 
 
 class GuessingSuspected(Event):
-    """Sign-ins failed all over the app, more often than people mistype: somebody may be trying stolen passwords.
+    """So many sign-ins failed in the whole app that somebody may be trying stolen passwords.
 
-    It is said once in the time that they are counted in, and nobody is turned away for it.
+    It is emitted once per period of the counter. No request is refused because of it.
     """
 
     failures: int
@@ -88,163 +88,163 @@ class GuessingSuspected(Event):
 
 
 class RateLimited(Event):
-    """Someone did something too often and was turned away; said once in the time that they are counted in."""
+    """A rate limit refused a request; emitted once per period of the limit."""
 
     action: str
-    """What, as the limit calls it: `signin`, or a route as in `POST /api/search`."""
+    """The limited action: `signin`, or a route such as `POST /api/search`."""
     ip: str
     user_id: UUID | None
-    """Who, where they were signed in."""
+    """The signed-in user, if any."""
 
 
 class SigninChallenged(Event):
-    """Someone's password was right, and they have yet to prove themselves in another way."""
+    """A user's password was correct, and a plugin asks for another factor."""
 
     user_id: UUID
     ip: str | None
 
 
 class UserSignedOut(Event):
-    """Someone ended a session of theirs."""
+    """A user signed out."""
 
     user_id: UUID
     session_id: UUID
 
 
 class RefreshReplayed(Event):
-    """A refresh token was used a second time, so that it may be stolen; its session has been revoked."""
+    """A refresh token was used again, so it may be stolen. Its sign-in session was revoked."""
 
     user_id: UUID
     session_id: UUID
 
 
 class SessionRevoked(Event):
-    """Someone ended a session from another one of theirs, or an administrator did."""
+    """A user revoked one of their other sign-in sessions, or a superuser did."""
 
     user_id: UUID
     session_id: UUID
     by: UUID | None
-    """Who did; None at the command line."""
+    """The user or superuser who revoked it; None for the command line."""
 
 
 class UserReauthenticated(Event):
-    """Someone signed in proved again who they are."""
+    """A signed-in user entered their password again."""
 
     user_id: UUID
     session_id: UUID
 
 
 class PasswordRefused(Event):
-    """Someone signed in was asked for their password again, and gave a wrong one."""
+    """A signed-in user was asked for their password again, and entered a wrong one."""
 
     user_id: UUID
     session_id: UUID
 
 
 class PasswordChanged(Event):
-    """Someone gave their account a new password, which ended their sessions but the one they did it in."""
+    """A user changed their password, which ended their other sign-in sessions."""
 
     user_id: UUID
 
 
 class PasswordResetRequested(Event):
-    """Someone asked for a link to set a new password; whether there is an account is not known yet."""
+    """Somebody requested a link to set a new password; there may be no account."""
 
     email: str
 
 
 class PasswordReset(Event):
-    """Someone set a new password by a link in a mail, which ended all of their sessions."""
+    """A user set a new password with a mailed link, which ended all their sign-in sessions."""
 
     user_id: UUID
 
 
 class EmailVerificationRequested(Event):
-    """Someone asked for another link to verify their address."""
+    """A user requested another link to verify their e-mail address."""
 
     user_id: UUID
 
 
 class EmailVerified(Event):
-    """Someone proved that their address is theirs."""
+    """A user verified their e-mail address."""
 
     user_id: UUID
 
 
-class AccountClaimed(Event):
-    """Someone proved that an account's address is theirs, which had not been verified before.
+class AccountTakenOver(Event):
+    """A user took over an account with an unverified address by proving that the address is theirs.
 
-    Its password and its sessions, which may have been somebody else's, are void.
+    The account's password and sign-in sessions became invalid, because they may have been somebody else's.
     """
 
     user_id: UUID
 
 
 class EmailChangeRequested(Event):
-    """Someone asked to use another address, which they have yet to prove is theirs."""
+    """A user asked to change their e-mail address; the new one is not verified yet."""
 
     user_id: UUID
     email: str
 
 
 class EmailChanged(Event):
-    """Someone's address is another one now."""
+    """A user changed their e-mail address."""
 
     user_id: UUID
     old_email: str
 
 
 class SignupRepeated(Event):
-    """Someone tried to sign up with an address that has an account, which the answer did not tell them."""
+    """Somebody signed up with an address that has an account already. The response didn't reveal it."""
 
     email: str
 
 
 class UserDisabled(Event):
-    """Someone was locked out, which ended their sessions."""
+    """A user was disabled, which ended their sign-in sessions."""
 
     user_id: UUID
     by: UUID | None
-    """Who did it; None at the command line, here as below."""
+    """The superuser who did it; None for the command line, here as below."""
 
 
 class UserEnabled(Event):
-    """Someone may sign in again."""
+    """A disabled user was enabled."""
 
     user_id: UUID
     by: UUID | None
 
 
 class UserPromoted(Event):
-    """Someone became a superuser."""
+    """A user became a superuser."""
 
     user_id: UUID
     by: UUID | None
 
 
 class UserDemoted(Event):
-    """Someone is no longer a superuser."""
+    """A user is no longer a superuser."""
 
     user_id: UUID
     by: UUID | None
 
 
 class PasswordResetForced(Event):
-    """Someone's password was taken away, which ended their sessions: they have to set a new one by a link in a mail."""
+    """A superuser removed a user's password, which ended their sign-in sessions. They get a link to set one."""
 
     user_id: UUID
     by: UUID | None
 
 
 class UserDeleted(Event):
-    """Someone deleted their account. What an app keeps about them elsewhere is to go now."""
+    """A user deleted their account. Delete now what else the app keeps about them."""
 
     user_id: UUID
     email: str
-    """Where they could be reached."""
+    """The e-mail address of the deleted account."""
 
 
 class UserExported(Event):
-    """Someone took a copy of what is kept about them."""
+    """A user exported their data."""
 
     user_id: UUID

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from appkit.core.keys import derive
 from appkit.exceptions import AppKitError
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ class AppContext:
     """Whether this process looks for such work itself."""
     resources: dict[type[Any], Any] = field(default_factory=dict, repr=False)
     """What the layers above keep for this app, each under its own class and made when it is first needed."""
+
+    def derive_key(self, purpose: str) -> bytes:
+        """A key for one purpose, such as a plugin's own, derived from the first of `AUTH_SECRET_KEYS`."""
+        return derive(self.settings.signing_keys[0], purpose)
 
     @property
     def notifies(self) -> bool:

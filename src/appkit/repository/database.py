@@ -40,7 +40,9 @@ _logger = logging.getLogger(__name__)
 class Hook(Protocol):
     """Called without arguments, and awaited when it returns an awaitable."""
 
-    def __call__(self) -> Awaitable[None] | None: ...
+    def __call__(self) -> Awaitable[None] | None:
+        """Run after the commit."""
+        ...  # pyright requires a body in a protocol.
 
 
 class App(Protocol):

@@ -6,7 +6,8 @@ from importlib import import_module
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
-from sqlalchemy import String, inspect
+from sqlalchemy import ColumnElement, String, and_, inspect
+from sqlalchemy.ext.hybrid import hybrid_property
 from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit.exceptions import AppKitError
@@ -59,10 +60,15 @@ class BaseUser(BaseTableModel):
         super().__init_subclass__(**kwargs)
         _check_profile(cls)
 
-    @property
+    @hybrid_property
     def is_open(self) -> bool:
-        """Whether the account may be used: it is neither disabled nor deleted."""
+        """Whether the account may be used: it is neither disabled nor deleted. In SQL too: `.where(User.is_open)`."""
         return self.is_active and self.deleted_at is None
+
+    @is_open.inplace.expression
+    @classmethod
+    def _is_open(cls) -> ColumnElement[bool]:
+        return and_(cls.is_active, cls.deleted_at.is_(None))
 
     @property
     def email_verified(self) -> bool:

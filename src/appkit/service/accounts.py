@@ -1,35 +1,46 @@
-"""AccountService: what people do with their own account: their profile, a copy of it all, and its end."""
+"""AccountService and EmailService: profile, data export, account deletion, and verified changes of e-mail address."""
 
 from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import delete, inspect, select
+from sqlalchemy import delete, inspect, select, update
 from sqlalchemy.orm import Mapper
 
-from appkit.domain.events import UserDeleted, UserExported
+from appkit.domain.emails import parse_email
+from appkit.domain.events import (
+    EmailChanged,
+    EmailChangeRequested,
+    EmailVerificationRequested,
+    EmailVerified,
+    UserDeleted,
+    UserExported,
+)
+from appkit.exceptions import InvalidTokenException
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.sessions import SessionKeeper
+from appkit.service.base import BaseService
+from appkit.service.links import LinkService
+from appkit.service.sessions import QUIET
 from appkit.service.users import UserService
 
 SECRET_COLUMNS: Final = frozenset({"email_key", "hashed_password", "security_version"})
-"""Columns that are about how an account is kept rather than about whose it is."""
+"""Columns that an export leaves out, because they hold no data of the user."""
 
 
-class AccountService(SessionKeeper):
-    """Accounts, as their owners look after them."""
+class AccountService(BaseService):
+    """What users do with their own account: change the profile, delete the account, export its data."""
 
     async def change(self, user_id: UUID, profile: Mapping[str, Any]) -> BaseUser:
-        """Change what somebody says of themselves.
+        """Change a user's profile.
 
         Args:
-            user_id: Who.
-            profile: Columns that a user model's `profile` names, and their values.
+            user_id: The user.
+            profile: Columns that the user model's `profile` names, and their new values.
 
         Raises:
-            NotFoundException: When they are gone.
+            NotFoundException: When the account is deleted.
         """
         user = await UserService(self.db).get(user_id)
         for name, value in profile.items():
@@ -37,12 +48,13 @@ class AccountService(SessionKeeper):
         return await self.save(user)
 
     async def delete_account(self, user_id: UUID) -> None:
-        """Delete somebody's account: their address, password, sessions and links go, and the address is free again.
+        """Delete an account's e-mail address, password, sign-in sessions and links. The address can be used again.
 
-        The row stays, empty, for what refers to it. What an app keeps besides goes when it hears of `UserDeleted`.
+        The row stays, without personal data, for rows that reference it. An app deletes what else it keeps when it
+        receives `UserDeleted`.
 
         Raises:
-            NotFoundException: When they are gone.
+            NotFoundException: When the account is deleted.
         """
         user = await UserService(self.db).void(user_id)
         self.emit(UserDeleted(user_id=user_id, email=user.email))
@@ -58,9 +70,9 @@ class AccountService(SessionKeeper):
             await self.db.execute(delete(rows).where(rows.user_id == user_id))
 
     async def export(self, user: BaseUser) -> dict[str, Any]:
-        """Everything that is kept about somebody: here, and by plugins' `export_account()`."""
+        """All data that is kept about a user, by appkit and by plugins with `export_account()`."""
         self.emit(UserExported(user_id=user.id))
-        await self.db.flush()  # Before anything is read: on SQLite, a reader that writes later may be refused.
+        await self.db.flush()  # Before reading: SQLite may refuse a write in a transaction that began as a reader.
         sessions = await self.db.scalars(select(AuthSession).where(AuthSession.user_id == user.id))
         return {
             "user": _values(user),
@@ -69,6 +81,59 @@ class AccountService(SessionKeeper):
         }
 
 
+class EmailService(BaseService):
+    """Verifies and changes the e-mail address of an account by mailed links."""
+
+    def ask_to_verify(self, user: BaseUser) -> None:
+        """Request another mail with a link to verify the address; does nothing if it is verified."""
+        if not user.email_verified:
+            self.emit(EmailVerificationRequested(user_id=user.id))
+
+    async def verify(self, token: str) -> None:
+        """Mark the address as verified.
+
+        Raises:
+            InvalidTokenException: When the link is used, expired or revoked.
+        """
+        used = await LinkService(self.db).consume(token, "verify_email")
+        user = self.user_model
+        verified = await self.db.scalar(
+            update(user)
+            .where(user.id == used.user_id, user.email == used.email)
+            .values(email_verified_at=utcnow())
+            .returning(user.id),
+            execution_options=QUIET,
+        )
+        if verified is None:
+            raise InvalidTokenException
+        self.emit(EmailVerified(user_id=used.user_id))
+
+    def ask_to_change(self, user: BaseUser, email: str) -> None:
+        """Request a mail with a link to use another address. Until the link is used, nothing changes."""
+        self.emit(EmailChangeRequested(user_id=user.id, email=email))
+
+    async def change(self, token: str) -> None:
+        """Change the address to the one that the link was mailed to, which proves that it is the user's.
+
+        The address comes from the token's own row, so that no later request can replace it (CVE-2026-32700). All
+        other links that were mailed to the account become invalid.
+
+        Raises:
+            InvalidTokenException: When the link is used, expired or revoked.
+            EmailTakenException: When another account has the address by now.
+        """
+        links, model = LinkService(self.db), self.user_model
+        used = await links.consume(token, "change_email")
+        user = await self.db.scalar(select(model).where(model.id == used.user_id, model.is_open).with_for_update())
+        if user is None or used.email is None:
+            raise InvalidTokenException
+        address, old = parse_email(used.email), user.email
+        user.email, user.email_key, user.email_verified_at = address.address, address.key, utcnow()
+        await UserService(self.db).save_address(user)
+        await links.void(user.id)
+        self.emit(EmailChanged(user_id=user.id, old_email=old))
+
+
 def _values(row: object) -> dict[str, Any]:
     mapper: Mapper[Any] = inspect(type(row))
-    return {name: getattr(row, name) for name in mapper.column_attrs.keys() if name not in SECRET_COLUMNS}  # noqa: SIM118
+    return {each.key: getattr(row, each.key) for each in mapper.column_attrs if each.key not in SECRET_COLUMNS}

@@ -1,91 +1,90 @@
-"""AuthService: signing up, in and out, and keeping people signed in."""
+"""AuthService: sign-up, sign-in (with challenges for another factor), sign-out and token refresh."""
 
-from collections.abc import Collection
-from datetime import datetime, timedelta
-from typing import Final
-from uuid import UUID
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from functools import cached_property
+from typing import Any, Final
 
-from sqlalchemy import bindparam, case, exists, select, update
+from sqlalchemy import select, update
 
 from appkit.domain.emails import parse_email
 from appkit.domain.events import (
     GuessingSuspected,
-    RefreshReplayed,
+    SigninChallenged,
     SigninFailed,
     SignupRepeated,
+    UserSignedIn,
     UserSignedOut,
     UserSignedUp,
 )
 from appkit.exceptions import (
     EmailTakenException,
     InvalidCredentialsException,
-    RefreshReplayedException,
-    SessionRevokedException,
+    InvalidTokenException,
     SignupClosedException,
     TooManyRequestsException,
-    UnauthorizedException,
 )
 from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
-from appkit.repository.context import AppContext, app_context
+from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
-from appkit.service.principals import Principal, SessionPrincipal, TokenPair
-from appkit.service.sessions import FRESH, QUIET, UNKNOWN_DEVICE, Device, Kind, belongs, is_live
-from appkit.service.signins import PendingSignIn, SignIn, SigninKeeper
+from appkit.service.base import BaseService
+from appkit.service.hashing import Security
+from appkit.service.hookspecs import Challenge
+from appkit.service.links import LinkService
+from appkit.service.principals import UNKNOWN_DEVICE, Device, Kind, PendingSignIn, Principal, SignIn, TokenPair
+from appkit.service.sessions import FRESH, QUIET, SessionService
 from appkit.service.users import UserService
 
+CHALLENGE: Final = "signin_challenge"
+CHALLENGE_TTL: Final = 600  # Seconds: OWASP ASVS 6.5.5 allows ten minutes for a code that was sent.
+CHALLENGE_TRIES: Final = 5
+TRIES_BY_USER: Final = "10/15 minutes"
 FAILURES_BY_ALL: Final = "1000/5 minutes"
 
 
-class AuthService(SigninKeeper):
-    """Sessions, and the tokens that speak for them."""
+class AuthService(BaseService):
+    """Signs users up, in and out."""
 
     async def signup(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE, replaces: Collection[str | None] = ()
     ) -> SignIn | PendingSignIn:
-        """Make an account, and sign its owner in.
+        """Create an account, and sign its owner in.
 
         Args:
-            email: The address; accounts differ by more than its case.
-            password: As it was typed.
-            device: Where the person is.
-            replaces: Tokens that the device held until now; their sessions end.
+            email: The e-mail address; upper and lower case don't make two accounts.
+            password: As typed.
+            device: Where the request comes from.
+            replaces: The device's previous tokens; their sign-in sessions end.
 
         Raises:
-            SignupClosedException: When the app takes no sign-ups.
-            EmailTakenException: When there is one with this address, however its case.
+            SignupClosedException: When the app accepts no sign-ups.
+            EmailTakenException: When an account has this address.
             UnprocessableException: When the address or the password is not acceptable.
-            ServiceUnavailableException: When too many people are signing in at once.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
-        if self.settings.auth.signup_mode == "closed":
-            raise SignupClosedException
-        user = await UserService(self.db).create(email, password)
-        self.emit(UserSignedUp(user_id=user.id))
+        user = await self._create(email, password)
         return await self.admit(user, methods=["pwd"], device=device, replaces=replaces)
 
     async def signup_verified(self, email: str) -> BaseUser:
-        """Make an account without a password, for somebody of whom it is known that the address is theirs.
+        """Create an account without a password, for a user who has proved to own the address.
 
         Raises:
-            SignupClosedException: When the app takes no sign-ups.
-            EmailTakenException: When there is one with this address, however its case.
+            SignupClosedException: When the app accepts no sign-ups.
+            EmailTakenException: When an account has this address.
             UnprocessableException: When the address is not acceptable.
         """
-        if self.settings.auth.signup_mode == "closed":
-            raise SignupClosedException
-        user = await UserService(self.db).create(email, None, verified=True)
-        self.emit(UserSignedUp(user_id=user.id))
-        return user
+        return await self._create(email, None, verified=True)
 
     async def signup_privately(self, email: str, password: str) -> None:
-        """Make an account, and tell nobody but the address's owner whether there was one (OWASP ASVS 6.3.8).
+        """Create an account without revealing whether the address had one (OWASP ASVS 6.3.8).
 
-        A mail says how to go on: both cases cost one hash and one event. Call it in a transaction of its own,
-        for a taken address rolls that back.
+        The answer goes to the address by mail. Both cases cost one hash and one event. Call this in a transaction of
+        its own, because a taken address rolls it back.
 
         Raises:
             UnprocessableException: When the address or the password is not acceptable.
-            ServiceUnavailableException: When too many people are signing in at once.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         try:
             user = await UserService(self.db).create(email, password)
@@ -105,115 +104,180 @@ class AuthService(SigninKeeper):
         device: Device = UNKNOWN_DEVICE,
         replaces: Collection[str | None] = (),
     ) -> SignIn | PendingSignIn:
-        """Begin a session for whoever knows the password, unless a plugin asks them for more.
+        """Sign in with a password, unless a plugin asks for another factor.
 
-        Looks the account up, ends that transaction unless the caller had begun it, and hashes: nobody waits for
-        a connection, nor for SQLite's writer, while Argon2 runs.
+        It reads the account, ends that transaction unless the caller had begun it, and then hashes: no connection is
+        held, and SQLite's writer is not blocked, while Argon2 runs.
 
         Args:
-            email: The address, in any case.
-            password: As it was typed.
-            remember: Whether the session outlives the browser.
-            kind: Whether a browser keeps the tokens, or a program.
-            device: Where the person is.
-            replaces: Tokens that the device held until now; their sessions end (OWASP ASVS 7.2.4).
+            email: The e-mail address, in upper or lower case.
+            password: As typed.
+            remember: Whether the sign-in session outlives the browser.
+            kind: Whether a browser or a program keeps the tokens.
+            device: Where the request comes from.
+            replaces: The device's previous tokens; their sign-in sessions end (OWASP ASVS 7.2.4).
 
         Raises:
-            InvalidCredentialsException: For an unknown address, a wrong password or a disabled account alike, and,
-                under `AUTH_SIGNUP_MODE=private`, for an address that is not verified.
-            ServiceUnavailableException: When too many people are signing in at once.
+            InvalidCredentialsException: For an unknown address, a wrong password or a disabled account alike, and
+                with `AUTH_SIGNUP_MODE=private` for an unverified address.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
-        passwords = self._security.passwords
+        passwords = Security.of(app_context(self.db)).passwords
         passwords.check()
         begun = self.db.in_transaction()
-        seen = await self._look_up(email)
-        hashed = seen.hashed_password if seen else None
-        known = await passwords.verify(hashed, password)
-        # In private mode, who just signed up would learn from anything else whether they could.
+        user = await self._look_up(email)
+        hashed = user.hashed_password if user else None
+        correct = await passwords.verify(hashed, password)
+        # In private mode, another answer would reveal to somebody who just signed up whether the address was free.
         private = self.settings.auth.signup_mode == "private"
-        if seen is None or hashed is None or not known or not seen.is_open or (private and not seen.email_verified):
-            self.emit(SigninFailed(user_id=None if seen is None else seen.id, ip=device.ip))
-            await self._watch_failures()
+        if user is None or hashed is None or not correct or not user.is_open or (private and not user.email_verified):
+            self.emit(SigninFailed(user_id=None if user is None else user.id, ip=device.ip))
+            await self._count_failure()
             if not begun:
                 await self.db.commit()  # The exception would roll it back.
             raise InvalidCredentialsException
         if passwords.is_outdated(hashed):
-            await self._rehash(seen, await passwords.hash(password))
-        return await self.admit(seen, methods=["pwd"], remember=remember, kind=kind, device=device, replaces=replaces)
+            await self._rehash(user, await passwords.hash(password))
+        return await self.admit(user, methods=["pwd"], remember=remember, kind=kind, device=device, replaces=replaces)
+
+    async def admit(
+        self,
+        user: BaseUser,
+        *,
+        methods: Sequence[str],
+        remember: bool = False,
+        kind: Kind = "browser",
+        device: Device = UNKNOWN_DEVICE,
+        replaces: Collection[str | None] = (),
+    ) -> SignIn | PendingSignIn:
+        """Sign in a user who has authenticated, unless a plugin asks for another factor.
+
+        Args:
+            user: The user, as they were read before they authenticated.
+            methods: How the user authenticated (RFC 8176); include `mfa` after several factors.
+            remember: Whether the sign-in session outlives the browser.
+            kind: Whether a browser or a program keeps the tokens.
+            device: Where the request comes from.
+            replaces: The device's previous tokens; their sign-in sessions end (OWASP ASVS 7.2.4).
+
+        Raises:
+            InvalidCredentialsException: When the account is disabled, or its sign-in sessions were ended since.
+        """
+        challenge: Challenge | None = await self.plugins.first(
+            "before_signin", user=user, methods=methods, device=device, db=self.db
+        )
+        if challenge is None:
+            return await self._begin(user, methods, remember=remember, kind=kind, device=device, replaces=replaces)
+        await self._sessions.end_replaced(replaces)
+        data = {"methods": list(methods), "remember": remember, "kind": kind}
+        token = await LinkService(self.db).make(user, CHALLENGE, ttl=CHALLENGE_TTL, data=data, others=True)
+        self.emit(SigninChallenged(user_id=user.id, ip=device.ip))
+        return PendingSignIn(challenge=token, factors=list(challenge.factors))
+
+    async def challenged(self, challenge: str) -> BaseUser:
+        """The user of a challenge. Call it before you check their proof: it counts as one of five attempts.
+
+        Commits, so that an attempt counts even when it fails.
+
+        Raises:
+            InvalidTokenException: When the challenge is used, expired, or was attempted too often.
+            TooManyRequestsException: After ten attempts without success for the account in 15 minutes.
+        """
+        try:
+            user = await LinkService(self.db).attempt(challenge, CHALLENGE, limit=CHALLENGE_TRIES)
+        except InvalidTokenException:
+            raise InvalidTokenException("This took too long, or too many tries. Sign in again.") from None
+        # Counted by account too: with the password, any number of challenges can be had.
+        await self.limiter.hit(TRIES_BY_USER, "challenge", user.id)
+        return user
+
+    async def complete(
+        self,
+        challenge: str,
+        *,
+        methods: Sequence[str],
+        device: Device = UNKNOWN_DEVICE,
+        replaces: Collection[str | None] = (),
+    ) -> SignIn:
+        """Sign in a user who met a challenge. Plugins aren't asked again.
+
+        Args:
+            challenge: The challenge's token; it can't be used again.
+            methods: How the user met it, such as `["otp"]`. Those of the sign-in and `mfa` are added.
+            device: Where the request comes from.
+            replaces: The device's previous tokens; their sign-in sessions end.
+
+        Raises:
+            InvalidTokenException: When the challenge is used or expired.
+            InvalidCredentialsException: When the account was disabled meanwhile.
+        """
+        links = LinkService(self.db)
+        user, data = await links.owner(challenge, CHALLENGE), (await links.consume(challenge, CHALLENGE)).data
+        await self.limiter.clear(TRIES_BY_USER, "challenge", user.id)
+        methods = list(dict.fromkeys([*data["methods"], *methods, "mfa"]))
+        return await self._begin(
+            user, methods, remember=data["remember"], kind=data["kind"], device=device, replaces=replaces
+        )
+
+    async def give_up(self, challenge: str) -> None:
+        """Invalidate a challenge; nothing happens if it is invalid already."""
+        with suppress(InvalidTokenException):
+            await LinkService(self.db).consume(challenge, CHALLENGE)
 
     async def signout(self, *tokens: str | None) -> None:
-        """End the sessions of these tokens, of either kind, past their time or not; without any, do nothing."""
-        if not (held := self._security.tokens.session_ids(*tokens)):
+        """End the sign-in sessions of these tokens, access or refresh, expired or not."""
+        if not (held := Security.of(app_context(self.db)).tokens.session_ids(*tokens)):
             return
-        for session_id, user_id in await self._revoke(AuthSession.id.in_(held), "signed_out"):
+        for session_id, user_id in await self._sessions.end(AuthSession.id.in_(held), "signed_out"):
             self.emit(UserSignedOut(user_id=user_id, session_id=session_id))
 
     async def refresh(self, token: str) -> TokenPair:
-        """Exchange a refresh token for the next pair.
-
-        For `AUTH_REFRESH_GRACE` seconds the same token gives the same successor again, for answers that got lost
-        and for tabs that asked at once. After that someone else must have used it, and the session ends.
-
-        Raises:
-            UnauthorizedException: When the token isn't ours.
-            SessionRevokedException: When its session has ended.
-            RefreshReplayedException: When it had been used; the session's end is committed before.
-        """
-        session_id, seq = self._security.tokens.read_refresh(token)
-        now = utcnow()
-        rotated = await self._rotate(session_id, seq, now)
-        found = await self.db.execute(
-            select(AuthSession, self._users)
-            .join(self._users, self._belongs)
-            .where(AuthSession.id == session_id, is_live(now)),
-            execution_options=FRESH,
-        )
-        if (row := found.one_or_none()) is None:
-            raise SessionRevokedException
-        session, user = row
-        grace = timedelta(seconds=self.settings.auth.refresh_grace)
-        rotated_at = now if rotated else session.rotated_at  # None where nothing may be repeated.
-        repeated = session.refresh_seq == seq + 1 and rotated_at is not None and now - rotated_at < grace
-        if not rotated and not repeated:
-            await self._revoke(AuthSession.id == session_id, "refresh_replayed")
-            self.emit(RefreshReplayed(user_id=user.id, session_id=session_id))
-            await self.db.commit()  # The exception rolls the rest back, and this must stay.
-            raise RefreshReplayedException
-        return self._issue(user, session)
+        """Exchange a refresh token for the next pair, as `SessionService.refresh` describes."""
+        return await self._sessions.refresh(token)
 
     async def user(self, principal: Principal) -> BaseUser:
-        """The person a request comes from, as long as their session is live.
+        """The user of a principal, if their sign-in session is live, as `SessionService.user` describes."""
+        return await self._sessions.user(principal)
 
-        Raises:
-            SessionRevokedException: When it isn't, or the account is disabled, deleted, or has a new password.
-            UnauthorizedException: The same for somebody whom a plugin recognised, without a session.
-        """
-        if not isinstance(principal, SessionPrincipal):
-            found = await self.db.scalar(select(self._users).where(self._users.id == principal.user_id, self._is_open))
-            if found is None:
-                raise UnauthorizedException
-            return found
-        found = await self.db.scalar(
-            _Owner.of(app_context(self.db)).statement,
-            {
-                "session_id": principal.session_id,
-                "security_version": principal.security_version,
-                "user_id": principal.user_id,
-                "now": utcnow(),
-            },
+    @cached_property
+    def _sessions(self) -> SessionService:
+        return SessionService(self.db)
+
+    async def _create(self, email: str, password: str | None, *, verified: bool = False) -> BaseUser:
+        if self.settings.auth.signup_mode == "closed":
+            raise SignupClosedException
+        user = await UserService(self.db).create(email, password, verified=verified)
+        self.emit(UserSignedUp(user_id=user.id))
+        return user
+
+    async def _begin(self, user: BaseUser, methods: Sequence[str], *, kind: Kind, **options: Any) -> SignIn:
+        user = await self._confirm(user)
+        session = await self._sessions.begin(user, methods=methods, kind=kind, **options)
+        self.emit(UserSignedIn(user_id=user.id, session_id=session.id))
+        return SignIn(user=user, kind=kind, tokens=self._sessions.issue(user, session))
+
+    async def _confirm(self, seen: BaseUser) -> BaseUser:
+        """Read the account again, unless it was disabled or changed its password since it was read."""
+        user = self.user_model
+        confirmed: BaseUser | None = await self.db.scalar(
+            update(user)
+            .where(user.id == seen.id, user.security_version == seen.security_version, user.is_open)
+            .values(last_signin_at=utcnow(), updated_at=user.updated_at)
+            .returning(user),
+            execution_options=QUIET | FRESH,
         )
-        if found is None:
-            raise SessionRevokedException
-        return found
+        if confirmed is None:
+            raise InvalidCredentialsException
+        return confirmed
 
-    async def _watch_failures(self) -> None:
-        """Count a failed sign-in of anybody's, and say so when there are more than people make."""
-        from appkit.core.limits import parse_rule  # With a library that who only reads tables needn't import.
+    async def _count_failure(self) -> None:
+        """Count a failed sign-in of the whole app, and emit `GuessingSuspected` once when there are too many."""
+        from appkit.core.limits import parse_rule  # Imports a library that readers of tables don't need.
 
         try:
             await self.limiter.hit(FAILURES_BY_ALL, "signin failures")
         except TooManyRequestsException as exc:
-            if exc.news:
+            if exc.report_as:
                 rule = parse_rule(FAILURES_BY_ALL)
                 self.emit(GuessingSuspected(failures=rule.amount, seconds=rule.get_expiry()))
 
@@ -222,62 +286,18 @@ class AuthService(SigninKeeper):
             key = parse_email(email).key
         except ValueError:
             return None
-        begun = self.db.in_transaction()
-        found = await self.db.scalar(select(self._users).where(self._users.email_key == key), execution_options=FRESH)
+        begun, user = self.db.in_transaction(), self.user_model
+        found = await self.db.scalar(select(user).where(user.email_key == key), execution_options=FRESH)
         if not begun:
             await self.db.commit()
         return found
 
     async def _rehash(self, seen: BaseUser, renewed: str) -> None:
-        """Keep the password with today's costs, unless it was changed since it was looked up."""
-        user = self._users
+        """Store a hash with today's parameters, unless the password was changed since it was read."""
+        user = self.user_model
         await self.db.execute(
             update(user)
             .where(user.id == seen.id, user.hashed_password == seen.hashed_password)
             .values(hashed_password=renewed, updated_at=user.updated_at),
             execution_options=QUIET,
-        )
-
-    async def _rotate(self, session_id: UUID, seq: int, now: datetime) -> bool:
-        """Count the session on, if it stands where the token does: of many at once, one succeeds."""
-        auth = self.settings.auth
-        idle = case(
-            (AuthSession.remember, now + timedelta(seconds=auth.remember_idle_ttl)),
-            else_=now + timedelta(seconds=auth.session_idle_ttl),
-        )
-        rotated = await self.db.scalar(
-            update(AuthSession)
-            .where(
-                AuthSession.id == session_id,
-                AuthSession.refresh_seq == seq,
-                is_live(now),
-                exists().where(self._belongs),
-            )
-            .values(refresh_seq=seq + 1, rotated_at=now, last_seen_at=now, idle_expires_at=idle)
-            .returning(AuthSession.id),
-            execution_options=QUIET,
-        )
-        return rotated is not None
-
-
-class _Owner:
-    """Who has a live session: a statement that is built once for each app, for that takes as long as to run it."""
-
-    @classmethod
-    def of(cls, context: AppContext) -> "_Owner":
-        if cls not in context.resources:
-            context.resources[cls] = cls(context.user_model)
-        owner: _Owner = context.resources[cls]
-        return owner
-
-    def __init__(self, user: type[BaseUser]) -> None:
-        self.statement = (
-            select(user)
-            .join(AuthSession, belongs(user))
-            .where(
-                AuthSession.id == bindparam("session_id"),
-                AuthSession.security_version == bindparam("security_version"),
-                AuthSession.user_id == bindparam("user_id"),
-                is_live(bindparam("now", type_=AuthSession.expires_at.type)),
-            )
         )

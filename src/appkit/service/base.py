@@ -1,4 +1,4 @@
-"""BaseService: a session, the moves that every rule needs, and the events it emits."""
+"""BaseService: a database session, the app's parts, and `emit()` for events. Every service subclasses it."""
 
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,6 +12,7 @@ from appkit.repository.context import app_context
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import TaskPolicy
 from appkit.repository.repository import Repository
+from appkit.repository.user import BaseUser
 
 if TYPE_CHECKING:
     from appkit.core.limits import Limiter
@@ -19,14 +20,15 @@ if TYPE_CHECKING:
 ModelT = TypeVar("ModelT")
 
 ON_EVENT = TaskPolicy(name="appkit.plugins:on_event")
-"""The task that tells a plugin of an event."""
+"""The task that calls a plugin's `on_event()`."""
 
 
 class BaseService:
-    """Rules that share one session, and with it one transaction.
+    """Business rules that share one database session, and therefore one transaction.
 
-    A service needs nothing but its session, so a route, a task and a test all write `PostService(db)`.
-    It flushes and never commits: whoever opened the session ends its transaction.
+    A service is made from its database session alone, so a route, a task and a test all write `PostService(db)`.
+    It flushes and never commits: the code that opened the database session ends its transaction. The properties and
+    `emit()` raise `AppKitError` if the database session belongs to no app.
     """
 
     def __init__(self, db: AsyncSession) -> None:
@@ -34,57 +36,46 @@ class BaseService:
 
     @property
     def settings(self) -> Settings:
-        """The app's settings.
-
-        Raises:
-            AppKitError: When the session belongs to no app.
-        """
+        """The app's settings."""
         return app_context(self.db).settings
 
     @property
     def cache(self) -> Cache:
-        """The app's cache.
-
-        Raises:
-            AppKitError: When the session belongs to no app.
-        """
+        """The app's cache."""
         return app_context(self.db).cache
 
     @property
     def limiter(self) -> "Limiter":
-        """The app's rate limits.
-
-        Raises:
-            AppKitError: When the session belongs to no app.
-        """
+        """The app's rate limiter."""
         return app_context(self.db).limiter
 
     @property
     def plugins(self) -> PluginManager:
-        """The app's plugins.
-
-        Raises:
-            AppKitError: When the session belongs to no app.
-        """
+        """The app's plugins."""
         return app_context(self.db).plugins
 
+    @property
+    def user_model(self) -> type[BaseUser]:
+        """The class of the app's users."""
+        return app_context(self.db).user_model
+
     async def save(self, obj: ModelT) -> ModelT:
-        """Write a new or changed object, so that what the database fills in can be read."""
+        """Write a new or changed object, so that values from the database, such as defaults, can be read."""
         self.db.add(obj)
         await self.db.flush()
         return obj
 
     async def delete(self, obj: object) -> None:
-        """Delete an object that the session holds; hide it, where it is a `SoftDelete` model's."""
+        """Delete an object of the database session; a `SoftDelete` object is only marked as deleted."""
         await Repository(self.db, type(obj)).delete(obj)
 
     def emit(self, event: Event) -> None:
-        """Say what happened: once the transaction has committed, each subscriber of exactly this class runs.
+        """Publish an event: after the transaction has committed, each subscriber of exactly its class runs.
 
-        Plugins that implement `on_event` hear of it in the same way, each in a task of its own.
+        Each plugin with an `on_event()` gets it the same way, in a task of its own.
 
         Raises:
-            AppKitError: When the session belongs to no app.
+            AppKitError: When the database session belongs to no app.
         """
         app = app_context(self.db)
         for policy in app.subscribers.get(type(event), ()):

@@ -1,4 +1,4 @@
-"""CRUDService: the five verbs of a resource, with a place before and after each for what is special about it."""
+"""CRUDService: lists, gets, creates, updates and deletes the rows of a model, with hooks before and after each."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -23,7 +23,8 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
             async def after_create(self, row: Post, data: PostCreate) -> None:
                 self.emit(PostCreated(post_id=row.id))
 
-    What a hook raises ends the verb, and with it the transaction. Which rows there are is the repository's to say:
+    An exception in a hook ends the method and rolls the transaction back. To limit which rows there are, override the
+    repository:
 
             @cached_property
             def repository(self) -> PostRepository:
@@ -32,7 +33,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
 
     @cached_property
     def repository(self) -> Repository[ModelT]:
-        """Where the rows are: override it for a repository of your own."""
+        """The repository of the rows; override it for your own."""
         return Repository(self.db, model_of(getattr(self, "__orig_class__", type(self)), CRUDService))
 
     @overload
@@ -40,7 +41,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
     @overload
     async def page(self, query: CursorQuery) -> KeysetPage[ModelT]: ...
     async def page(self, query: PageQuery | CursorQuery) -> OffsetPage[ModelT] | KeysetPage[ModelT]:
-        """The page that a query asks for."""
+        """The page of rows for a query."""
         await self.before_page(query)
         page = await self.repository.page(query)
         await self.after_page(page.items)
@@ -58,7 +59,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         return row
 
     async def create(self, data: CreateT) -> ModelT:
-        """Write a new row."""
+        """Create a row."""
         row = self.repository.new(data)
         await self.before_create(row, data)
         await self.save(row)
@@ -66,11 +67,11 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         return row
 
     async def update(self, row: Any, data: UpdateT) -> ModelT:
-        """Change a row, or the one with this primary key: what the data doesn't set stays as it is.
+        """Update a row, or the one with this primary key; fields that the data doesn't set stay unchanged.
 
         Raises:
             NotFoundException: When there is none.
-            StaleVersionException: When the data has the `version` of a `Versioned` row, and it has a later one.
+            StaleVersionException: When the data's `version` of a `Versioned` row is not the current one.
         """
         found = await self._find(row)
         await self.before_update(found, data)
@@ -96,28 +97,28 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         """Before a page is read."""
 
     async def after_page(self, rows: Sequence[ModelT]) -> None:
-        """With the rows of a page."""
+        """After a page was read."""
 
     async def before_get(self, ident: Any) -> None:
-        """Before a row is read, to be changed or deleted too."""
+        """Before a row is read; also before it is updated or deleted by its primary key."""
 
     async def after_get(self, row: ModelT) -> None:
-        """With the row: the place to say that it is not the caller's to see."""
+        """After a row was read: raise NotFoundException here if the user may not see it."""
 
     async def before_create(self, row: ModelT, data: CreateT) -> None:
-        """With a row that is not written yet: the place for columns that the caller doesn't choose."""
+        """Before a row is written: set columns here that the client doesn't choose."""
 
     async def after_create(self, row: ModelT, data: CreateT) -> None:
-        """With the row as written: the place to `emit` what happened."""
+        """After a row was written: `emit` events here."""
 
     async def before_update(self, row: ModelT, data: UpdateT) -> None:
-        """With the row as it still is."""
+        """Before a row is changed."""
 
     async def after_update(self, row: ModelT, data: UpdateT) -> None:
-        """With the row as written."""
+        """After a changed row was written."""
 
     async def before_delete(self, row: ModelT) -> None:
-        """With the row that is to go."""
+        """Before a row is deleted."""
 
     async def after_delete(self, row: ModelT) -> None:
-        """With what was the row."""
+        """After a row was deleted."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from appkit.core.mail import Mail
     from appkit.repository.user import BaseUser
-    from appkit.service.sessions import Device
+    from appkit.service.principals import Device
 
 
 class Challenge(NamedTuple):

@@ -1,4 +1,4 @@
-"""LinkService: tokens that work once, for links in mails and for what takes several steps."""
+"""LinkService: one-time tokens, for mailed links and for flows of several steps."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,16 +12,15 @@ from sqlalchemy import ColumnElement, and_, exists, select, update
 from appkit.exceptions import InvalidTokenException
 from appkit.repository.auth import AuthToken
 from appkit.repository.base import utcnow
-from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
 
 
 class LinkService(BaseService):
-    """One-time tokens of somebody's. Each has a purpose, which may be a plugin's own, and is good for nothing else.
+    """One-time tokens of users. Each token has a purpose, which may be a plugin's own, and works for no other.
 
-    They are void when the account is disabled or gets a new password. Only their SHA-256 is kept: 32 random bytes
-    can't be guessed from it, so no salt is needed.
+    Tokens become invalid when the account is disabled or gets a new password. The database keeps only their SHA-256:
+    32 random bytes can't be guessed, so no salt is needed.
     """
 
     async def make(
@@ -34,15 +33,15 @@ class LinkService(BaseService):
         data: Mapping[str, Any] | None = None,
         others: bool = False,
     ) -> str:
-        """Make a token, with which older ones of this purpose are void.
+        """Create a token, and invalidate older ones with the same purpose.
 
         Args:
-            user: Whose it is; lock the row, so that of two made at once one is good.
+            user: The owner. Lock the row, so that only one of two concurrent tokens stays valid.
             purpose: What it is for, in up to 32 characters.
-            ttl: Seconds that it is good for.
-            email: The address that it proves or that is to become the user's; the present one unless given.
-            data: What to know when it is used; nothing secret, for it is kept as it is.
-            others: Whether older ones stay good.
+            ttl: Lifetime in seconds.
+            email: The address that it proves, or a new address; the user's current one unless given.
+            data: Data to read when it is used. It is stored in plain text, so no secrets.
+            others: Whether older tokens stay valid.
         """
         if not others:
             await self.void(user.id, AuthToken.purpose == purpose)
@@ -61,26 +60,26 @@ class LinkService(BaseService):
         return token
 
     async def owner(self, token: str, purpose: str) -> BaseUser:
-        """Whose token it is, without using it up.
+        """The owner of a token, which can still be used afterwards.
 
         Raises:
-            InvalidTokenException: When it is not, or no longer, good for this.
+            InvalidTokenException: When it is not valid for this purpose.
         """
-        user = self._users
-        whose = select(AuthToken.user_id).where(self._is_good(token, purpose))
-        found = await self.db.scalar(select(user).where(user.id.in_(whose)))
+        user = self.user_model
+        owner = select(AuthToken.user_id).where(self._is_valid(token, purpose))
+        found = await self.db.scalar(select(user).where(user.id.in_(owner)))
         if found is None:
             raise InvalidTokenException
         return found
 
     async def consume(self, token: str, purpose: str) -> AuthToken:
-        """Use a token up: of many at once, one succeeds.
+        """Use a token: of concurrent uses, one succeeds.
 
         Raises:
-            InvalidTokenException: When it is not, or no longer, good for this.
+            InvalidTokenException: When it is not valid for this purpose.
         """
         consumed: AuthToken | None = await self.db.scalar(
-            update(AuthToken).where(self._is_good(token, purpose)).values(consumed_at=utcnow()).returning(AuthToken),
+            update(AuthToken).where(self._is_valid(token, purpose)).values(consumed_at=utcnow()).returning(AuthToken),
             execution_options={"synchronize_session": False, "populate_existing": True},
         )
         if consumed is None:
@@ -88,28 +87,27 @@ class LinkService(BaseService):
         return consumed
 
     async def attempt(self, token: str, purpose: str, *, limit: int) -> BaseUser:
-        """Count a try at something that a token allows only so often, and say whose token it is.
+        """Count an attempt at what a token protects, and return the token's owner.
 
-        Commits, so that a try still counts when it fails, and is counted before it is known to: of many at once,
-        no more than `limit` are let through.
+        Commits before the outcome is known, so that failed and concurrent attempts count: no more than `limit` pass.
 
         Raises:
-            InvalidTokenException: When it is not, or no longer, good for this, or was tried too often.
+            InvalidTokenException: When it is not valid for this purpose, or was attempted too often.
         """
-        tried = await self.db.scalar(
+        owner_id = await self.db.scalar(
             update(AuthToken)
-            .where(self._is_good(token, purpose), AuthToken.attempts < limit)
+            .where(self._is_valid(token, purpose), AuthToken.attempts < limit)
             .values(attempts=AuthToken.attempts + 1)
             .returning(AuthToken.user_id),
             execution_options={"synchronize_session": False},
         )
         await self.db.commit()
-        if tried is None:
+        if owner_id is None:
             raise InvalidTokenException
         return await self.owner(token, purpose)
 
     async def void(self, user_id: UUID, *which: ColumnElement[bool]) -> None:
-        """Make somebody's tokens worthless."""
+        """Invalidate a user's tokens, or those of them that match the conditions."""
         await self.db.execute(
             update(AuthToken)
             .where(AuthToken.user_id == user_id, AuthToken.consumed_at.is_(None), *which)
@@ -117,12 +115,8 @@ class LinkService(BaseService):
             execution_options={"synchronize_session": False},
         )
 
-    @property
-    def _users(self) -> type[BaseUser]:
-        return app_context(self.db).user_model
-
-    def _is_good(self, token: str, purpose: str) -> ColumnElement[bool]:
-        user: Any = self._users
+    def _is_valid(self, token: str, purpose: str) -> ColumnElement[bool]:
+        user = self.user_model
         return and_(
             AuthToken.token_hash == _hash(token),
             AuthToken.purpose == purpose,
@@ -131,8 +125,7 @@ class LinkService(BaseService):
             exists().where(
                 user.id == AuthToken.user_id,
                 user.security_version == AuthToken.security_version,
-                user.is_active,
-                user.deleted_at.is_(None),
+                user.is_open,
             ),
         )
 

@@ -1,4 +1,4 @@
-"""Mails about accounts: what they say unless an app or a plugin says it better."""
+"""MailService: composes the mails about accounts from templates. Tasks send them."""
 
 from html import escape
 from importlib.resources import files
@@ -21,7 +21,7 @@ MailKind = Literal[
     "email_changed",
     "account_deleted",
 ]
-"""What an account's mail is about."""
+"""The kinds of mails about accounts; each has a template of this name."""
 
 _PAGES: Final[dict[MailKind, str]] = {
     "verify_email": "verify-email",
@@ -36,27 +36,28 @@ _BUTTON: Final = (
 
 
 class MailService(BaseService):
-    """Writes the mails that accounts need. Tasks send them.
+    """Composes the mails about accounts.
 
-    Each is a template, `reset_password.txt` say: a line with the subject, and paragraphs, in which `$app`, `$email` and
-    `$link` are filled in. `layout.html` stands around them in HTML, `$link` alone in its paragraph becomes a button,
-    and a `reset_password.html` replaces the paragraphs. A file in `MAIL_TEMPLATES` comes before appkit's of its name.
+    Each mail is a template such as `reset_password.txt`: a line with the subject, then paragraphs with the placeholders
+    `$app`, `$email` and `$link`. The HTML part puts the paragraphs into `layout.html` and turns a paragraph with only
+    `$link` into a button; a `reset_password.html` replaces the paragraphs. A file in `MAIL_TEMPLATES` replaces appkit's
+    file of the same name.
     """
 
     async def write(self, kind: MailKind, user: BaseUser, *, to: str | None = None, token: str | None = None) -> Mail:
-        """A mail, as a plugin's `write_mail()` wants it, else as its templates say.
+        """Compose a mail with a plugin's `write_mail()`, or else with its templates.
 
-        Links start with `FRONTEND_URL`, never with what a request says its host is, and carry the token behind a `#`,
-        which no server's log and no `Referer` shows. Without `FRONTEND_URL`, the token stands for itself.
+        Links start with `FRONTEND_URL`, never with the `Host` of a request. The token follows a `#`, so that it appears
+        neither in server logs nor in `Referer`. Without `FRONTEND_URL`, the mail has the token alone.
 
         Args:
-            kind: What it is about.
-            user: Whose account it is about.
-            to: Where it goes; the account's address unless given.
-            token: What the link proves.
+            kind: The kind of mail.
+            user: The account.
+            to: The recipient; the account's address unless given.
+            token: The token for the link.
 
         Raises:
-            AppKitError: When a template of the app's makes no sense.
+            AppKitError: When a template of the app's can't be filled in.
         """
         to, link = to or user.email, self._link(kind, token)
         written: Mail | None = await self.plugins.first("write_mail", kind=kind, user=user, to=to, link=link)
@@ -84,7 +85,7 @@ class MailService(BaseService):
         return template.read_text(encoding="utf-8")
 
     def _find(self, name: str) -> Path | None:
-        """The app's own template of this name."""
+        """The app's own template with this name."""
         directory = self.settings.mail.templates
         return found if directory and (found := directory / name).is_file() else None
 
@@ -101,5 +102,5 @@ def _fill(name: str, text: str, values: dict[str, str]) -> str:
     except (KeyError, ValueError) as exc:
         known = ", ".join(f"${each}" for each in values)
         raise AppKitError(
-            f"The mail template {name} can't be filled in: {exc}. It may use {known}; $$ is a $."
+            f"The mail template {name} can't be filled in: {exc}. It may use {known}; write $$ for a $."
         ) from exc

@@ -1,4 +1,4 @@
-"""PasswordService: asking for a password again, and giving an account a new one."""
+"""PasswordService: users confirm, change and reset their password."""
 
 from uuid import UUID
 
@@ -13,76 +13,79 @@ from appkit.domain.events import (
 )
 from appkit.exceptions import InvalidTokenException, WrongPasswordException
 from appkit.repository.base import utcnow
+from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
+from appkit.service.base import BaseService
+from appkit.service.hashing import PasswordPool, Security
 from appkit.service.links import LinkService
 from appkit.service.principals import SessionPrincipal, TokenPair
-from appkit.service.sessions import FRESH, QUIET, SessionKeeper
+from appkit.service.sessions import FRESH, QUIET, SessionService
 from appkit.service.users import UserService
 
 
-class PasswordService(SessionKeeper):
-    """What people prove themselves with.
+class PasswordService(BaseService):
+    """The passwords of accounts.
 
-    Nothing is read before hashing, so that nobody waits for a connection, nor for SQLite's writer, meanwhile.
+    While Argon2 runs, these methods hold no connection and don't block SQLite's writer.
     """
 
     async def confirm(self, principal: SessionPrincipal, user: BaseUser, password: str) -> TokenPair:
-        """Note that someone signed in has proved again who they are.
+        """Record that a signed-in user entered their password again, and issue the next pair of tokens.
 
         Raises:
-            WrongPasswordException: When that is not their password.
-            SessionRevokedException: When their session has ended meanwhile.
-            ServiceUnavailableException: When too many passwords are being hashed.
+            WrongPasswordException: When the password is wrong.
+            SessionRevokedException: When the sign-in session has ended meanwhile.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         await self._check_current(principal, user, password)
-        tokens = await self._renew(principal, user)
+        tokens = await SessionService(self.db).renew(principal, user)
         self.emit(UserReauthenticated(user_id=user.id, session_id=principal.session_id))
         return tokens
 
     async def change(self, principal: SessionPrincipal, user: BaseUser, current: str, new: str) -> TokenPair:
-        """Give someone a new password, and with it the next pair; all their other sessions end.
+        """Change a password, and issue the next pair of tokens; all other sign-in sessions of the user end.
 
         Args:
-            principal: The session that goes on.
-            user: Whose password it is, as they were when they were asked for it.
-            current: The one they have.
-            new: The one they chose.
+            principal: The sign-in session that continues.
+            user: The user, as they were read before the password was checked.
+            current: The current password.
+            new: The new password.
 
         Raises:
-            WrongPasswordException: When the current one is wrong, or has been changed meanwhile.
-            UnprocessableException: When the new one is not acceptable.
-            SessionRevokedException: When their session has ended meanwhile.
-            ServiceUnavailableException: When too many passwords are being hashed.
+            WrongPasswordException: When the current password is wrong, or was changed meanwhile.
+            UnprocessableException: When the new password is not acceptable.
+            SessionRevokedException: When the sign-in session has ended meanwhile.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         await self._check_current(principal, user, current)
         await UserService(self.db).check_password(new, user.email, user, field="new")
-        hashed = await self._security.passwords.hash(new)
+        hashed = await self._pool.hash(new)
         changed = await self._replace(user.id, user.security_version, hashed)
         if changed is None:
             raise WrongPasswordException
         self.emit(PasswordChanged(user_id=user.id))
-        return await self._renew(principal, changed)
+        return await SessionService(self.db).renew(principal, changed)
 
     def forget(self, email: str) -> None:
-        """Ask for a link to set a new password; a task finds out whether there is somebody to send it to."""
+        """Request a link to set a new password. A task looks up the account, so the answer reveals nothing."""
         self.emit(PasswordResetRequested(email=email))
 
     async def reset(self, token: str, new: str) -> BaseUser:
-        """Set a new password by a link that was sent to the account's address, and end all sessions.
+        """Set a new password with a mailed link, and end all sign-in sessions; nobody is signed in.
 
-        Nobody is signed in by it. As the link came by mail, the address is verified.
+        The address counts as verified, because the link was mailed to it.
 
         Raises:
-            InvalidTokenException: When the link is not, or no longer, good.
-            UnprocessableException: When the password is not acceptable; the link stays good.
-            ServiceUnavailableException: When too many passwords are being hashed.
+            InvalidTokenException: When the link is used, expired or revoked.
+            UnprocessableException: When the password is not acceptable; the link can be used again.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         links, begun = LinkService(self.db), self.db.in_transaction()
         owner = await links.owner(token, "reset_password")
         if not begun:
             await self.db.commit()
         await UserService(self.db).check_password(new, owner.email, owner, field="new")
-        hashed = await self._security.passwords.hash(new)
+        hashed = await self._pool.hash(new)
         used = await links.consume(token, "reset_password")
         changed = await self._replace(used.user_id, used.security_version, hashed)
         if changed is None:
@@ -92,21 +95,25 @@ class PasswordService(SessionKeeper):
         self.emit(PasswordReset(user_id=changed.id))
         return changed
 
+    @property
+    def _pool(self) -> PasswordPool:
+        return Security.of(app_context(self.db)).passwords
+
     async def _check_current(self, principal: SessionPrincipal, user: BaseUser, password: str) -> None:
         begun = self.db.in_transaction()
-        if not await self._security.passwords.verify(user.hashed_password, password):
+        if not await self._pool.verify(user.hashed_password, password):
             self.emit(PasswordRefused(user_id=user.id, session_id=principal.session_id))
             if not begun:
                 await self.db.commit()  # The exception would roll it back.
             raise WrongPasswordException
 
     async def _replace(self, user_id: UUID, security_version: int, hashed: str) -> BaseUser | None:
-        """Write a hash, if nothing ended the account's sessions since it was read; this does."""
-        user, now = self._users, utcnow()
+        """Store a new hash and end all sign-in sessions, unless they were ended since the account was read."""
+        user = self.user_model
         changed: BaseUser | None = await self.db.scalar(
             update(user)
-            .where(user.id == user_id, user.security_version == security_version, self._is_open)
-            .values(hashed_password=hashed, password_changed_at=now, security_version=security_version + 1)
+            .where(user.id == user_id, user.security_version == security_version, user.is_open)
+            .values(hashed_password=hashed, password_changed_at=utcnow(), security_version=security_version + 1)
             .returning(user),
             execution_options=QUIET | FRESH,
         )

@@ -1,12 +1,27 @@
-"""Principals: who a request comes from, as far as its credentials say; and what people hold who signed in."""
+"""Principals: who a request comes from; and the results of a sign-in (tokens, or a challenge)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from appkit.repository.user import BaseUser
+
+Kind = Literal["browser", "bearer"]
+"""Who keeps the tokens of a sign-in session: a browser in cookies, or a program as bearer tokens."""
+
+
+class Device(NamedTuple):
+    """Where a sign-in comes from, so that users recognise their sign-in sessions."""
+
+    ip: str | None = None
+    user_agent: str | None = None
+
+
+UNKNOWN_DEVICE: Final = Device()
 
 
 class Principal(BaseModel):
@@ -16,21 +31,21 @@ class Principal(BaseModel):
 
     user_id: UUID
     scopes: frozenset[str] | None = None
-    """What the credentials are good for; None is everything that the person may do."""
+    """What the credentials allow; None is everything that the user may do."""
     methods: list[str] = []
-    """How the person proved who they are (RFC 8176): `pwd` for a password, and `mfa` where it was more than one."""
+    """How the user authenticated (RFC 8176): `pwd` for a password, and `mfa` after more than one factor."""
     authenticated_at: datetime | None = None
-    """When they last did; None for a program's key, which is never a recent proof."""
+    """When the user last did; None for an API key, which never counts as a recent proof."""
     expires_at: datetime | None = None
 
     @property
     def mfa(self) -> bool:
-        """Whether the person proved who they are in more than one way."""
+        """Whether the user authenticated with more than one factor."""
         return "mfa" in self.methods
 
     @property
     def claims(self) -> Mapping[str, Any]:
-        """What else an access token says, plugins' claims among it."""
+        """Other claims of the access token, including those of plugins."""
         return self.model_extra or {}
 
 
@@ -39,15 +54,15 @@ def _split(scopes: object) -> object:
 
 
 class SessionPrincipal(Principal):
-    """Who an access token speaks for: somebody who signed in, and the session that this began."""
+    """The principal of an access token: a user who signed in, and their sign-in session."""
 
     model_config = ConfigDict(strict=True, frozen=True, extra="allow", populate_by_name=True)
 
     user_id: UUID = Field(alias="sub", strict=False)
     session_id: UUID = Field(alias="sid", strict=False)
     security_version: int = Field(alias="sv")
-    """Raised with every change that ends the user's sessions, such as a new password."""
-    # One string with spaces (RFC 9068, 2.2.3), where a plugin's token_claims() says it.
+    """Raised with every change that ends the user's sign-in sessions, such as a new password."""
+    # One string with spaces (RFC 9068, 2.2.3), if a plugin's token_claims() sets it.
     scopes: Annotated[frozenset[str] | None, BeforeValidator(_split)] = Field(default=None, alias="scope")
     methods: list[str] = Field(alias="amr")
     authenticated_at: datetime = Field(alias="auth_time", strict=False)
@@ -56,12 +71,12 @@ class SessionPrincipal(Principal):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPair:
-    """What a person who signed in holds.
+    """The tokens of a sign-in session.
 
     Args:
         access: Sent with every request.
         refresh: Exchanged for the next pair, once.
-        expires_at: When the access token does.
+        expires_at: When the access token expires.
         max_age: Seconds that a browser keeps the pair; None means until it is closed.
     """
 
@@ -69,3 +84,25 @@ class TokenPair:
     refresh: str = field(repr=False)
     expires_at: datetime
     max_age: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignIn:
+    """A completed sign-in: the user and the tokens of their new sign-in session."""
+
+    user: BaseUser
+    kind: Kind
+    tokens: TokenPair
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingSignIn:
+    """A sign-in that needs another factor.
+
+    Args:
+        challenge: A token that works once, for `AuthService.complete`.
+        factors: The factors that would complete the sign-in, such as `totp`.
+    """
+
+    challenge: str = field(repr=False)
+    factors: list[str]

@@ -1,80 +1,49 @@
-"""People's sessions: begun, shown, renewed and ended. What every rule about being signed in stands on."""
+"""SessionService: starts, checks, lists, refreshes (with token rotation) and revokes sign-in sessions."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, func, or_, select, update
 
-from appkit.domain.events import SessionRevoked
-from appkit.exceptions import NotFoundException, SessionRevokedException
+from appkit.domain.events import RefreshReplayed, SessionRevoked
+from appkit.exceptions import (
+    NotFoundException,
+    RefreshReplayedException,
+    SessionRevokedException,
+    UnauthorizedException,
+)
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
-from appkit.repository.context import app_context
+from appkit.repository.context import AppContext, app_context
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
-from appkit.service.principals import SessionPrincipal, TokenPair
-from appkit.service.security import Security
+from appkit.service.hashing import Security
+from appkit.service.principals import Device, Kind, Principal, SessionPrincipal, TokenPair
 
-# The rows are read anew after an UPDATE, so SQLAlchemy needn't find out which of them it holds.
+# Rows are read again after an UPDATE, so SQLAlchemy needn't find the loaded objects that it changed.
 QUIET: Final = {"synchronize_session": False}
 FRESH: Final = {"populate_existing": True}
 
-
 KEPT: Final = timedelta(days=30)
-"""How long what is worthless is kept, for whoever has to find out what happened."""
-
-
-class Device(NamedTuple):
-    """Where a sign-in comes from, so that people recognise their sessions."""
-
-    ip: str | None = None
-    user_agent: str | None = None
-
-
-Kind = Literal["browser", "bearer"]
-"""Whether a browser keeps a session's tokens, or a program."""
-
-UNKNOWN_DEVICE: Final = Device()
+"""How long ended sign-in sessions and expired tokens are kept, so that incidents can be investigated."""
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
-    """Whether a session is still good at this moment, as far as its own row says."""
+    """SQL: whether a sign-in session is neither revoked nor expired, by its own row."""
     return and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > now, AuthSession.idle_expires_at > now)
 
 
 def belongs(user: type[BaseUser]) -> ColumnElement[bool]:
-    """Whether a session is a user's, and neither was voided since it began."""
-    return and_(user.id == AuthSession.user_id, user.security_version == AuthSession.security_version, is_open(user))
+    """SQL: whether a sign-in session is this user's, the account is open, and has not ended its sessions since."""
+    return and_(user.id == AuthSession.user_id, user.security_version == AuthSession.security_version, user.is_open)
 
 
-def is_open(user: type[BaseUser]) -> ColumnElement[bool]:
-    """Whether an account may be used."""
-    return and_(user.is_active, user.deleted_at.is_(None))
+class SessionService(BaseService):
+    """The sign-in sessions of users."""
 
-
-class SessionKeeper(BaseService):
-    """What services that begin or end sessions share."""
-
-    @property
-    def _users(self) -> type[BaseUser]:
-        return app_context(self.db).user_model
-
-    @property
-    def _security(self) -> Security:
-        return Security.of(app_context(self.db))
-
-    @property
-    def _belongs(self) -> ColumnElement[bool]:
-        return belongs(self._users)
-
-    @property
-    def _is_open(self) -> ColumnElement[bool]:
-        """Whether an account may be used."""
-        return is_open(self._users)
-
-    async def _begin(
+    async def begin(
         self,
         user: BaseUser,
         *,
@@ -84,7 +53,8 @@ class SessionKeeper(BaseService):
         device: Device,
         replaces: Collection[str | None],
     ) -> AuthSession:
-        await self._drop(replaces)
+        """Start a sign-in session. See `AuthService.admit`, which checks the account and asks the plugins first."""
+        await self.end_replaced(replaces)
         now, auth = utcnow(), self.settings.auth
         idle, total = (
             (auth.remember_idle_ttl, auth.remember_ttl) if remember else (auth.session_idle_ttl, auth.session_ttl)
@@ -99,7 +69,7 @@ class SessionKeeper(BaseService):
                 kind=kind,
                 idle_expires_at=now + timedelta(seconds=idle),
                 expires_at=now + timedelta(seconds=total),
-                ip=device.ip and device.ip[:45],  # A proxy may pass on whatever it was sent.
+                ip=device.ip and device.ip[:45],  # A proxy may forward anything here.
                 user_agent=device.user_agent and device.user_agent[:256],
             )
         )
@@ -109,24 +79,80 @@ class SessionKeeper(BaseService):
             .order_by(AuthSession.created_at.desc())
             .offset(auth.max_sessions - 1)
         )
-        await self._revoke(AuthSession.id.in_(surplus), "too_many")
+        await self.end(AuthSession.id.in_(surplus), "too_many")
         return session
 
-    async def _drop(self, tokens: Collection[str | None]) -> None:
-        """End the sessions that a device held until now."""
-        if held := self._security.tokens.session_ids(*tokens):
-            await self._revoke(AuthSession.id.in_(held), "replaced")
+    def issue(self, user: BaseUser, session: AuthSession) -> TokenPair:
+        """Issue the tokens of a sign-in session, with the claims of plugins."""
+        claims = dict(self.plugins.collect("token_claims", user=user))
+        return self._security.tokens.issue(user, session, claims)
 
-    def _issue(self, user: BaseUser, session: AuthSession) -> TokenPair:
-        return self._security.tokens.issue(user, session, dict(self.plugins.collect("token_claims", user=user)))
-
-    async def _renew(self, principal: SessionPrincipal, user: BaseUser) -> TokenPair:
-        """Note that somebody proved again who they are, and give them the next pair.
-
-        The pair before is dead: unlike after a refresh, there is no time in which it may be used again.
+    async def user(self, principal: Principal) -> BaseUser:
+        """The user of a principal, if their sign-in session is live.
 
         Raises:
-            SessionRevokedException: When the session has ended meanwhile.
+            SessionRevokedException: When it has ended, or the account is disabled, deleted, or has a new password.
+            UnauthorizedException: When the account of a plugin's principal is disabled or deleted.
+        """
+        if not isinstance(principal, SessionPrincipal):
+            user = self.user_model
+            found = await self.db.scalar(select(user).where(user.id == principal.user_id, user.is_open))
+            if found is None:
+                raise UnauthorizedException
+            return found
+        found = await self.db.scalar(
+            _LiveUser.of(app_context(self.db)).statement,
+            {
+                "session_id": principal.session_id,
+                "security_version": principal.security_version,
+                "user_id": principal.user_id,
+                "now": utcnow(),
+            },
+        )
+        if found is None:
+            raise SessionRevokedException
+        return found
+
+    async def refresh(self, token: str) -> TokenPair:
+        """Exchange a refresh token for the next pair.
+
+        For `AUTH_REFRESH_GRACE` seconds the same token returns the same next refresh token again: responses get lost,
+        and tabs may refresh at the same moment. Later use may be theft, so the sign-in session ends.
+
+        Raises:
+            UnauthorizedException: When the token isn't ours.
+            SessionRevokedException: When its sign-in session has ended.
+            RefreshReplayedException: When it was used before; the end of the session is committed first.
+        """
+        session_id, seq = self._security.tokens.read_refresh(token)
+        now, user_model = utcnow(), self.user_model
+        rotated = await self._rotate(session_id, seq, now)
+        found = await self.db.execute(
+            select(AuthSession, user_model)
+            .join(user_model, belongs(user_model))
+            .where(AuthSession.id == session_id, is_live(now)),
+            execution_options=FRESH,
+        )
+        if (row := found.one_or_none()) is None:
+            raise SessionRevokedException
+        session, user = row
+        grace = timedelta(seconds=self.settings.auth.refresh_grace)
+        rotated_at = now if rotated else session.rotated_at  # None: the previous pair must not be used again.
+        repeated = session.refresh_seq == seq + 1 and rotated_at is not None and now - rotated_at < grace
+        if not rotated and not repeated:
+            await self.end(AuthSession.id == session_id, "refresh_replayed")
+            self.emit(RefreshReplayed(user_id=user.id, session_id=session_id))
+            await self.db.commit()  # The exception rolls back everything else.
+            raise RefreshReplayedException
+        return self.issue(user, session)
+
+    async def renew(self, principal: SessionPrincipal, user: BaseUser) -> TokenPair:
+        """Record that a signed-in user authenticated again, and issue the next pair.
+
+        The previous pair is invalid at once: unlike a refresh, there is no grace period.
+
+        Raises:
+            SessionRevokedException: When the sign-in session has ended meanwhile.
         """
         now = utcnow()
         session = await self.db.scalar(
@@ -149,55 +175,61 @@ class SessionKeeper(BaseService):
         )
         if session is None:
             raise SessionRevokedException
-        return self._issue(user, session)
-
-    async def _revoke(self, which: ColumnElement[bool], reason: str) -> Collection[Any]:
-        """End live sessions; answers with the ids of those and of their users."""
-        revoked = await self.db.execute(
-            update(AuthSession)
-            .where(which, AuthSession.revoked_at.is_(None))
-            .values(revoked_at=utcnow(), revoked_reason=reason)
-            .returning(AuthSession.id, AuthSession.user_id),
-            execution_options=QUIET,
-        )
-        return revoked.all()
-
-
-class SessionService(SessionKeeper):
-    """The devices that somebody is signed in on."""
+        return self.issue(user, session)
 
     async def live(self, user_id: UUID) -> Sequence[AuthSession]:
-        """Somebody's live sessions, the one seen last first."""
+        """The live sign-in sessions of a user, the one seen last first."""
         seen = func.coalesce(AuthSession.last_seen_at, AuthSession.created_at)
         found = await self.db.scalars(
             select(AuthSession)
-            .join(self._users, self._belongs)
+            .join(self.user_model, belongs(self.user_model))
             .where(AuthSession.user_id == user_id, is_live(utcnow()))
             .order_by(seen.desc(), AuthSession.id)
         )
         return found.all()
 
     async def revoke(self, session_id: UUID, *, owner_id: UUID) -> None:
-        """End one session: its tokens are worth nothing from this moment on.
+        """End one sign-in session; its tokens are invalid at once.
 
         Raises:
-            NotFoundException: When the owner has no such live session; whether somebody else has is not said.
+            NotFoundException: When the owner has no such live session, even if somebody else has.
         """
         which = and_(AuthSession.id == session_id, AuthSession.user_id == owner_id, is_live(utcnow()))
-        if not await self._end(which, by=owner_id):
+        if not await self._revoke(which, by=owner_id):
             raise NotFoundException
 
     async def revoke_others(self, principal: SessionPrincipal) -> None:
-        """End all of somebody's sessions but the one they ask from."""
+        """End all sign-in sessions of a user but the current one."""
         others = and_(AuthSession.user_id == principal.user_id, AuthSession.id != principal.session_id)
-        await self._end(others, by=principal.user_id)
+        await self._revoke(others, by=principal.user_id)
 
     async def revoke_all(self, user_id: UUID, *, by: UUID | None = None) -> None:
-        """End all of somebody's sessions, by themselves, by a superuser, or with None at the command line."""
-        await self._end(AuthSession.user_id == user_id, by=by)
+        """End all sign-in sessions of a user.
+
+        Args:
+            user_id: The user.
+            by: The id of the user or superuser who asked for it; None for the command line.
+        """
+        await self._revoke(AuthSession.user_id == user_id, by=by)
+
+    async def end(self, which: ColumnElement[bool], reason: str) -> Collection[Any]:
+        """End sign-in sessions without an event; returns their ids and the ids of their users."""
+        ended = await self.db.execute(
+            update(AuthSession)
+            .where(which, AuthSession.revoked_at.is_(None))
+            .values(revoked_at=utcnow(), revoked_reason=reason)
+            .returning(AuthSession.id, AuthSession.user_id),
+            execution_options=QUIET,
+        )
+        return ended.all()
+
+    async def end_replaced(self, tokens: Collection[str | None]) -> None:
+        """End the sign-in sessions of a device's previous tokens."""
+        if held := self._security.tokens.session_ids(*tokens):
+            await self.end(AuthSession.id.in_(held), "replaced")
 
     async def purge(self) -> int:
-        """Delete the sessions and the one-time tokens that have been worthless for a month; says how many."""
+        """Delete sign-in sessions and one-time tokens that ended a month ago; returns how many."""
         before = utcnow() - KEPT
         expired = or_(AuthSession.expires_at < before, AuthSession.idle_expires_at < before)
         over = or_(expired, AuthSession.revoked_at < before)
@@ -209,8 +241,59 @@ class SessionService(SessionKeeper):
         )
         return len(sessions.all()) + len(tokens.all())
 
-    async def _end(self, which: ColumnElement[bool], *, by: UUID | None) -> bool:
-        ended = await self._revoke(which, "revoked")
+    @property
+    def _security(self) -> Security:
+        return Security.of(app_context(self.db))
+
+    async def _revoke(self, which: ColumnElement[bool], *, by: UUID | None) -> bool:
+        ended = await self.end(which, "revoked")
         for session_id, user_id in ended:
             self.emit(SessionRevoked(user_id=user_id, session_id=session_id, by=by))
         return bool(ended)
+
+    async def _rotate(self, session_id: UUID, seq: int, now: datetime) -> bool:
+        """Advance the refresh number if the token has the current one: of concurrent requests, one succeeds."""
+        auth = self.settings.auth
+        idle = case(
+            (AuthSession.remember, now + timedelta(seconds=auth.remember_idle_ttl)),
+            else_=now + timedelta(seconds=auth.session_idle_ttl),
+        )
+        rotated = await self.db.scalar(
+            update(AuthSession)
+            .where(
+                AuthSession.id == session_id,
+                AuthSession.refresh_seq == seq,
+                is_live(now),
+                exists().where(belongs(self.user_model)),
+            )
+            .values(refresh_seq=seq + 1, rotated_at=now, last_seen_at=now, idle_expires_at=idle)
+            .returning(AuthSession.id),
+            execution_options=QUIET,
+        )
+        return rotated is not None
+
+
+class _LiveUser:
+    """The statement that reads the user of a live sign-in session.
+
+    It is built once for each app, because building it takes as long as running it.
+    """
+
+    @classmethod
+    def of(cls, context: AppContext) -> "_LiveUser":
+        if cls not in context.resources:
+            context.resources[cls] = cls(context.user_model)
+        found: _LiveUser = context.resources[cls]
+        return found
+
+    def __init__(self, user: type[BaseUser]) -> None:
+        self.statement = (
+            select(user)
+            .join(AuthSession, belongs(user))
+            .where(
+                AuthSession.id == bindparam("session_id"),
+                AuthSession.security_version == bindparam("security_version"),
+                AuthSession.user_id == bindparam("user_id"),
+                is_live(bindparam("now", type_=AuthSession.expires_at.type)),
+            )
+        )

@@ -1,8 +1,8 @@
-"""Tokens: a short-lived JWT that says who asks, and an opaque one that renews it.
+"""Tokens: issues and verifies access tokens (JWTs), refresh tokens and device cookies.
 
-Neither is stored. An access token is a JWT (RFC 9068's `at+jwt`). A refresh token is derived from its session's
-row: the same row gives the same token, so that an answer that got lost can be given again, and a leaked
-database gives none, for the key isn't in it.
+None is stored. An access token is a JWT (RFC 9068's `at+jwt`). A refresh token is derived from the row of its sign-in
+session: the same row gives the same token, so that a lost response can be repeated. A leaked database doesn't
+give any, because the key isn't in it.
 """
 
 import struct
@@ -27,15 +27,15 @@ from appkit.service.principals import SessionPrincipal, TokenPair
 
 ALGORITHM = "HS256"
 TYPE = "at+jwt"
-LEEWAY = 10  # Seconds: PyJWT refuses an `iat` ahead of now, and the clocks of two machines differ.
-MAX_SIZE = 4096  # Browsers keep no larger cookie, and parsing costs time.
+LEEWAY = 10  # Seconds: PyJWT refuses an `iat` in the future, and clocks of two machines differ.
+MAX_SIZE = 4096  # Browsers store no larger cookie, and parsing takes time.
 
-_DEVICE = struct.Struct(">4s16s8s")  # The key's id, whose device, and a number of its own.
-_REFRESH = struct.Struct(">4s16sI")  # The key's id, the session's id, how often it was refreshed.
+_DEVICE = struct.Struct(">4s16s8s")  # Key id, hash of the account's address, random device id.
+_REFRESH = struct.Struct(">4s16sI")  # Key id, session id, number of refreshes.
 
 
 class Tokens:
-    """Writes and reads an app's tokens."""
+    """Issues and verifies an app's tokens."""
 
     def __init__(self, settings: Settings) -> None:
         self._keys = KeyRing(settings.signing_keys)
@@ -43,10 +43,10 @@ class Tokens:
         self._ttl = timedelta(seconds=settings.auth.access_ttl)
 
     def issue(self, user: BaseUser, session: AuthSession, claims: Mapping[str, Any]) -> TokenPair:
-        """The pair that goes with a session as its row stands.
+        """The token pair of a sign-in session in the current state of its row.
 
         Raises:
-            AppKitError: When an extra claim has the name of one of ours.
+            AppKitError: When a plugin's claim has the name of one of ours.
         """
         now = utcnow().replace(microsecond=0)
         expires_at = now + self._ttl
@@ -63,7 +63,7 @@ class Tokens:
             "sv": session.security_version,
         }
         if taken := own.keys() & claims.keys():
-            raise AppKitError(f"A plugin's token_claims() may not set {', '.join(sorted(taken))}: we do.")
+            raise AppKitError(f"A plugin's token_claims() can't set {', '.join(sorted(taken))}: appkit sets it.")
         key = self._keys.current
         return TokenPair(
             access=jwt.encode({**claims, **own}, key.access, ALGORITHM, {"typ": TYPE, "kid": key.id.hex()}),
@@ -73,15 +73,15 @@ class Tokens:
         )
 
     def read_access(self, token: str, *, expired: bool = False) -> SessionPrincipal:
-        """Whom an access token speaks for.
+        """The principal of an access token.
 
         Args:
-            token: As it came.
-            expired: Whether one past its time will do, as it does for signing out.
+            token: The token of a request.
+            expired: Whether to accept an expired token, as signing out does.
 
         Raises:
-            TokenExpiredException: When it was good once.
-            UnauthorizedException: When it proves nothing.
+            TokenExpiredException: When it is expired, but otherwise valid.
+            UnauthorizedException: When it is not valid.
         """
         try:
             return SessionPrincipal.model_validate(self._claims(token, verify_exp=not expired))
@@ -113,7 +113,7 @@ class Tokens:
         )
 
     def session_ids(self, *tokens: str | None) -> set[UUID]:
-        """The sessions that tokens of either kind belong to; one past its time will do, and what isn't ours won't."""
+        """The sign-in sessions of access and refresh tokens, expired or not; invalid tokens are ignored."""
         found = set()
         for token in filter(None, tokens):
             with suppress(UnauthorizedException):
@@ -122,27 +122,27 @@ class Tokens:
                 found.add(self.read_refresh(token)[0])
         return found
 
-    def know_device(self, email_key: str) -> str:
-        """What a browser keeps that somebody signed in with, to be known again by (OWASP: device cookies)."""
+    def issue_device(self, email_key: str) -> str:
+        """The device cookie of a browser after a sign-in with this account (OWASP: device cookies)."""
         key = self._keys.current
-        return _encode(sign(key.device, _DEVICE.pack(key.id, _whose(key, email_key), token_bytes(8))))
+        return _encode(sign(key.device, _DEVICE.pack(key.id, _owner(key, email_key), token_bytes(8))))
 
     def read_device(self, token: str | None, email_key: str) -> str | None:
-        """A device's name, if an account with this address has signed in with it; else None."""
+        """The id of a device, if the account with this address has signed in with it; otherwise None."""
         try:
             signed = urlsafe_b64decode((token or "").encode("ascii") + b"==")
-            key_id, whose, number = _DEVICE.unpack(signed[:-32])
+            key_id, owner, number = _DEVICE.unpack(signed[:-32])
         except (ValueError, struct.error):
             return None
         key = self._keys.get(key_id)
-        known = key is not None and verify(key.device, signed) and compare_digest(whose, _whose(key, email_key))
-        return number.hex() if known else None
+        valid = key is not None and verify(key.device, signed) and compare_digest(owner, _owner(key, email_key))
+        return number.hex() if valid else None
 
     def read_refresh(self, token: str) -> tuple[UUID, int]:
-        """The session that a refresh token belongs to, and how often it had been refreshed.
+        """The sign-in session of a refresh token, and the number of refreshes before it.
 
         Raises:
-            UnauthorizedException: When we didn't write it.
+            UnauthorizedException: When it is not valid.
         """
         try:
             signed = urlsafe_b64decode(token.encode("ascii") + b"==")
@@ -150,7 +150,7 @@ class Tokens:
         except (ValueError, struct.error):
             raise UnauthorizedException from None
         key = self._keys.get(key_id)
-        # Decoding passes over what isn't base64, and one token must not have two spellings.
+        # Decoding ignores characters outside of base64, and a token must have only one spelling.
         if key is None or not verify(key.refresh, signed) or token != _encode(signed):
             raise UnauthorizedException
         return UUID(bytes=session_id), seq
@@ -160,7 +160,7 @@ def _seconds_left(session: AuthSession, now: datetime) -> int:
     return int((min(session.idle_expires_at, session.expires_at) - now).total_seconds())
 
 
-def _whose(key: Key, email_key: str) -> bytes:
+def _owner(key: Key, email_key: str) -> bytes:
     return digest(key.device, email_key.encode(), "sha256")[:16]
 
 

@@ -1,5 +1,6 @@
-"""UserService: making accounts, and looking after them."""
+"""UserService: creates, finds, lists, disables and promotes accounts."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, literal, select
@@ -7,7 +8,8 @@ from sqlalchemy.exc import IntegrityError
 
 from appkit.domain.emails import EmailAddress, parse_email
 from appkit.domain.events import (
-    AccountClaimed,
+    AccountTakenOver,
+    Event,
     PasswordResetForced,
     UserCreated,
     UserDemoted,
@@ -15,7 +17,7 @@ from appkit.domain.events import (
     UserEnabled,
     UserPromoted,
 )
-from appkit.domain.passwords import complaints
+from appkit.domain.password_policy import complaints
 from appkit.exceptions import ConflictException, EmailTakenException, NotFoundException, UnprocessableException
 from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
@@ -23,37 +25,37 @@ from appkit.repository.errors import translate
 from appkit.repository.pagination import KeysetPage, keyset_page
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
-from appkit.service.security import Security
+from appkit.service.hashing import Security
 
 
 class UserService(BaseService):
-    """The people who may sign in."""
+    """The accounts of an app."""
 
     async def create(
         self, email: str, password: str | None, *, superuser: bool = False, verified: bool = False
     ) -> BaseUser:
-        """Make an account.
+        """Create an account.
 
-        Whether the address is free shows only when the row is written: asking first would be quicker for
-        a taken one, which tells who has an account, and two at once would both be told that it is free.
+        Only writing the row shows whether the address is free. Asking first would answer faster for a taken address,
+        which reveals that it has an account, and two concurrent requests would both find it free.
 
         Args:
-            email: The address.
-            password: As it was typed; None for somebody who signs in by other means.
-            superuser: Whether they may do everything.
-            verified: Whether it is known that the address is theirs.
+            email: The e-mail address.
+            password: As typed; None for an account that signs in by other means.
+            superuser: Whether to make a superuser.
+            verified: Whether the address is known to be the user's.
 
         Raises:
-            EmailTakenException: When there is an account with this address, however its case.
+            EmailTakenException: When an account has this address, in upper or lower case.
             UnprocessableException: When the address or the password is not acceptable.
-            ServiceUnavailableException: When too many passwords are being hashed.
+            ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         address, now = _parse(email), utcnow()
         hashed = None
         if password is not None:
             await self.check_password(password, address.address)
             hashed = await Security.of(app_context(self.db)).passwords.hash(password)
-        user = self._model(
+        user = self.user_model(
             email=address.address,
             email_key=address.key,
             hashed_password=hashed,
@@ -61,34 +63,43 @@ class UserService(BaseService):
             email_verified_at=now if verified else None,
             is_superuser=superuser,
         )
-        try:
-            await self.save(user)
-        except IntegrityError as exc:
-            if not is_email_taken(exc):
-                raise
-            raise EmailTakenException from None
+        await self.save_address(user)
         self.emit(UserCreated(user_id=user.id, is_superuser=superuser))
         return user
 
-    async def find(self, email: str, *, lock: bool = False) -> BaseUser | None:
-        """The account with this address, however its case; None where nobody has it.
-
-        Args:
-            email: The address.
-            lock: Keep others from changing the account until this transaction ends.
+    async def save_address(self, user: BaseUser) -> None:
+        """Write an account with a new address.
 
         Raises:
-            UnprocessableException: When it is no address.
+            EmailTakenException: When another account has this address.
         """
-        found = select(self._model).where(self._model.email_key == _parse(email).key)
+        try:
+            await self.save(user)
+        except IntegrityError as exc:
+            refused = translate(exc, BaseUser.metadata)
+            if refused is None or [error["field"] for error in refused.extra["errors"]] != ["email_key"]:
+                raise
+            raise EmailTakenException from None
+
+    async def find(self, email: str, *, lock: bool = False) -> BaseUser | None:
+        """The account with this address, in upper or lower case; None if there is none.
+
+        Args:
+            email: The e-mail address.
+            lock: Lock the row until this transaction ends.
+
+        Raises:
+            UnprocessableException: When it is no e-mail address.
+        """
+        found = select(self.user_model).where(self.user_model.email_key == _parse(email).key)
         user: BaseUser | None = await self.db.scalar(found.with_for_update() if lock else found)
         return user
 
-    async def claim(self, user: BaseUser) -> None:
-        """Give an account to whoever just proved that its address is theirs, by other means than its password.
+    async def take_over(self, user: BaseUser) -> None:
+        """Let a user take over an account after they proved, other than by its password, that its address is theirs.
 
-        Where the address had not been verified, somebody else may have made the account, to wait for its owner:
-        its password, its sessions and its links are void. A verified account stays as it is.
+        If the address was not verified before, somebody else may have created the account and waited for its owner:
+        its password, sign-in sessions and links become invalid. A verified account stays as it is.
 
         Args:
             user: The account; lock its row.
@@ -98,15 +109,15 @@ class UserService(BaseService):
         user.email_verified_at, user.hashed_password = utcnow(), None
         user.security_version += 1
         await self.save(user)
-        self.emit(AccountClaimed(user_id=user.id))
+        self.emit(AccountTakenOver(user_id=user.id))
 
     async def get(self, user_id: UUID) -> BaseUser:
-        """One account.
+        """The account with this id.
 
         Raises:
-            NotFoundException: When there is none with this id.
+            NotFoundException: When there is none, or it is deleted.
         """
-        return await self._one(self._model.id == user_id)
+        return await self._one(self.user_model.id == user_id)
 
     async def page(
         self,
@@ -118,17 +129,17 @@ class UserService(BaseService):
         cursor: str | None = None,
         size: int = 50,
     ) -> KeysetPage[BaseUser]:
-        """A page of the accounts, the youngest first.
+        """A page of the accounts, newest first.
 
         Args:
-            q: What their address contains, whatever its case.
-            active: Only those who may sign in, or may not.
-            superuser: Only superusers, or the others.
-            verified: Only those whose address is verified, or isn't.
-            cursor: The `next_cursor` of the page before.
-            size: How many at the most.
+            q: Text that the address contains, in upper or lower case.
+            active: Only enabled accounts, or only disabled ones.
+            superuser: Only superusers, or only other users.
+            verified: Only accounts with a verified address, or only the others.
+            cursor: The `next_cursor` of the previous page.
+            size: The largest number of accounts.
         """
-        model = self._model
+        model = self.user_model
         users = select(model).where(model.deleted_at.is_(None))
         if q:
             users = users.where(model.email.icontains(q, autoescape=True))
@@ -139,15 +150,15 @@ class UserService(BaseService):
         return await keyset_page(self.db, users, order=[model.id.desc()], cursor=cursor, size=size)
 
     async def disable(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Lock someone out: all their sessions end at once, and stay ended when they are enabled again.
+        """Disable an account and end all its sign-in sessions; enabling it again doesn't restore them.
 
         Args:
-            user_id: Whom.
-            by: Who does it; nobody can lock themselves out. None is the command line, here as below.
+            user_id: The account.
+            by: The superuser who does it, who can't be the user; None for the command line, here as below.
 
         Raises:
-            NotFoundException: When there is nobody with this id.
-            ConflictException: When it is oneself.
+            NotFoundException: When there is no account with this id.
+            ConflictException: When it is the superuser's own.
         """
         if user_id == by:
             raise ConflictException("You can't disable your own account.")
@@ -156,81 +167,63 @@ class UserService(BaseService):
         return user
 
     async def enable(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Let someone sign in again.
+        """Enable a disabled account.
 
         Raises:
-            NotFoundException: When there is nobody with this id.
+            NotFoundException: When there is no account with this id.
         """
-        user = await self.get(user_id)
-        user.is_active = True
-        self.emit(UserEnabled(user_id=user_id, by=by))
-        return await self.save(user)
+        return await self._change(user_id, UserEnabled(user_id=user_id, by=by), is_active=True)
 
     async def promote(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Make someone a superuser.
+        """Make a user a superuser.
 
         Raises:
-            NotFoundException: When there is nobody with this id.
+            NotFoundException: When there is no account with this id.
         """
-        user = await self.get(user_id)
-        user.is_superuser = True
-        self.emit(UserPromoted(user_id=user_id, by=by))
-        return await self.save(user)
+        return await self._change(user_id, UserPromoted(user_id=user_id, by=by), is_superuser=True)
 
     async def demote(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
         """Make a superuser an ordinary user.
 
         Raises:
-            NotFoundException: When there is nobody with this id.
+            NotFoundException: When there is no account with this id.
         """
-        user = await self.get(user_id)
-        user.is_superuser = False
-        self.emit(UserDemoted(user_id=user_id, by=by))
-        return await self.save(user)
+        return await self._change(user_id, UserDemoted(user_id=user_id, by=by), is_superuser=False)
 
     async def force_reset(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Take somebody's password away: all their sessions end, and a mail has a link to set a new one.
+        """Remove an account's password, end its sign-in sessions, and mail the user a link to set a new password.
 
-        Nobody else ever chooses or sees a password (OWASP ASVS 6.4.6).
+        Only the user ever chooses or sees their password (OWASP ASVS 6.4.6).
 
         Raises:
-            NotFoundException: When there is nobody with this id.
+            NotFoundException: When there is no account with this id.
         """
         user = await self.void(user_id, hashed_password=None)
         self.emit(PasswordResetForced(user_id=user_id, by=by))
         return user
 
-    async def void(self, user_id: UUID, **values: object) -> BaseUser:
-        """Make all sessions and links of an account void, and change its columns as given.
+    async def void(self, user_id: UUID, **values: Any) -> BaseUser:
+        """Invalidate all sign-in sessions and links of an account, and set these columns.
 
         Raises:
-            NotFoundException: When there is nobody with this id.
+            NotFoundException: When there is no account with this id.
         """
-        user = await self._one(self._model.id == user_id, lock=True)
-        for name, value in {"security_version": user.security_version + 1, **values}.items():
-            setattr(user, name, value)
-        return await self.save(user)
-
-    async def _one(self, which: ColumnElement[bool], *, lock: bool = False) -> BaseUser:
-        found = select(self._model).where(which, self._model.deleted_at.is_(None))
-        user = await self.db.scalar(found.with_for_update() if lock else found)
-        if user is None:
-            raise NotFoundException
-        return user
+        user = await self._one(self.user_model.id == user_id, lock=True)
+        return await self._set(user, security_version=user.security_version + 1, **values)
 
     async def check_password(
         self, password: str, email: str, user: BaseUser | None = None, *, field: str = "password"
     ) -> None:
-        """See that a new password is acceptable.
+        """Check a new password against the password policy and the plugins.
 
         Args:
-            password: As it was typed.
-            email: The account's address, which is no password.
-            user: Whose it will be; None at sign-up.
-            field: What the request calls it, for whoever shows what is wrong beside it.
+            password: As typed.
+            email: The account's address, which must not be the password.
+            user: The user; None at sign-up.
+            field: The name of the request's field, for the error.
 
         Raises:
-            UnprocessableException: When it isn't, with all that is wrong with it.
+            UnprocessableException: When it is not acceptable, with all reasons.
         """
         found = complaints(
             password,
@@ -241,15 +234,22 @@ class UserService(BaseService):
         if found:
             raise _unacceptable("password", *found, field=field)
 
-    @property
-    def _model(self) -> type[BaseUser]:
-        return app_context(self.db).user_model
+    async def _one(self, which: ColumnElement[bool], *, lock: bool = False) -> BaseUser:
+        found = select(self.user_model).where(which, self.user_model.deleted_at.is_(None))
+        user = await self.db.scalar(found.with_for_update() if lock else found)
+        if user is None:
+            raise NotFoundException
+        return user
 
+    async def _change(self, user_id: UUID, event: Event, **values: Any) -> BaseUser:
+        user = await self.get(user_id)
+        self.emit(event)
+        return await self._set(user, **values)
 
-def is_email_taken(exc: IntegrityError) -> bool:
-    """Whether the database refused a row because somebody has its address."""
-    refused = translate(exc, BaseUser.metadata)
-    return refused is not None and [error["field"] for error in refused.extra["errors"]] == ["email_key"]
+    async def _set(self, user: BaseUser, **values: Any) -> BaseUser:
+        for name, value in values.items():
+            setattr(user, name, value)
+        return await self.save(user)
 
 
 def _parse(email: str) -> EmailAddress:

@@ -179,5 +179,4 @@ async def _is_taken(db: AsyncSession, email: str) -> bool:
 async def _lock_user(db: AsyncSession, **which: Any) -> BaseUser | None:
     """Lock an open account, so that no other transaction makes a token for it."""
     user = app_context(db).user_model
-    is_open = (user.is_active, user.deleted_at.is_(None))
-    return await db.scalar(select(user).filter_by(**which).where(*is_open).with_for_update())
+    return await db.scalar(select(user).filter_by(**which).where(user.is_open).with_for_update())

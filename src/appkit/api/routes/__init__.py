@@ -1,1 +1,1 @@
-"""One router for each concern."""
+"""The routers of the built-in routes."""

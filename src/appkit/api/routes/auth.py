@@ -1,23 +1,33 @@
-"""Signing up, in and out. The tokens go into cookies, never into a body that a script could read."""
+"""Routes to sign up, in and out and to refresh: with cookies for browsers, with bearer tokens for programs.
+
+Tokens for browsers are sent in cookies only, because scripts could read them from a body.
+"""
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
 
-from appkit.api.attempts import count_mail, count_refresh, signin_attempt
 from appkit.api.cookies import clear_cookies, presented_tokens, set_cookies
 from appkit.api.dependencies import DbSession, app_of
 from appkit.api.errors import errors
 from appkit.api.problems import problem
-from appkit.api.routes.emails import emails_router
-from appkit.api.routes.me import create_me_router
+from appkit.api.rate_limits import count_mail, count_refresh, signin_attempt
+from appkit.api.routes.account import create_me_router, emails_router, sessions_router
 from appkit.api.routes.passwords import passwords_router
-from appkit.api.routes.sessions import sessions_router
-from appkit.api.routes.tokens import tokens_router
-from appkit.api.schemas import AccessSchema, ChallengeSchema, SigninSchema, SignoutSchema, SignupSchema, UserSchema
-from appkit.api.signins import SigninAnswer, answer_signin, device_of
+from appkit.api.schemas import (
+    AccessSchema,
+    BearerSchema,
+    ChallengeSchema,
+    RefreshSchema,
+    SigninSchema,
+    SignoutSchema,
+    SignupSchema,
+    UserSchema,
+)
+from appkit.api.signins import SigninAnswer, answer_signin, bearer, device_of
 from appkit.exceptions import (
     EmailTakenException,
     InvalidCredentialsException,
+    NotFoundException,
     RefreshReplayedException,
     ServiceUnavailableException,
     SessionRevokedException,
@@ -29,7 +39,7 @@ from appkit.service.auth import AuthService
 
 
 async def forbid_caching(response: Response) -> None:
-    """Keep what is personal out of every cache."""
+    """Keep personal data out of every cache."""
     response.headers["Cache-Control"] = "no-store"
 
 
@@ -42,11 +52,11 @@ signing_router = APIRouter()
     response_model=UserSchema | ChallengeSchema,
     responses={
         **errors(EmailTakenException, SignupClosedException, TooManyRequestsException, ServiceUnavailableException),
-        202: {"description": "The rest is said by mail, under `AUTH_SIGNUP_MODE=private`."},
+        202: {"description": "The answer is sent by mail (`AUTH_SIGNUP_MODE=private`)."},
     },
 )
 async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer | Response:
-    """Make an account, and sign in with it."""
+    """Create an account, and sign in."""
     settings = app_of(request).settings
     await count_mail(request, "signup", payload.email)
     if settings.auth.signup_mode == "private":
@@ -67,9 +77,9 @@ async def signup(payload: SignupSchema, request: Request, response: Response, db
     responses=errors(InvalidCredentialsException, TooManyRequestsException, ServiceUnavailableException),
 )
 async def signin(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer:
-    """Sign in; the session that the browser had until now ends.
+    """Sign in. The browser's previous sign-in session ends.
 
-    Where a plugin asks for a second proof, the answer is a challenge, and nobody is signed in yet.
+    If a plugin asks for another factor, the answer is a challenge, and nobody is signed in yet.
     """
     settings = app_of(request).settings
     async with signin_attempt(request, payload.email):
@@ -85,7 +95,7 @@ async def signin(payload: SigninSchema, request: Request, response: Response, db
 
 @signing_router.post("/signout", status_code=204)
 async def signout(request: Request, response: Response, db: DbSession, payload: SignoutSchema | None = None) -> None:
-    """Sign out: the session ends at once, and the answer is the same if there was none."""
+    """Sign out: end the sign-in session. The answer is the same if there was none."""
     settings = app_of(request).settings
     await AuthService(db).signout(*presented_tokens(request, settings))
     if payload and payload.challenge:
@@ -101,13 +111,13 @@ async def signout(request: Request, response: Response, db: DbSession, payload: 
     ),
 )
 async def refresh(request: Request, response: Response, db: DbSession) -> Response | AccessSchema:
-    """Exchange the refresh cookie for the next pair, when the access token has expired."""
+    """Exchange the refresh cookie for the next pair of tokens."""
     settings = app_of(request).settings
     token = presented_tokens(request, settings).refresh or ""
     await count_refresh(request, token)
     try:
         tokens = await AuthService(db).refresh(token)
-    except UnauthorizedException as exc:  # A raised one would lose the cookies' end on its way.
+    except UnauthorizedException as exc:  # Raising it would lose the headers that clear the cookies.
         refusal = problem(request, exc)
         clear_cookies(refusal, settings)
         return refusal
@@ -115,15 +125,56 @@ async def refresh(request: Request, response: Response, db: DbSession) -> Respon
     return AccessSchema(expires_at=tokens.expires_at)
 
 
+async def require_bearer(request: Request) -> None:
+    """Answer 404 unless `AUTH_BEARER_ENABLED` is set."""
+    if not app_of(request).settings.auth.bearer_enabled:
+        raise NotFoundException
+
+
+tokens_router = APIRouter(
+    prefix="/token",
+    dependencies=[Depends(require_bearer)],
+    responses=errors(NotFoundException, TooManyRequestsException),
+)
+
+
+@tokens_router.post(
+    "",
+    response_model=BearerSchema | ChallengeSchema,
+    responses=errors(InvalidCredentialsException, ServiceUnavailableException),
+)
+async def create_token(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer:
+    """Sign in a program, which sends the access token as `Authorization: Bearer` with its requests."""
+    async with signin_attempt(request, payload.email):
+        begun = await AuthService(db).signin(
+            payload.email,
+            payload.password.get_secret_value(),
+            remember=payload.remember,
+            kind="bearer",
+            device=device_of(request),
+        )
+    return answer_signin(request, response, begun)
+
+
+@tokens_router.post(
+    "/refresh", responses=errors(UnauthorizedException, SessionRevokedException, RefreshReplayedException)
+)
+async def refresh_token(payload: RefreshSchema, request: Request, db: DbSession) -> BearerSchema:
+    """Exchange a program's refresh token for the next pair."""
+    token = payload.refresh_token.get_secret_value()
+    await count_refresh(request, token)
+    return bearer(await AuthService(db).refresh(token))
+
+
 class NoProfile(BaseModel):
-    """An app whose users have no columns of their own."""
+    """The profile of a user model without columns of its own."""
 
 
 def create_auth_router(profile: type[BaseModel] = NoProfile) -> APIRouter:
-    """All routes of signing in and of looking after one's account.
+    """Create all routes under `/auth`: signing in, passwords, and the user's own account.
 
     Args:
-        profile: What people may read and change of their own account, besides what every account has.
+        profile: The columns of the app's user model that users may read and change.
     """
     router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
     parts = (signing_router, create_me_router(profile), sessions_router, passwords_router, emails_router, tokens_router)

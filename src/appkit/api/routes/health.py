@@ -1,4 +1,4 @@
-"""Health: what the app is, whether it lives, and whether it can do its work."""
+"""Health routes: name and version, ping, liveness and readiness."""
 
 import asyncio
 import logging
@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from appkit.api.dependencies import app_of
 from appkit.api.errors import errors
 from appkit.api.hookspecs import HealthCheck
 from appkit.api.problems import problem
@@ -18,13 +19,13 @@ logger: Final = logging.getLogger("appkit.health")
 health_router: Final = APIRouter(tags=["health"])
 
 CHECK_TIMEOUT: Final = 2.0
-"""Seconds that a check may take."""
+"""Timeout of a health check, in seconds."""
 
 State = Literal["ok", "failed"]
 
 
 class About(BaseModel):
-    """What answers here."""
+    """The name and the version of the app."""
 
     name: str
     version: str
@@ -33,13 +34,13 @@ class About(BaseModel):
 
 
 class Health(BaseModel):
-    """The process answers."""
+    """Liveness: the process answers."""
 
     status: Literal["ok"] = "ok"
 
 
 class Readiness(BaseModel):
-    """What the app needs to do its work, and whether it has it."""
+    """Readiness: the results of the health checks."""
 
     status: State
     checks: dict[str, State]
@@ -48,28 +49,28 @@ class Readiness(BaseModel):
 
 @health_router.get("/")
 async def show_about(request: Request) -> About:
-    """Say what this is."""
-    settings = _context(request).settings
+    """The name and the version of the app, and the path of its docs."""
+    settings = app_of(request).settings
     docs = f"{request.scope.get('root_path', '')}{settings.api_prefix}/docs"
     return About(name=settings.app_name, version=request.app.version, docs=docs)
 
 
 @health_router.get("/ping")
 async def ping() -> Literal["pong"]:
-    """Answer."""
+    """Answer `pong`."""
     return "pong"
 
 
 @health_router.get("/health")
 async def show_health() -> Health:
-    """Say that the process lives: restart it when this fails, and for nothing else."""
+    """Liveness: restart the process when this fails, and only then."""
     return Health()
 
 
 @health_router.get("/health/ready", response_model=Readiness, responses=errors(ServiceUnavailableException))
 async def show_readiness(request: Request) -> Readiness | Response:
-    """Say whether requests should come here: 503 when something that the app needs doesn't answer."""
-    context = _context(request)
+    """Readiness: 503 when something that the app needs, such as its database, doesn't answer."""
+    context = app_of(request)
     checks: list[HealthCheck] = context.plugins.collect("register_health_checks")
     states = await asyncio.gather(*(_state(check, context) for check in checks))
     failed_plugins = sorted(context.plugins.failed)
@@ -94,8 +95,3 @@ async def _state(check: HealthCheck, context: AppContext) -> State:
         logger.warning("health_check_failed", extra={"check": check.name}, exc_info=True)
         return "failed"
     return "ok"
-
-
-def _context(request: Request) -> AppContext:
-    context: AppContext = request.app.state.appkit
-    return context

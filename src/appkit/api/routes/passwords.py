@@ -1,30 +1,26 @@
-"""Passwords: proving that one knows it, changing it, and setting a new one by mail."""
+"""Routes to confirm, change and reset a password."""
 
 from fastapi import APIRouter, Request, Response
 
-from appkit.api.attempts import count_mail, count_proof
-from appkit.api.cookies import remember_device, set_cookies
+from appkit.api.cookies import set_cookies, set_device_cookie
 from appkit.api.dependencies import CurrentUser, DbSession, SignedInPrincipal, app_of
 from appkit.api.errors import errors
+from appkit.api.rate_limits import count_mail, count_proof
 from appkit.api.schemas import EmailSchema, PasswordChangeSchema, ReauthSchema, ResetSchema
 from appkit.exceptions import (
     InvalidTokenException,
     ServiceUnavailableException,
-    SessionRevokedException,
-    TokenExpiredException,
     TooManyRequestsException,
-    UnauthorizedException,
     UnprocessableException,
     WrongPasswordException,
 )
+from appkit.service.hashing import Security
 from appkit.service.passwords import PasswordService
-from appkit.service.security import Security
 
 passwords_router = APIRouter(responses=errors(TooManyRequestsException, ServiceUnavailableException))
-_SIGNED_IN = (UnauthorizedException, TokenExpiredException, SessionRevokedException, WrongPasswordException)
 
 
-@passwords_router.post("/reauth", status_code=204, responses=errors(*_SIGNED_IN))
+@passwords_router.post("/reauth", status_code=204, responses=errors(WrongPasswordException))
 async def reauthenticate(
     payload: ReauthSchema,
     request: Request,
@@ -33,13 +29,15 @@ async def reauthenticate(
     principal: SignedInPrincipal,
     db: DbSession,
 ) -> None:
-    """Enter your password again, for what asks for a recent proof of who you are."""
+    """Enter your password again, for routes that require a recent sign-in (`require(fresh=True)`)."""
     await count_proof(request, user.id)
     tokens = await PasswordService(db).confirm(principal, user, payload.password.get_secret_value())
     set_cookies(response, app_of(request).settings, tokens)
 
 
-@passwords_router.post("/password/change", status_code=204, responses=errors(*_SIGNED_IN, UnprocessableException))
+@passwords_router.post(
+    "/password/change", status_code=204, responses=errors(WrongPasswordException, UnprocessableException)
+)
 async def change_password(
     payload: PasswordChangeSchema,
     request: Request,
@@ -48,7 +46,7 @@ async def change_password(
     principal: SignedInPrincipal,
     db: DbSession,
 ) -> None:
-    """Change your password: all your other sessions end at once."""
+    """Change your password. All your other sign-in sessions end."""
     await count_proof(request, user.id)
     tokens = await PasswordService(db).change(
         principal, user, payload.current.get_secret_value(), payload.new.get_secret_value()
@@ -58,7 +56,7 @@ async def change_password(
 
 @passwords_router.post("/password/forgot", status_code=202)
 async def forget_password(payload: EmailSchema, request: Request, db: DbSession) -> None:
-    """Ask for a mail with a link to set a new password. The answer is the same whether there is an account or not."""
+    """Request a mail with a link to set a new password. The answer is the same if there is no account."""
     await count_mail(request, "forgot", payload.email)
     PasswordService(db).forget(payload.email)
 
@@ -67,7 +65,7 @@ async def forget_password(payload: EmailSchema, request: Request, db: DbSession)
     "/password/reset", status_code=204, responses=errors(InvalidTokenException, UnprocessableException)
 )
 async def reset_password(payload: ResetSchema, request: Request, response: Response, db: DbSession) -> None:
-    """Set a new password with the token from the mail: all your sessions end at once."""
+    """Set a new password with the token from the mail. All your sign-in sessions end."""
     app = app_of(request)
     user = await PasswordService(db).reset(payload.token.get_secret_value(), payload.new.get_secret_value())
-    remember_device(response, app.settings, Security.of(app).tokens.know_device(user.email_key))
+    set_device_cookie(response, app.settings, Security.of(app).tokens.issue_device(user.email_key))

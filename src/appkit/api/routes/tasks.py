@@ -15,7 +15,7 @@ from pydantic import ConfigDict
 from appkit.api.dependencies import CurrentUser, DbSession, app_of, get_superuser
 from appkit.api.errors import errors
 from appkit.api.schemas import Schema
-from appkit.exceptions import ConflictException, ForbiddenException, NotFoundException, UnauthorizedException
+from appkit.exceptions import ConflictException, ForbiddenException, NotFoundException
 from appkit.repository.outbox import TaskState
 from appkit.repository.pagination import CursorPage
 from appkit.service.tasks import TaskService
@@ -29,9 +29,9 @@ tasks_router = APIRouter(
     prefix="/tasks",
     tags=["tasks"],
     dependencies=[Depends(get_superuser)],
-    responses=errors(UnauthorizedException, ForbiddenException),
+    responses=errors(ForbiddenException),
 )
-my_tasks_router = APIRouter(prefix="/my/tasks", tags=["tasks"], responses=errors(UnauthorizedException))
+my_tasks_router = APIRouter(prefix="/my/tasks", tags=["tasks"])
 
 
 class MyTaskSchema(Schema):

@@ -1,4 +1,4 @@
-"""The administration of users: for superusers only."""
+"""Routes for superusers to list, disable and enable users, and to end their sign-in sessions."""
 
 from typing import Annotated
 from uuid import UUID
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query
 from appkit.api.dependencies import CurrentPrincipal, CurrentSuperuser, DbSession, get_superuser
 from appkit.api.errors import errors
 from appkit.api.schemas import SessionSchema, UserAdminSchema, UserQuery
-from appkit.exceptions import ConflictException, ForbiddenException, NotFoundException, UnauthorizedException
+from appkit.exceptions import ConflictException, ForbiddenException, NotFoundException
 from appkit.repository.pagination import CursorPage
 from appkit.service.sessions import SessionService
 from appkit.service.users import UserService
@@ -17,13 +17,13 @@ users_router = APIRouter(
     prefix="/users",
     tags=["users"],
     dependencies=[Depends(get_superuser)],
-    responses=errors(UnauthorizedException, ForbiddenException),
+    responses=errors(ForbiddenException),
 )
 
 
 @users_router.get("")
 async def list_users(db: DbSession, query: Annotated[UserQuery, Query()]) -> CursorPage[UserAdminSchema]:
-    """The users, the youngest first."""
+    """The users, newest first."""
     return CursorPage[UserAdminSchema].model_validate(await UserService(db).page(**query.model_dump()))
 
 
@@ -35,31 +35,31 @@ async def get_user(user_id: UUID, db: DbSession) -> UserAdminSchema:
 
 @users_router.post("/{user_id}/disable", responses=errors(NotFoundException, ConflictException))
 async def disable_user(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> UserAdminSchema:
-    """Lock someone out: all their sessions end at once."""
+    """Disable a user. All their sign-in sessions end."""
     return UserAdminSchema.model_validate(await UserService(db).disable(user_id, by=superuser.id))
 
 
 @users_router.post("/{user_id}/enable", responses=errors(NotFoundException))
 async def enable_user(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> UserAdminSchema:
-    """Let someone sign in again; their old sessions stay ended."""
+    """Enable a disabled user. Their earlier sign-in sessions stay ended."""
     return UserAdminSchema.model_validate(await UserService(db).enable(user_id, by=superuser.id))
 
 
 @users_router.post("/{user_id}/reset-password", status_code=202, responses=errors(NotFoundException))
 async def reset_user_password(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> None:
-    """Take someone's password away, end their sessions, and mail them a link to set a new one."""
+    """Remove a user's password, end their sign-in sessions, and mail them a link to set a new password."""
     await UserService(db).force_reset(user_id, by=superuser.id)
 
 
 @users_router.get("/{user_id}/sessions", responses=errors(NotFoundException))
 async def list_user_sessions(user_id: UUID, principal: CurrentPrincipal, db: DbSession) -> list[SessionSchema]:
-    """Someone's live sessions, the one seen last first."""
+    """The live sign-in sessions of a user, the one seen last first."""
     await UserService(db).get(user_id)
     return [SessionSchema.of(session, principal) for session in await SessionService(db).live(user_id)]
 
 
 @users_router.post("/{user_id}/sessions/revoke", status_code=204, responses=errors(NotFoundException))
 async def revoke_user_sessions(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> None:
-    """End all of someone's sessions at once."""
+    """End all sign-in sessions of a user."""
     await UserService(db).get(user_id)
     await SessionService(db).revoke_all(user_id, by=superuser.id)

@@ -15,7 +15,7 @@ from typing import Any, get_type_hints
 from fastapi.routing import APIRoute, iter_route_contexts
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from appkit.api.sessions import late_commits
+from appkit.api.dependencies import late_commits
 from appkit.exceptions import APIException
 from appkit.kit import AppKit, Check
 

@@ -140,7 +140,7 @@ class ApiKeyService(BaseService):
         """
         at = now()
         unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at)
-        found = select(ApiKey).where(ApiKey.key_hash == _hash(key), unexpired, _has_valid_owner())
+        found = select(ApiKey).where(ApiKey.key_hash == _hash(key), unexpired, self._has_owner())
         row = await self.db.scalar(found) if is_well_formed(key) else None
         if row is None:
             raise InvalidApiKeyException
@@ -148,6 +148,11 @@ class ApiKeyService(BaseService):
             await self.db.commit()  # SQLite refuses a write in a read transaction that others have overtaken.
             await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=at))
         return row
+
+    def _has_owner(self) -> ColumnElement[bool]:
+        """Whether the owner's account is open, and nothing made its sessions void since the key was made."""
+        user = self.user_model
+        return exists().where(user.id == ApiKey.user_id, user.security_version == ApiKey.security_version, user.is_open)
 
 
 def new_key() -> str:
@@ -160,13 +165,6 @@ def is_well_formed(key: str) -> bool:
     """Whether length and checksum are right, checked without the database."""
     body, checksum = key[3:-8], key[-8:]
     return len(key) == _LENGTH and compare_digest(_checksum(body).encode(), checksum.encode())
-
-
-def _has_valid_owner() -> ColumnElement[bool]:
-    """Whether the owner's account is open and its security version is the key's."""
-    user = ApiKey.metadata.tables["user"].c
-    mine = (user.id == ApiKey.user_id, user.security_version == ApiKey.security_version)
-    return exists().where(*mine, user.is_active, user.deleted_at.is_(None))
 
 
 def _checksum(body: str) -> str:

@@ -7,7 +7,18 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
-from appkit import AppContext, BaseUser, CurrentUser, DbSession, Schema, complete_signin, errors, limit, require
+from appkit import (
+    AppContext,
+    BaseUser,
+    CurrentUser,
+    DbSession,
+    Schema,
+    app_of,
+    complete_signin,
+    errors,
+    limit,
+    require,
+)
 from appkit.contrib.oauth.providers import OAuthSettings, OpenIDProvider, ProviderFailedException, Providers
 from appkit.contrib.oauth.service import InvalidStateException, OAuthFlow, OAuthService, new_browser_secret
 from appkit.exceptions import (
@@ -49,13 +60,7 @@ class OAuthAccountSchema(Schema):
     created_at: datetime
 
 
-def get_app(request: Request) -> AppContext:
-    """The app that serves the request."""
-    app: AppContext = request.app.state.appkit
-    return app
-
-
-App = Annotated[AppContext, Depends(get_app)]
+App = Annotated[AppContext, Depends(app_of)]
 
 
 def get_provider(provider: str, app: App) -> OpenIDProvider:
@@ -143,7 +148,7 @@ async def _start_flow(
     service: OAuthService,
     user: BaseUser | None = None,
 ) -> AuthorizationSchema:
-    app = get_app(request)
+    app = app_of(request)
     authorization = await provider.start(_callback_url(app, request, provider))
     # One browser may have several flows, in several tabs.
     browser = request.cookies.get(_cookie_name(app)) or new_browser_secret()

@@ -199,7 +199,7 @@ class OAuthService(BaseService):
         user = await users.find(identity.email, lock=True)
         if user is None:
             user = await AuthService(self.db).signup_verified(identity.email)
-        await users.claim(user)
+        await users.take_over(user)
         await self._add(user.id, provider, identity)
         return user
 

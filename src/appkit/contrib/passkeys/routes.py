@@ -9,13 +9,13 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from appkit import (
-    AppContext,
     BaseUser,
     CurrentUser,
     DbSession,
     Schema,
     SigninAnswer,
     UserService,
+    app_of,
     complete_signin,
     errors,
     limit,
@@ -72,8 +72,7 @@ class PasskeySchema(Schema):
 
 def get_party(request: Request) -> RelyingParty:
     """The app as a relying party, from its settings; the request's own URL counts in development only."""
-    app: AppContext = request.app.state.appkit
-    settings = app.settings
+    settings = app_of(request).settings
     pages = [urlsplit(url) for url in (settings.frontend.url or str(request.base_url), *settings.cors.origins)]
     return RelyingParty(
         settings.group(PasskeysSettings).rp_id or pages[0].hostname or "",

@@ -4,8 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable
 from uuid import UUID
 
-from appkit import CurrentUser, DbSession, errors
-from appkit.api.dependencies import app_of
+from appkit import CurrentUser, DbSession, app_of, errors
 from fastapi import APIRouter, Request, Response
 from fastapi.sse import EventSourceResponse
 

@@ -13,7 +13,7 @@ export interface paths {
         };
         /**
          * Show About
-         * @description Say what this is.
+         * @description The name and the version of the app, and the path of its docs.
          */
         get: operations["show_about_api__get"];
         put?: never;
@@ -33,7 +33,7 @@ export interface paths {
         };
         /**
          * Ping
-         * @description Answer.
+         * @description Answer `pong`.
          */
         get: operations["ping_api_ping_get"];
         put?: never;
@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * Show Health
-         * @description Say that the process lives: restart it when this fails, and for nothing else.
+         * @description Liveness: restart the process when this fails, and only then.
          */
         get: operations["show_health_api_health_get"];
         put?: never;
@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * Show Readiness
-         * @description Say whether requests should come here: 503 when something that the app needs doesn't answer.
+         * @description Readiness: 503 when something that the app needs, such as its database, doesn't answer.
          */
         get: operations["show_readiness_api_health_ready_get"];
         put?: never;
@@ -95,7 +95,7 @@ export interface paths {
         put?: never;
         /**
          * Signup
-         * @description Make an account, and sign in with it.
+         * @description Create an account, and sign in.
          */
         post: operations["signup_api_auth_signup_post"];
         delete?: never;
@@ -115,9 +115,9 @@ export interface paths {
         put?: never;
         /**
          * Signin
-         * @description Sign in; the session that the browser had until now ends.
+         * @description Sign in. The browser's previous sign-in session ends.
          *
-         *     Where a plugin asks for a second proof, the answer is a challenge, and nobody is signed in yet.
+         *     If a plugin asks for another factor, the answer is a challenge, and nobody is signed in yet.
          */
         post: operations["signin_api_auth_signin_post"];
         delete?: never;
@@ -137,7 +137,7 @@ export interface paths {
         put?: never;
         /**
          * Signout
-         * @description Sign out: the session ends at once, and the answer is the same if there was none.
+         * @description Sign out: end the sign-in session. The answer is the same if there was none.
          */
         post: operations["signout_api_auth_signout_post"];
         delete?: never;
@@ -157,7 +157,7 @@ export interface paths {
         put?: never;
         /**
          * Refresh
-         * @description Exchange the refresh cookie for the next pair, when the access token has expired.
+         * @description Exchange the refresh cookie for the next pair of tokens.
          */
         post: operations["refresh_api_auth_refresh_post"];
         delete?: never;
@@ -175,21 +175,21 @@ export interface paths {
         };
         /**
          * Me
-         * @description The person who is signed in.
+         * @description The signed-in user.
          */
         get: operations["me_api_auth_me_get"];
         put?: never;
         post?: never;
         /**
          * Delete Me
-         * @description Delete your account, and sign out everywhere.
+         * @description Delete your account, and end all your sign-in sessions.
          */
         delete: operations["delete_me_api_auth_me_delete"];
         options?: never;
         head?: never;
         /**
          * Change Me
-         * @description Change what you say of yourself; what is left out stays as it is.
+         * @description Change your profile. Fields that you leave out stay unchanged.
          */
         patch: operations["change_me_api_auth_me_patch"];
         trace?: never;
@@ -203,7 +203,7 @@ export interface paths {
         };
         /**
          * Export Me
-         * @description Everything that is kept about you, to download.
+         * @description Download all data that is kept about you.
          */
         get: operations["export_me_api_auth_me_export_get"];
         put?: never;
@@ -223,7 +223,7 @@ export interface paths {
         };
         /**
          * List Sessions
-         * @description Your live sessions, the one seen last first.
+         * @description Your live sign-in sessions, the one seen last first.
          */
         get: operations["list_sessions_api_auth_sessions_get"];
         put?: never;
@@ -246,7 +246,7 @@ export interface paths {
         post?: never;
         /**
          * Revoke Session
-         * @description End one of your sessions at once.
+         * @description End one of your sign-in sessions.
          */
         delete: operations["revoke_session_api_auth_sessions__session_id__delete"];
         options?: never;
@@ -265,7 +265,7 @@ export interface paths {
         put?: never;
         /**
          * Revoke Other Sessions
-         * @description End all of your sessions but this one at once.
+         * @description End all your sign-in sessions but this one.
          */
         post: operations["revoke_other_sessions_api_auth_sessions_revoke_others_post"];
         delete?: never;
@@ -285,7 +285,7 @@ export interface paths {
         put?: never;
         /**
          * Reauthenticate
-         * @description Enter your password again, for what asks for a recent proof of who you are.
+         * @description Enter your password again, for routes that require a recent sign-in (`require(fresh=True)`).
          */
         post: operations["reauthenticate_api_auth_reauth_post"];
         delete?: never;
@@ -305,7 +305,7 @@ export interface paths {
         put?: never;
         /**
          * Change Password
-         * @description Change your password: all your other sessions end at once.
+         * @description Change your password. All your other sign-in sessions end.
          */
         post: operations["change_password_api_auth_password_change_post"];
         delete?: never;
@@ -325,7 +325,7 @@ export interface paths {
         put?: never;
         /**
          * Forget Password
-         * @description Ask for a mail with a link to set a new password. The answer is the same whether there is an account or not.
+         * @description Request a mail with a link to set a new password. The answer is the same if there is no account.
          */
         post: operations["forget_password_api_auth_password_forgot_post"];
         delete?: never;
@@ -345,7 +345,7 @@ export interface paths {
         put?: never;
         /**
          * Reset Password
-         * @description Set a new password with the token from the mail: all your sessions end at once.
+         * @description Set a new password with the token from the mail. All your sign-in sessions end.
          */
         post: operations["reset_password_api_auth_password_reset_post"];
         delete?: never;
@@ -365,7 +365,7 @@ export interface paths {
         put?: never;
         /**
          * Verify Email
-         * @description Verify an address with the token from the mail.
+         * @description Verify your e-mail address with the token from the mail.
          */
         post: operations["verify_email_api_auth_email_verify_post"];
         delete?: never;
@@ -385,7 +385,7 @@ export interface paths {
         put?: never;
         /**
          * Resend Verification
-         * @description Ask for another mail with a link to verify your address.
+         * @description Request another mail with a link to verify your address.
          */
         post: operations["resend_verification_api_auth_email_verify_resend_post"];
         delete?: never;
@@ -405,7 +405,7 @@ export interface paths {
         put?: never;
         /**
          * Change Email
-         * @description Ask for a mail with a link to use another address. The answer is the same for one that is taken.
+         * @description Request a mail with a link to change your e-mail address. The answer is the same for a taken address.
          */
         post: operations["change_email_api_auth_email_change_post"];
         delete?: never;
@@ -425,7 +425,7 @@ export interface paths {
         put?: never;
         /**
          * Confirm Email
-         * @description Use the new address, with the token from the mail to it; the old one is told.
+         * @description Change your e-mail address with the token from the mail. The old address gets a notice.
          */
         post: operations["confirm_email_api_auth_email_change_confirm_post"];
         delete?: never;
@@ -445,7 +445,7 @@ export interface paths {
         put?: never;
         /**
          * Create Token
-         * @description Sign a program in: it sends `Authorization: Bearer` and the access token with its requests.
+         * @description Sign in a program, which sends the access token as `Authorization: Bearer` with its requests.
          */
         post: operations["create_token_api_auth_token_post"];
         delete?: never;
@@ -465,7 +465,7 @@ export interface paths {
         put?: never;
         /**
          * Refresh Token
-         * @description Exchange the refresh token for the next pair.
+         * @description Exchange a program's refresh token for the next pair.
          */
         post: operations["refresh_token_api_auth_token_refresh_post"];
         delete?: never;
@@ -483,7 +483,7 @@ export interface paths {
         };
         /**
          * List Users
-         * @description The users, the youngest first.
+         * @description The users, newest first.
          */
         get: operations["list_users_api_users_get"];
         put?: never;
@@ -525,7 +525,7 @@ export interface paths {
         put?: never;
         /**
          * Disable User
-         * @description Lock someone out: all their sessions end at once.
+         * @description Disable a user. All their sign-in sessions end.
          */
         post: operations["disable_user_api_users__user_id__disable_post"];
         delete?: never;
@@ -545,7 +545,7 @@ export interface paths {
         put?: never;
         /**
          * Enable User
-         * @description Let someone sign in again; their old sessions stay ended.
+         * @description Enable a disabled user. Their earlier sign-in sessions stay ended.
          */
         post: operations["enable_user_api_users__user_id__enable_post"];
         delete?: never;
@@ -565,7 +565,7 @@ export interface paths {
         put?: never;
         /**
          * Reset User Password
-         * @description Take someone's password away, end their sessions, and mail them a link to set a new one.
+         * @description Remove a user's password, end their sign-in sessions, and mail them a link to set a new password.
          */
         post: operations["reset_user_password_api_users__user_id__reset_password_post"];
         delete?: never;
@@ -583,7 +583,7 @@ export interface paths {
         };
         /**
          * List User Sessions
-         * @description Someone's live sessions, the one seen last first.
+         * @description The live sign-in sessions of a user, the one seen last first.
          */
         get: operations["list_user_sessions_api_users__user_id__sessions_get"];
         put?: never;
@@ -605,7 +605,7 @@ export interface paths {
         put?: never;
         /**
          * Revoke User Sessions
-         * @description End all of someone's sessions at once.
+         * @description End all sign-in sessions of a user.
          */
         post: operations["revoke_user_sessions_api_users__user_id__sessions_revoke_post"];
         delete?: never;
@@ -1308,7 +1308,7 @@ export interface components {
     schemas: {
         /**
          * About
-         * @description What answers here.
+         * @description The name and the version of the app.
          */
         About: {
             /** Name */
@@ -1326,7 +1326,7 @@ export interface components {
         };
         /**
          * AccessSchema
-         * @description How long the access is good that was just refreshed.
+         * @description The lifetime of a refreshed access token.
          */
         AccessSchema: {
             /**
@@ -1406,7 +1406,7 @@ export interface components {
         };
         /**
          * BearerSchema
-         * @description The tokens of a program, named as in RFC 6749, 5.1.
+         * @description The tokens of a program, with the field names of RFC 6749, 5.1.
          */
         BearerSchema: {
             /** Access Token */
@@ -1427,7 +1427,7 @@ export interface components {
         };
         /**
          * ChallengeSchema
-         * @description What somebody whose password was right has to do besides, before they are signed in.
+         * @description The password was correct, and another factor is needed to sign in.
          */
         ChallengeSchema: {
             /**
@@ -1561,7 +1561,7 @@ export interface components {
         };
         /**
          * EmailSchema
-         * @description Someone names an address, to have a mail sent there.
+         * @description Body with the address that a mail goes to.
          */
         EmailSchema: {
             /** Email */
@@ -1613,7 +1613,7 @@ export interface components {
         };
         /**
          * Health
-         * @description The process answers.
+         * @description Liveness: the process answers.
          */
         Health: {
             /**
@@ -1745,7 +1745,7 @@ export interface components {
         };
         /**
          * PasswordChangeSchema
-         * @description Someone changes their password.
+         * @description Body to change the password.
          */
         PasswordChangeSchema: {
             /**
@@ -1832,7 +1832,7 @@ export interface components {
         };
         /**
          * Readiness
-         * @description What the app needs to do its work, and whether it has it.
+         * @description Readiness: the results of the health checks.
          */
         Readiness: {
             /**
@@ -1849,7 +1849,7 @@ export interface components {
         };
         /**
          * ReauthSchema
-         * @description Someone proves again who they are.
+         * @description Body to enter the password again.
          */
         ReauthSchema: {
             /**
@@ -1868,7 +1868,7 @@ export interface components {
         };
         /**
          * RefreshSchema
-         * @description A program renews its tokens.
+         * @description Body to refresh a program's tokens.
          */
         RefreshSchema: {
             /**
@@ -1879,7 +1879,7 @@ export interface components {
         };
         /**
          * ResetSchema
-         * @description Someone sets a new password by a link in a mail.
+         * @description Body to set a new password with a mailed link.
          */
         ResetSchema: {
             /**
@@ -1914,7 +1914,7 @@ export interface components {
         };
         /**
          * SessionSchema
-         * @description A device that somebody is signed in on.
+         * @description A sign-in session: a device that a user is signed in on.
          */
         SessionSchema: {
             /**
@@ -1960,7 +1960,7 @@ export interface components {
         };
         /**
          * SigninSchema
-         * @description Someone signs in.
+         * @description Body to sign in.
          */
         SigninSchema: {
             /** Email */
@@ -1978,7 +1978,7 @@ export interface components {
         };
         /**
          * SignoutSchema
-         * @description Someone signs out, perhaps before they were signed in.
+         * @description Body to sign out, or to cancel a sign-in that waits for another factor.
          */
         SignoutSchema: {
             /** Challenge */
@@ -1986,7 +1986,7 @@ export interface components {
         };
         /**
          * SignupSchema
-         * @description Someone makes an account.
+         * @description Body to sign up.
          */
         SignupSchema: {
             /** Email */
@@ -2123,7 +2123,7 @@ export interface components {
         };
         /**
          * TokenSchema
-         * @description Someone followed a link in a mail.
+         * @description Body with the token of a mailed link.
          */
         TokenSchema: {
             /**
@@ -2134,7 +2134,7 @@ export interface components {
         };
         /**
          * UserAdminSchema
-         * @description Somebody, as superusers see them.
+         * @description A user, as superusers see them.
          */
         UserAdminSchema: {
             /**
@@ -2160,7 +2160,7 @@ export interface components {
         };
         /**
          * UserSchema
-         * @description Somebody, as they see themselves.
+         * @description A user, as they see themselves.
          */
         UserSchema: {
             /**
@@ -2387,7 +2387,7 @@ export interface operations {
                     "application/json": components["schemas"]["UserSchema"] | components["schemas"]["ChallengeSchema"];
                 };
             };
-            /** @description The rest is said by mail, under `AUTH_SIGNUP_MODE=private`. */
+            /** @description The answer is sent by mail (`AUTH_SIGNUP_MODE=private`). */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -3706,17 +3706,17 @@ export interface operations {
     list_users_api_users_get: {
         parameters: {
             query?: {
-                /** @description What their address contains, whatever its case. */
+                /** @description A part of the address, in upper or lower case. */
                 q?: string | null;
-                /** @description Only those who may sign in, or may not. */
+                /** @description Only enabled users, or only disabled ones. */
                 active?: boolean | null;
-                /** @description Only superusers, or the others. */
+                /** @description Only superusers, or only other users. */
                 superuser?: boolean | null;
-                /** @description Only those whose address is verified, or isn't. */
+                /** @description Only users with a verified address, or without. */
                 verified?: boolean | null;
-                /** @description The `next_cursor` of the page before; none for the first. */
+                /** @description The `next_cursor` of the previous page. */
                 cursor?: string | null;
-                /** @description How many at the most. */
+                /** @description The largest number of users. */
                 size?: number;
             };
             header?: never;
@@ -4123,7 +4123,7 @@ export interface operations {
             query?: {
                 /** @description By nothing, `-` in front for descending, commas in between. */
                 sort?: string | null;
-                /** @description The `next_cursor` of the page before; none for the first. */
+                /** @description The `next_cursor` of the previous page. */
                 cursor?: string | null;
                 /** @description How many items at most. */
                 size?: number;
@@ -4566,7 +4566,7 @@ export interface operations {
             query?: {
                 /** @description By nothing, `-` in front for descending, commas in between. */
                 sort?: string | null;
-                /** @description The `next_cursor` of the page before; none for the first. */
+                /** @description The `next_cursor` of the previous page. */
                 cursor?: string | null;
                 /** @description How many items at most. */
                 size?: number;
@@ -6103,7 +6103,7 @@ export interface operations {
             query?: {
                 /** @description By `age`, `-` in front for descending, commas in between. Otherwise by `-age`. */
                 sort?: string | null;
-                /** @description The `next_cursor` of the page before; none for the first. */
+                /** @description The `next_cursor` of the previous page. */
                 cursor?: string | null;
                 /** @description How many items at most. */
                 size?: number;

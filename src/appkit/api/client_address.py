@@ -1,4 +1,4 @@
-"""Where a request comes from, which is not for the request to say."""
+"""The client's IP address, behind trusted proxies too: used for rate limits, logs and sign-in sessions."""
 
 import logging
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 
 from starlette.requests import HTTPConnection
 
+from appkit.api.dependencies import app_of
 from appkit.repository.context import AppContext
 
 Network = IPv4Network | IPv6Network
@@ -14,12 +15,12 @@ _logger = logging.getLogger(__name__)
 
 
 def client_address(connection: HTTPConnection) -> str:
-    """The IP address of whoever is behind our own proxies: the one to limit, and to write down.
+    """The client's IP address, for rate limits and logs.
 
-    It is the other end of the socket, unless that is in `HTTP_TRUSTED_PROXIES`: then the last address in
-    `X-Forwarded-For` that isn't. What stands before it anybody may have written.
+    It is the peer of the socket. If the peer is in `HTTP_TRUSTED_PROXIES`, it is the last address in
+    `X-Forwarded-For` that isn't a trusted proxy: clients can forge everything before that one.
     """
-    context: AppContext = connection.app.state.appkit
+    context = app_of(connection)
     peer = connection.client.host if connection.client else "127.0.0.1"
     forwarded = ",".join(connection.headers.getlist("x-forwarded-for"))
     trusted = context.settings.http.trusted_proxies
@@ -29,12 +30,12 @@ def client_address(connection: HTTPConnection) -> str:
 
 
 def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
-    """The first address that is not a trusted proxy's, from the socket's other end backwards.
+    """The first address that isn't a trusted proxy's, from the socket's peer backwards through `X-Forwarded-For`.
 
     Args:
-        peer: The socket's other end.
-        forwarded: `X-Forwarded-For`, to which each proxy appends whom it was asked by.
-        trusted: Whose entries are believed.
+        peer: The address of the socket's peer.
+        forwarded: `X-Forwarded-For`, to which each proxy appends the address that it was called from.
+        trusted: Networks of the trusted proxies.
     """
     found = _parse(peer)
     if found is None:
@@ -47,21 +48,21 @@ def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> st
 
 
 class _Warned:
-    """Under this, an app remembers that it said so."""
+    """Marks in `AppContext.resources` that this app has logged the warning."""
 
 
 def _warn(context: AppContext, peer: str) -> None:
     if _Warned not in context.resources:
         context.resources[_Warned] = peer
         _logger.warning(
-            "%s sends X-Forwarded-For, and HTTP_TRUSTED_PROXIES is not set. If it is a proxy of yours, "
-            "everybody behind it counts as one client.",
+            "%s sent X-Forwarded-For, but HTTP_TRUSTED_PROXIES is not set. If it is your proxy, all clients behind it "
+            "share one rate limit: add it to HTTP_TRUSTED_PROXIES.",
             peer,
         )
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, with or without a port; IPv4 that was mapped to IPv6 as IPv4."""
+    """Parse an address with or without a port; IPv4 mapped into IPv6 becomes IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

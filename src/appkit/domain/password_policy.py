@@ -1,4 +1,4 @@
-"""What a password must be, after NIST SP 800-63B-4 (3.1.1.2): long enough, and not among the first that are tried."""
+"""The password policy: minimum length, and no common passwords (NIST SP 800-63B-4, 3.1.1.2)."""
 
 from collections.abc import Collection
 from functools import cache
@@ -9,21 +9,21 @@ MAX_BYTES = 1024
 
 
 def is_readable(password: str) -> bool:
-    """Whether this can be anybody's password: not absurdly long, UTF-8 encodable, and without NUL."""
+    """Whether this can be a password at all: at most 128 characters, UTF-8 encodable, and without NUL."""
     try:
         size = len(password.encode())
-    except UnicodeEncodeError:  # A lone surrogate, which JSON can spell and UTF-8 can't.
+    except UnicodeEncodeError:  # A lone surrogate, which JSON can carry and UTF-8 can't.
         return False
     return len(password) <= MAX_LENGTH and size <= MAX_BYTES and "\0" not in password
 
 
 def complaints(password: str, *, min_length: int, forbidden: Collection[str] = ()) -> list[str]:
-    """Why this password is not acceptable, in sentences for the person who chose it; empty when it is.
+    """The reasons why a password is not acceptable, as sentences for the user; empty when it is acceptable.
 
     Args:
-        password: As it was typed: nothing is trimmed or normalised, and every character counts.
-        min_length: Characters it needs.
-        forbidden: What it must not be, whatever the case: the address, the app's name.
+        password: As typed: nothing is trimmed or normalised.
+        min_length: The smallest number of characters.
+        forbidden: Words that it must not be in upper or lower case, such as the e-mail address and the app's name.
     """
     found = []
     if len(password) < min_length:
@@ -41,6 +41,6 @@ def complaints(password: str, *, min_length: int, forbidden: Collection[str] = (
 
 @cache
 def common_passwords() -> frozenset[str]:
-    """The 5,000 commonest passwords of eight characters and more, in lower case (OWASP ASVS 6.2.4)."""
+    """The 5,000 most common passwords of eight characters and more, in lower case (OWASP ASVS 6.2.4)."""
     text = files("appkit.domain").joinpath("common_passwords.txt").read_text(encoding="utf-8")
     return frozenset(line for line in text.splitlines() if not line.startswith("#"))

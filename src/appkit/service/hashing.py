@@ -1,4 +1,4 @@
-"""Security: Argon2 in a bounded pool, and what an app keeps for it."""
+"""Password hashing: Argon2id in a bounded thread pool. `Security` holds an app's pool and its token keys."""
 
 import os
 from base64 import b64encode
@@ -21,55 +21,55 @@ _BCRYPT_BYTES = 72
 
 
 class PasswordPool:
-    """Hashes passwords with Argon2id (RFC 9106) in threads, as many at once as there are processors.
+    """Hashes and verifies passwords with Argon2id (RFC 9106) in a bounded number of threads.
 
-    One takes about 100 ms and 64 MiB. More threads than processors would take more memory and no less time,
-    and a longer queue than `max_waiting` would take longer than people wait.
+    One hash takes about 100 ms and 64 MiB. More threads than processors would use more memory and save no time, and
+    clients would give up before the end of a longer queue.
 
     Args:
-        concurrency: Passwords hashed at once.
-        parameters: Argon2's costs.
-        max_waiting: Passwords that may wait for their turn.
+        concurrency: The number of passwords hashed at the same time.
+        parameters: The cost parameters of Argon2.
+        max_waiting: The number of passwords that may wait.
     """
 
     def __init__(self, *, concurrency: int, parameters: Parameters, max_waiting: int = 32) -> None:
         self._argon2 = PasswordHasher.from_parameters(parameters)
         self._limiter = CapacityLimiter(concurrency)
         self._max_pending = concurrency + max_waiting
-        self._pending = 0  # Counted here: a limiter knows who waits only after they have given up the loop once.
-        self._decoy = _unmatched(parameters)
+        self._pending = 0  # CapacityLimiter counts a waiter only after its task has yielded once.
+        self._decoy = _decoy_hash(parameters)
 
     def check(self) -> None:
-        """Turn a caller away while the queue is full.
+        """Refuse a request early if the queue is full.
 
         Raises:
-            ServiceUnavailableException: To be tried again in a second.
+            ServiceUnavailableException: When it is full; `Retry-After` is one second.
         """
         if self._pending >= self._max_pending:
             raise ServiceUnavailableException(retry_after=1)
 
     async def hash(self, password: str) -> str:
-        """The password's hash, with its salt and its parameters.
+        """Hash a password; the hash includes its salt and its parameters.
 
         Raises:
-            ServiceUnavailableException: When too many are waiting already.
+            ServiceUnavailableException: When the queue is full.
         """
         return await self._run(lambda: self._argon2.hash(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
-        """Whether the password is the one that was hashed.
+        """Whether the password matches the hash.
 
-        Without a hash the answer is no, and takes as long: the time must not tell whether an account exists.
-        Hashes of bcrypt, which accounts may have from before, need `fastapi-appkit[bcrypt]`.
+        Without a hash the answer is no and takes as long, so that timing doesn't reveal whether an account exists.
+        bcrypt hashes, from accounts that were migrated, need `fastapi-appkit[bcrypt]`.
 
         Raises:
-            ServiceUnavailableException: When too many are waiting already.
-            AppKitError: When the hash is bcrypt's and the extra is not installed.
+            ServiceUnavailableException: When the queue is full.
+            AppKitError: When it is a bcrypt hash and the extra is not installed.
         """
         return await self._run(lambda: self._matches(hashed or self._decoy, password))
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was made with other parameters than today's, or by something else."""
+        """Whether the hash has other parameters than today's, or another algorithm."""
         return not hashed.startswith(_ARGON2ID) or self._argon2.check_needs_rehash(hashed)
 
     def _matches(self, hashed: str, password: str) -> bool:
@@ -77,7 +77,7 @@ class PasswordPool:
             if hashed.startswith(_BCRYPT):
                 return _matches_bcrypt(hashed, password)
             return self._argon2.verify(hashed, password)
-        except (VerificationError, InvalidHashError, ValueError):  # ValueError: a lone surrogate's, and bcrypt's.
+        except (VerificationError, InvalidHashError, ValueError):  # ValueError: from lone surrogates and from bcrypt.
             return False
 
     async def _run(self, work: Callable[[], T]) -> T:
@@ -94,12 +94,12 @@ def _matches_bcrypt(hashed: str, password: str) -> bool:
         import bcrypt
     except ModuleNotFoundError:
         raise AppKitError("An account's password is hashed with bcrypt. Install fastapi-appkit[bcrypt].") from None
-    # The hash knows no more of it: where bcrypt cut silently once, it refuses now.
+    # bcrypt hashes only 72 bytes. Old versions cut longer passwords silently; new ones refuse them.
     return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
 
 
-def _unmatched(parameters: Parameters) -> str:
-    """A hash that no password has, and that costs as much to find out as any."""
+def _decoy_hash(parameters: Parameters) -> str:
+    """A random hash that no password matches, and that takes as long to verify as any other."""
     salt, digest = (
         b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (parameters.salt_len, parameters.hash_len)
     )
@@ -108,18 +108,18 @@ def _unmatched(parameters: Parameters) -> str:
 
 
 class Security:
-    """What the services of one app share: its tokens' keys, and the pool that bounds its hashing."""
+    """The token keys and the password pool of one app, shared by its services."""
 
     @classmethod
     def of(cls, context: AppContext) -> "Security":
-        """The app's own, made when it is first needed."""
+        """The app's instance, created on first use."""
         if cls not in context.resources:
             context.resources[cls] = cls(context.settings)
         security: Security = context.resources[cls]
         return security
 
     def __init__(self, settings: Settings) -> None:
-        from appkit.service.tokens import Tokens  # With libraries that who only reads tables needn't import.
+        from appkit.service.tokens import Tokens  # Imports libraries that readers of tables don't need.
 
         self.tokens = Tokens(settings)
         self.passwords = PasswordPool(
