@@ -151,7 +151,7 @@ async def upgrade(stage: Stage) -> list[Ratio]:
 
 
 async def soft_delete(stage: Stage) -> list[Ratio]:
-    """Get a model without `SoftDelete`, in an app that has one with it. Must be last, because the model stays mapped."""
+    """Get a model without `SoftDelete`, in an app that has one with it. Comes last, because that one stays mapped."""
     reading = stage.contest.get()[OURS]
     with hook.soft_deletion() as turn:
         found = await interleave(
