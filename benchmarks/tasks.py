@@ -245,7 +245,7 @@ async def sessions(bench: Bench, kind: str, options: argparse.Namespace) -> list
 
     contenders = {"together": partial(work, bench.together), "apart": partial(work, bench.apart)}
     seconds = await interleave(contenders, rounds=options.rounds, warmup=1)
-    return [compare("tasks that write, by TaskSession", kind, "a session apart", seconds, "together", "apart", 0.9)]
+    return [compare("tasks that write, by TaskSession", kind, "own session", seconds, "together", "apart", 0.9)]
 
 
 async def _open(bench: Bench) -> int:
