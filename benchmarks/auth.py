@@ -1,6 +1,7 @@
-"""What signing in costs everybody else, beside fastapi-users and an app written by hand: `python benchmarks/auth.py`.
+"""Benchmark of signing in, beside fastapi-users and a handwritten app: `python benchmarks/auth.py`.
 
-Each is served by uvicorn with a SQLite file of its own, and all are asked in turn, round by round.
+It measures sign-ins and how much they slow down other requests. Each app is served by uvicorn with its own SQLite
+file, and they take turns, round by round.
 """
 
 import argparse
@@ -22,11 +23,11 @@ from served import OURS, PLAIN, REVOCABLE, THEIRS, Contender, ask, by_hand, ours
 
 SIGNING_IN = 4
 MEMORY, LAG = 200 * 2**20, 0.1
-"""What a crowd that signs in may take on top, in bytes, and hold the loop for, in seconds."""
+"""Limits while many clients sign in at once: bytes above idle, and seconds for which the event loop is blocked."""
 
 
 def sign_in_without_pause(contender: Contender, done: Event, succeeded: "count[int]") -> None:
-    """What one client does until it is told to stop."""
+    """Sign in again and again until `done` is set."""
     connection = HTTPConnection("127.0.0.1", contender.port)
     path, body, kind = contender.signin
     while not done.is_set():
@@ -35,7 +36,7 @@ def sign_in_without_pause(contender: Contender, done: Event, succeeded: "count[i
 
 
 def ping_while_others_sign_in(contender: Contender, duration: float) -> None:
-    """How long everybody else waits, and how many get in."""
+    """Measure pings, and the rate of sign-ins, while some clients sign in."""
     done, succeeded, connection = Event(), count(), HTTPConnection("127.0.0.1", contender.port)
     clients = [
         Thread(target=sign_in_without_pause, args=(contender, done, succeeded), daemon=True) for _ in range(SIGNING_IN)
@@ -55,7 +56,7 @@ def ping_while_others_sign_in(contender: Contender, duration: float) -> None:
 
 
 def read_current_user(contender: Contender, times: int) -> None:
-    """Who is signed in, asked again and again by one client."""
+    """Measure how long one client waits for the current user."""
     connection = HTTPConnection("127.0.0.1", contender.port)
     for name, (path, token) in contender.readers.items():
         for _ in range(times):
@@ -65,7 +66,7 @@ def read_current_user(contender: Contender, times: int) -> None:
 
 
 def forget_password(contender: Contender, times: int) -> None:
-    """Ask for mails, in turn for an address that has an account and for one that has none."""
+    """Request password resets, in turn for an address with an account and for one without."""
     if contender.forgot is None:
         return
     connection = HTTPConnection("127.0.0.1", contender.port)
@@ -77,11 +78,11 @@ def forget_password(contender: Contender, times: int) -> None:
 
 
 def admit_crowd(contender: Contender, size: int) -> list[Ratio]:
-    """Many sign in at once, and whoever is told to come back does: what it takes, and how long the loop is held."""
+    """Sign in with many clients at once, and measure memory and the event loop's delay. A 503 is retried."""
     path = contender.signin[0]
     ask(HTTPConnection("127.0.0.1", contender.port), "GET", "/late")
     idle = memory(contender.pid, "VmRSS")
-    Path(f"/proc/{contender.pid}/clear_refs").write_text("5")  # The peak is now's.
+    Path(f"/proc/{contender.pid}/clear_refs").write_text("5")  # Resets the peak.
     start = time.perf_counter()
     clients = [Thread(target=sign_in_at_last, args=(contender, path), daemon=True) for _ in range(size)]
     for client in clients:
@@ -100,31 +101,31 @@ def admit_crowd(contender: Contender, size: int) -> list[Ratio]:
 
 
 def sign_in_at_last(contender: Contender, path: str) -> None:
-    """Sign in, as often as it takes."""
+    """Sign in, and retry after each 503."""
     body, headers = contender.signin[1], {"content-type": contender.signin[2]}
     connection = HTTPConnection("127.0.0.1", contender.port)
     while True:
         connection.request("POST", path, body, headers)
         answer = connection.getresponse()
         answer.read()
-        if answer.status == 200:  # noqa: PLR2004 - it says what it is
+        if answer.status == 200:  # noqa: PLR2004 - a status code
             return
         time.sleep(float(answer.headers["Retry-After"]))
 
 
 def memory(pid: int, what: str) -> int:
-    """Bytes that a process has, as Linux counts them."""
+    """A process's memory in bytes, as Linux reports it."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(what))
 
 
 def p99(seconds: list[float]) -> float:
-    """What all but one of a hundred take less than."""
+    """The 99th percentile."""
     return quantiles(seconds, n=100)[-1]
 
 
 def judge(contenders: Mapping[str, Contender]) -> list[Ratio]:
-    """What came of it, beside what was promised."""
+    """The ratios, with their targets."""
     seconds = {(name, what): found for name, each in contenders.items() for what, found in each.seconds.items()}
 
     def row(what: str, one: tuple[str, str], other: tuple[str, str], target: float | None) -> Ratio:
@@ -152,7 +153,7 @@ def judge(contenders: Mapping[str, Contender]) -> list[Ratio]:
 
 
 def run(rounds: int, duration: float, times: int, crowd: int) -> list[Ratio]:
-    """Everything."""
+    """Serve the apps, take all measurements, and return the ratios."""
     with TemporaryDirectory() as directory, ExitStack() as stack:
         apps = (
             (OURS, sys.executable, "ours", ours),
@@ -177,14 +178,14 @@ def run(rounds: int, duration: float, times: int, crowd: int) -> list[Ratio]:
 
 
 def main() -> int:
-    """Measure and print; with `--check`, say by the exit code whether every target is met."""
+    """Measure and print. With `--check`, exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7, help="in which each has a turn (7)")
-    parser.add_argument("--seconds", type=float, default=3.0, help="that people sign in for in each (3)")
-    parser.add_argument("--times", type=int, default=200, help="that who is signed in is asked for in each (200)")
-    parser.add_argument("--crowd", type=int, default=60, help="who sign in at once in the end (60)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds; each app has one turn in a round (7)")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds of signing in per turn (3)")
+    parser.add_argument("--times", type=int, default=200, help="requests for the current user per turn (200)")
+    parser.add_argument("--crowd", type=int, default=60, help="clients that sign in at once at the end (60)")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     found = run(options.rounds, options.seconds, options.times, options.crowd)
     sys.stdout.write(f"{table(found)}\n")

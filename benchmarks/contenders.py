@@ -1,6 +1,6 @@
-"""The same moves on the same table, as each library's own documentation writes them.
+"""The same operations on the same table, written as each library's documentation does.
 
-All share appkit's engine, so that what differs is the libraries, never the pool or the driver.
+All use appkit's engine, so only the libraries differ, not the connection pool or the driver.
 """
 
 from itertools import count
@@ -26,7 +26,7 @@ PLAIN, OURS, ALCHEMY, FASTCRUD = "SQLAlchemy", "appkit", "Advanced Alchemy", "Fa
 
 
 class Book(BaseTableModel):
-    """The table of as many rows as are asked for."""
+    """The table that is filled before the measurements."""
 
     __table_args__ = (Index(None, "created_at", "id"),)
 
@@ -35,27 +35,27 @@ class Book(BaseTableModel):
 
 
 class Leaf(BaseTableModel):
-    """The table that is filled at one go, and emptied again."""
+    """The table for bulk inserts, emptied after each turn."""
 
     title: Mapped[str]
     pages: Mapped[int]
 
 
 class BookCreate(BaseModel):
-    """What a book is made of."""
+    """The fields of a new book."""
 
     title: str
     pages: int
 
 
 class BookUpdate(BaseModel):
-    """What of a book may change."""
+    """The fields of a book that can be changed."""
 
     title: str | None = None
 
 
 class BookSchema(BookCreate):
-    """A book as an API answers it."""
+    """A book in a response."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -63,41 +63,41 @@ class BookSchema(BookCreate):
 
 
 class Service(CRUDService[Book, BookCreate, BookUpdate]):
-    """Ours."""
+    """appkit's service."""
 
 
 class Query(PageQuery):
-    """Ours, by number."""
+    """appkit's offset pages."""
 
     sortable = {"created_at": Book.created_at}  # noqa: RUF012 - a ClassVar by its base
     default_sort = "-created_at"
 
 
 class Cursor(CursorQuery):
-    """Ours, by keyset."""
+    """appkit's keyset pages."""
 
     sortable = Query.sortable
     default_sort = "-created_at"
 
 
 class AlchemyRepository(SQLAlchemyAsyncRepository[Book]):
-    """Advanced Alchemy's."""
+    """Advanced Alchemy's repository."""
 
     model_type = Book
 
 
 class AlchemyService(SQLAlchemyAsyncRepositoryService[Book, AlchemyRepository]):
-    """Advanced Alchemy's."""
+    """Advanced Alchemy's service."""
 
     repository_type = AlchemyRepository
 
 
 class Contest:
-    """The moves of all of them on one database.
+    """The operations of all libraries on one database.
 
     Args:
         database: The database.
-        ident: The row that is read and changed.
+        ident: Primary key of the row that is read and updated.
     """
 
     def __init__(self, database: Database, ident: UUID) -> None:
@@ -109,15 +109,15 @@ class Contest:
         self.numbers = count()
 
     def get(self) -> dict[str, Operation]:
-        """One row by its primary key, in a session that may write."""
+        """Get one row by its primary key, in a session that can write."""
         return {PLAIN: self._plain_get, OURS: self._get, ALCHEMY: self._alchemy_get, FASTCRUD: self._fast_get}
 
     def get_reading(self) -> dict[str, Operation]:
-        """The same in a session that only reads."""
+        """Get one row by its primary key, in a read session."""
         return {PLAIN: self._plain_get_reading, OURS: self._get_reading}
 
     def create(self) -> dict[str, Operation]:
-        """A new row, and its commit."""
+        """Create a row and commit."""
         return {
             PLAIN: self._plain_create,
             OURS: self._create,
@@ -126,7 +126,7 @@ class Contest:
         }
 
     def update(self) -> dict[str, Operation]:
-        """A row read, changed and committed."""
+        """Get a row, update it and commit."""
         return {
             PLAIN: self._plain_update,
             OURS: self._update,
@@ -135,11 +135,11 @@ class Contest:
         }
 
     def page(self) -> dict[str, Operation]:
-        """The latest twenty rows, and how many there are."""
+        """Read the latest twenty rows and the total."""
         return {OURS: self._page, ALCHEMY: self._alchemy_page, FASTCRUD: self._fast_page}
 
     def fill(self, rows: int) -> dict[str, Operation]:
-        """Many new rows at one go, from objects."""
+        """Insert many rows at once, from objects."""
 
         def leaves() -> list[Leaf]:
             return [Leaf(title="Leaf", pages=number) for number in range(rows)]

@@ -1,6 +1,6 @@
-"""What the data layer costs beside plain SQLAlchemy, Advanced Alchemy and FastCRUD: `python benchmarks/data.py`.
+"""Benchmark of the data layer, beside plain SQLAlchemy, Advanced Alchemy and FastCRUD: `python benchmarks/data.py`.
 
-All of it is ratios, for microseconds say more about the machine than about the code.
+It reports ratios, because durations depend more on the machine than on the code.
 """
 
 import argparse
@@ -35,21 +35,21 @@ PEERS: tuple[tuple[str, str, None], ...] = ((ALCHEMY, PLAIN, None), (FASTCRUD, P
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything."""
+    """The sizes of a run."""
 
     rows: int
-    """In the table."""
+    """Rows in the table."""
     rounds: int
-    """In which everybody has a turn, of what takes a millisecond."""
+    """Rounds of operations that take about a millisecond; each library has one turn in a round."""
     slow: int
-    """The same, of what takes longer."""
+    """Rounds of slower operations."""
     bulk: int
-    """Rows that are written at one go."""
+    """Rows of a bulk insert."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Where a part takes place."""
+    """A database, and what a part needs to measure on it."""
 
     kind: str
     url: str
@@ -59,7 +59,7 @@ class Stage:
 
 
 async def measure(kind: str, url: str, sizes: Sizes, only: str) -> AsyncIterator[list[Ratio]]:
-    """All that needs a database, part by part."""
+    """Measure the parts that need a database, one after the other."""
     settings = Settings(database={"url": url}, environment="test", logging={"level": "ERROR"})
     kit = AppKit(settings, discover=False)
     try:
@@ -76,7 +76,7 @@ async def measure(kind: str, url: str, sizes: Sizes, only: str) -> AsyncIterator
 
 
 async def get(stage: Stage) -> list[Ratio]:
-    """One row by its primary key."""
+    """Get one row by its primary key."""
     kind, rounds = stage.kind, stage.sizes.rounds
     writing = await interleave(stage.contest.get(), rounds=rounds)
     reading = await interleave(stage.contest.get_reading(), rounds=rounds)
@@ -87,26 +87,26 @@ async def get(stage: Stage) -> list[Ratio]:
 
 
 async def create(stage: Stage) -> list[Ratio]:
-    """A new row."""
+    """Create a row."""
     found = await interleave(stage.contest.create(), rounds=stage.sizes.rounds)
     return ratios("create + commit", stage.kind, found, (OURS, PLAIN, 1.20), (OURS, ALCHEMY, 0.60), *PEERS)
 
 
 async def update(stage: Stage) -> list[Ratio]:
-    """A row that is read and changed."""
+    """Get a row and update it."""
     found = await interleave(stage.contest.update(), rounds=stage.sizes.rounds)
     return ratios("get + update + commit", stage.kind, found, (OURS, PLAIN, 1.25), (OURS, ALCHEMY, 0.60), *PEERS)
 
 
 async def http(stage: Stage) -> list[Ratio]:
-    """One row over HTTP."""
+    """Get one row over HTTP."""
     found = await interleave(web.requests(stage.kit, stage.contest), rounds=stage.sizes.rounds)
     ours = [(OURS, web.INLINE, 1.20), (OURS, ALCHEMY, 0.75), (web.WHOLE, web.INLINE, None)]
     return ratios("HTTP get", stage.kind, found, *ours, (ALCHEMY, web.INLINE, None), (FASTCRUD, web.INLINE, None))
 
 
 async def pages(stage: Stage) -> list[Ratio]:
-    """The first page, and how many rows there are."""
+    """Read the first page and the total."""
     found = await interleave(stage.contest.page(), rounds=stage.sizes.slow)
     target = 0.15 if stage.kind == "postgresql" else None
     what = f"page 1 + exact total, {stage.sizes.rows:,} rows"
@@ -114,7 +114,7 @@ async def pages(stage: Stage) -> list[Ratio]:
 
 
 async def cursors(stage: Stage) -> list[Ratio]:
-    """A page far down, and the first one."""
+    """Read a keyset page near the end, beside the first one."""
     database, row = stage.kit.database, stage.sizes.rows * 9 // 10
     async with database.read_session() as db:
         far = select(Book).order_by(Book.created_at.desc(), Book.id.desc()).offset(row).limit(1)
@@ -133,7 +133,7 @@ async def cursors(stage: Stage) -> list[Ratio]:
 
 
 async def bulk(stage: Stage) -> list[Ratio]:
-    """Many rows at one go."""
+    """Insert many rows at once."""
     database = stage.kit.database
 
     async def empty() -> None:
@@ -146,12 +146,12 @@ async def bulk(stage: Stage) -> list[Ratio]:
 
 
 async def upgrade(stage: Stage) -> list[Ratio]:
-    """Migrations, when there is nothing to do."""
+    """Run `upgrade()` when the database is at head."""
     return await upgrades(stage.kind, stage.url, stage.sizes.slow * 5)
 
 
 async def soft_delete(stage: Stage) -> list[Ratio]:
-    """A model without `SoftDelete`, in an app that has one with it. Comes last, for the model stays."""
+    """Get a model without `SoftDelete`, in an app that has one with it. Comes last, because that one stays mapped."""
     reading = stage.contest.get()[OURS]
     with hook.soft_deletion() as turn:
         found = await interleave(
@@ -162,7 +162,7 @@ async def soft_delete(stage: Stage) -> list[Ratio]:
 
 
 async def fill(database: Database, rows: int) -> None:
-    """The table's rows, each a second older than the one before."""
+    """Fill the table; each row is a second older than the one before."""
     numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :rows)"
     row = "lower(hex(randomblob(16))), 'Title ' || i, i % 500, {0}, {0} FROM n"
     moment = "datetime(1700000000 - i, 'unixepoch') || '.000000'"
@@ -173,7 +173,7 @@ async def fill(database: Database, rows: int) -> None:
     insert = "INSERT INTO book (id, title, pages, created_at, updated_at) {} SELECT {}"
     async with database.session() as db:
         await db.execute(text(insert.format(numbers, row.format(moment))), {"rows": rows})
-    # A table that nobody has tidied up yet is counted three times as slowly, whoever counts.
+    # Without VACUUM, counting takes three times as long, with every library.
     engine = database.engine if database.sqlite else database.engine.execution_options(isolation_level="AUTOCOMMIT")
     async with engine.begin() as connection:
         await connection.execute(text("ANALYZE" if database.sqlite else "VACUUM ANALYZE"))
@@ -181,7 +181,7 @@ async def fill(database: Database, rows: int) -> None:
 
 @asynccontextmanager
 async def temporary(kind: str) -> AsyncIterator[str]:
-    """The URL of a database that is gone afterwards."""
+    """Create a database, yield its URL, and drop it."""
     if kind == "sqlite":
         with TemporaryDirectory() as directory:
             yield f"sqlite+aiosqlite:///{directory}/bench.db"
@@ -200,7 +200,7 @@ async def temporary(kind: str) -> AsyncIterator[str]:
 
 
 async def run(kinds: list[str], sizes: Sizes, only: str) -> list[Ratio]:
-    """Everything, with a table of each part as soon as it is there."""
+    """Measure everything, and print each part's table as soon as it is done."""
     found = imports(sizes.slow) if "imports".startswith(only) else []
     for kind in kinds:
         async with temporary(kind) as url:
@@ -211,17 +211,17 @@ async def run(kinds: list[str], sizes: Sizes, only: str) -> list[Ratio]:
 
 
 def main() -> int:
-    """Measure and print; with `--check`, say by the exit code whether every target is met."""
+    """Measure and print. With `--check`, exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=1_000_000, help="in the table (1,000,000)")
-    parser.add_argument("--rounds", type=int, default=1_000, help="in which each has a turn (1,000)")
-    parser.add_argument("--slow", type=int, default=11, help="the same, of what takes longer (11)")
-    parser.add_argument("--bulk", type=int, default=10_000, help="rows written at one go (10,000)")
-    parser.add_argument("--database", action="append", choices=["postgresql", "sqlite"], help="one only")
-    parser.add_argument("--only", default="", help="parts whose names begin like this, such as http")
-    parser.add_argument("--quick", action="store_true", help="see whether it runs, not how fast")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="rows in the table (1,000,000)")
+    parser.add_argument("--rounds", type=int, default=1_000, help="rounds, in which each library has a turn (1,000)")
+    parser.add_argument("--slow", type=int, default=11, help="rounds of slower operations (11)")
+    parser.add_argument("--bulk", type=int, default=10_000, help="rows of a bulk insert (10,000)")
+    parser.add_argument("--database", action="append", choices=["postgresql", "sqlite"], help="only this database")
+    parser.add_argument("--only", default="", help="only parts whose name starts with this, such as http")
+    parser.add_argument("--quick", action="store_true", help="check that it runs; the figures mean nothing")
     parser.add_argument("--check", action="store_true", help="fail when a target is missed")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="also write the figures to this file")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     sizes = Sizes(options.rows, options.rounds, options.slow, options.bulk)

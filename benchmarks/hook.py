@@ -1,4 +1,4 @@
-"""Soft deletion, turned on and off for statements on models that have none."""
+"""Turns soft deletion's event hook on and off, to measure its cost for models without it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,9 +16,9 @@ OURS, EMPTY, NONE = "with the hook", "with an empty hook", "without it"
 
 @contextmanager
 def soft_deletion() -> Iterator[Callable[[str], None]]:
-    """Map a model with `SoftDelete`, which is what brings the hook; returns what exchanges it for an empty one or none.
+    """Map a model with `SoftDelete`, which installs the hook, and yield a function that replaces it.
 
-    What an empty one costs is SQLAlchemy's, which then prepares each statement twice.
+    An empty hook has a cost too: with any hook, SQLAlchemy prepares each statement twice.
     """
     if "parcel" not in BaseTableModel.metadata.tables:
         type("Parcel", (SoftDelete, BaseTableModel), {})

@@ -1,4 +1,4 @@
-"""Timings that can be compared on a machine with other work to do: interleaved, and the ratios of first deciles."""
+"""Timing: interleaved rounds and ratios of first deciles, which are comparable on a busy machine too."""
 
 import gc
 import json
@@ -14,23 +14,23 @@ Seconds = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Ratio:
-    """How long one takes for what another takes 1.0 for."""
+    """The duration of one operation, relative to another."""
 
     what: str
     database: str
     measured: str
     against: str
     microseconds: float
-    """What the measured took in the first decile of the rounds."""
+    """Duration of the measured operation, first decile."""
     ratio: float
-    """First decile against first decile."""
+    """First decile to first decile."""
     median: float
-    """Median against median: far from `ratio`, the machine was too busy to believe either."""
+    """Median to median. If it is far from `ratio`, the machine was too busy for either to be reliable."""
     target: float | None
 
     @property
     def verdict(self) -> str:
-        """Whether it is within its target, for one that has it."""
+        """`ok` or `over` its target; empty without one."""
         if self.target is None:
             return ""
         return "ok" if self.ratio <= self.target else "over"
@@ -44,22 +44,22 @@ async def interleave(
     before: Callable[[str], None] | None = None,
     after: Operation | None = None,
 ) -> Seconds:
-    """How long each operation took, round by round: one of each contender, in another order each time.
+    """Time the operations in rounds: one turn of each contender, in another order every round.
 
-    Turns this short mostly fit between two moments at which somebody else has the processor.
+    A turn is short, so it rarely overlaps with other programs' work.
 
     Args:
         contenders: What to measure.
-        rounds: How often each has its turn.
-        warmup: How often before, which doesn't count.
-        before: What to do before each turn, beside the clock; it is told whose turn it is.
-        after: What to do after each turn, beside the clock.
+        rounds: Turns of each contender.
+        warmup: Turns before that, which don't count.
+        before: Called with the contender's name before each turn, not timed.
+        after: Called after each turn, not timed.
     """
     names = list(contenders)
     seconds: Seconds = {name: [] for name in names}
     warmup = min(rounds, warmup)
     gc.collect()
-    gc.freeze()  # What is there already is nobody's to look through.
+    gc.freeze()  # So that collections don't visit what exists already.
     try:
         for number in range(-warmup, rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:
@@ -77,7 +77,7 @@ async def interleave(
 
 
 def ratios(what: str, database: str, seconds: Seconds, *targets: tuple[str, str, float | None]) -> list[Ratio]:
-    """The ratios that matter: for each, who is measured, against whom, and its target if it has one."""
+    """The ratios of these pairs: the measured, what it is compared with, and the target or None."""
     return [
         Ratio(
             what,
@@ -94,12 +94,12 @@ def ratios(what: str, database: str, seconds: Seconds, *targets: tuple[str, str,
 
 
 def _quick(seconds: Sequence[float]) -> float:
-    """The first decile: what it takes when nothing comes in between, without the luck of a minimum."""
+    """The first decile: an undisturbed turn, and less of an outlier than the minimum."""
     return sorted(seconds)[len(seconds) // 10]
 
 
 def table(found: Sequence[Ratio]) -> str:
-    """The ratios as a table in Markdown."""
+    """The ratios as a Markdown table."""
     header = ("what", "database", "measured", "against", "µs", "ratio", "median", "target", "")
     rows = [
         (
@@ -123,5 +123,5 @@ def table(found: Sequence[Ratio]) -> str:
 
 
 def write_json(path: Path, found: Sequence[Ratio]) -> None:
-    """The same for machines."""
+    """Write the ratios as JSON."""
     path.write_text(json.dumps([{**asdict(each), "verdict": each.verdict} for each in found], indent=2) + "\n")

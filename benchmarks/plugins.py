@@ -1,4 +1,4 @@
-"""What twenty idle plugins add to a request: both apps in one run, turn by turn; `--help` lists the options."""
+"""Benchmark of twenty idle plugins: the same requests to an app with and without them, in turn; see `--help`."""
 
 import argparse
 import asyncio
@@ -27,24 +27,24 @@ router = APIRouter()
 
 @router.get("/plain")
 async def plain() -> str:
-    """Nothing but the middleware."""
+    """Only the middleware."""
     return "plain"
 
 
 @router.get("/session")
 async def session(db: DbSession) -> bool:
-    """A session as well."""
+    """With a database session."""
     return db.is_active
 
 
 @router.get("/user")
 async def user(user: CurrentUser) -> str:
-    """Who is signed in."""
+    """With the current user."""
     return user.email
 
 
 def idle_plugin(number: int) -> object:
-    """A plugin with much to do, none of it for these requests."""
+    """A plugin that implements many hooks, none of which matters for these requests."""
 
     def contribute() -> None: ...
 
@@ -70,7 +70,7 @@ def idle_plugin(number: int) -> object:
 
 
 async def prepare(stack: AsyncExitStack, directory: Path, plugins: int) -> dict[str, Operation]:
-    """Start an app, sign somebody in, and return the requests to make."""
+    """Start an app, sign in, and return the requests to measure."""
     settings = Settings(
         environment="test",
         database=DatabaseSettings(url=f"sqlite:///{directory / f'{plugins}.db'}", migrate="off"),
@@ -88,7 +88,7 @@ async def prepare(stack: AsyncExitStack, directory: Path, plugins: int) -> dict[
 
 
 def _request(app: Any, path: str, cookies: str) -> Operation:
-    """As a server would pass it on, without one."""
+    """A request as an ASGI server would pass it to the app."""
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0"},
@@ -107,7 +107,7 @@ def _request(app: Any, path: str, cookies: str) -> Operation:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
-        if message.get("status", 200) != 200:  # noqa: PLR2004 - it says what it is
+        if message.get("status", 200) != 200:  # noqa: PLR2004 - a status code
             raise RuntimeError(f"{path} was answered with {message['status']}.")
 
     async def request() -> None:
@@ -117,7 +117,7 @@ def _request(app: Any, path: str, cookies: str) -> Operation:
 
 
 async def measure(rounds: int) -> list[Ratio]:
-    """All three requests."""
+    """Measure all requests."""
     found = []
     with TemporaryDirectory() as directory:
         async with AsyncExitStack() as stack:
@@ -130,7 +130,7 @@ async def measure(rounds: int) -> list[Ratio]:
 
 
 def main() -> int:
-    """Print the table; with --check, fail when a target is missed."""
+    """Measure and print. With `--check`, exit with 1 if a target is missed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3000, help="requests of each kind to each app")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the figures to this file")

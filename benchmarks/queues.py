@@ -1,6 +1,6 @@
-"""One queue's turn in a process of its own: so many jobs that do nothing, one process, ten at once.
+"""One turn of one queue, in its own process: a number of jobs that do nothing, ten at once.
 
-`python benchmarks/queues.py NAME JOBS DATABASE_URL REDIS_URL` prints how many a second it got through without start-up.
+`python benchmarks/queues.py NAME JOBS DATABASE_URL REDIS_URL` prints the jobs per second, start-up not counted.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ CONCURRENCY = 10
 
 
 class Count:
-    """When the first job ran, and when the last one did."""
+    """Counts jobs, and times the first and the last one."""
 
     def __init__(self, jobs: int) -> None:
         self.jobs = jobs
@@ -25,7 +25,7 @@ class Count:
         self.all_done = asyncio.Event()
 
     def one(self) -> None:
-        """A job has run."""
+        """Count a job that has run."""
         self.done += 1
         if self.done == 1:
             self.started = perf_counter()
@@ -35,12 +35,12 @@ class Count:
 
     @property
     def rate(self) -> float:
-        """Jobs a second."""
+        """Jobs per second."""
         return (self.jobs - 1) / (self.ended - self.started)
 
 
 async def appkit(count: Count, database_url: str, broker_url: str) -> None:
-    """Ours: rows written beforehand, run by a worker, each row closed."""
+    """appkit: rows that were written before, run and settled by a worker."""
     from appkit.core.settings import Settings
     from appkit.repository.base import Base
     from appkit.repository.database import Database
@@ -53,7 +53,7 @@ async def appkit(count: Count, database_url: str, broker_url: str) -> None:
     router = TaskRouter()
 
     @router.task
-    async def nothing(number: int) -> None:  # noqa: ARG001 - every job has an argument
+    async def nothing(number: int) -> None:  # noqa: ARG001 - every job gets an argument
         count.one()
 
     database = Database(settings.database)
@@ -70,14 +70,14 @@ async def appkit(count: Count, database_url: str, broker_url: str) -> None:
 
 
 async def taskiq(count: Count, _: str, redis_url: str) -> None:
-    """Taskiq's own Redis Streams broker, which keeps no results."""
+    """Taskiq with its Redis Streams broker, without results."""
     from taskiq.api import run_receiver_task
     from taskiq_redis import RedisStreamBroker
 
     broker = RedisStreamBroker(redis_url, queue_name=f"bench-{uuid4().hex}", consumer_id="0", maxlen=2 * count.jobs)
 
     @broker.task
-    async def nothing(number: int) -> None:  # noqa: ARG001 - every job has an argument
+    async def nothing(number: int) -> None:  # noqa: ARG001 - every job gets an argument
         count.one()
 
     await broker.startup()
@@ -85,17 +85,17 @@ async def taskiq(count: Count, _: str, redis_url: str) -> None:
         await nothing.kiq(number)
     worker = asyncio.create_task(run_receiver_task(broker, max_async_tasks=CONCURRENCY))
     await count.all_done.wait()
-    worker.cancel()  # It would wait for as long as it listens, so nobody waits for it.
+    worker.cancel()  # Not awaited, because it would listen on.
 
 
 async def procrastinate(count: Count, database_url: str, _: str) -> None:
-    """On PostgreSQL, by psycopg."""
+    """procrastinate, on PostgreSQL with psycopg."""
     import procrastinate as library
 
     app = library.App(connector=library.PsycopgConnector(conninfo=database_url))
 
     @app.task(name="nothing")
-    async def nothing(number: int) -> None:  # noqa: ARG001 - every job has an argument
+    async def nothing(number: int) -> None:  # noqa: ARG001 - every job gets an argument
         count.one()
 
     async with app.open_async():
@@ -105,7 +105,7 @@ async def procrastinate(count: Count, database_url: str, _: str) -> None:
 
 
 async def pgqueuer(count: Count, database_url: str, most: int) -> None:
-    """On PostgreSQL, by asyncpg; it takes batches of half of what it may have at most."""
+    """pgqueuer, on PostgreSQL with asyncpg. It claims batches of half its limit."""
     import asyncpg
     from pgqueuer import AsyncpgDriver, PgQueuer, Queries
     from pgqueuer.types import QueueExecutionMode
@@ -123,11 +123,11 @@ async def pgqueuer(count: Count, database_url: str, most: int) -> None:
 
 
 async def arq(count: Count, _: str, redis_url: str) -> None:
-    """On Redis, with results kept, as it does unless told otherwise."""
+    """arq, on Redis, with results, which is its default."""
     from arq.connections import RedisSettings, create_pool
     from arq.worker import Worker, func
 
-    async def nothing(_: Any, number: int) -> None:  # noqa: ARG001 - every job has an argument
+    async def nothing(_: Any, number: int) -> None:  # noqa: ARG001 - every job gets an argument
         count.one()
 
     queue = f"bench-{uuid4().hex}"
@@ -158,10 +158,10 @@ RUNS: dict[str, Callable[[Count, str, str], Awaitable[None]]] = {
 
 
 async def main(name: str, jobs: str, database_url: str, redis_url: str) -> None:
-    """Run one of them, and say how quick it was."""
+    """Run one queue, and print its rate as JSON."""
     count = Count(int(jobs))
     await RUNS[name](count, database_url, redis_url)
-    print(json.dumps({"rate": count.rate}), flush=True)  # noqa: T201 - for whoever started this
+    print(json.dumps({"rate": count.rate}), flush=True)  # noqa: T201 - the parent process reads it
     os._exit(0)
 
 

@@ -1,4 +1,4 @@
-"""Apps that people sign in to, each served by uvicorn with a SQLite file of its own, and how to ask them."""
+"""Serves the apps of the sign-in benchmark with uvicorn, each with its own SQLite file, and sends them requests."""
 
 import json
 import os
@@ -33,33 +33,33 @@ class Contender:
     signin: tuple[str, bytes, str]
     """Path, body and content type."""
     readers: dict[str, tuple[str, str]]
-    """Paths that answer with who is signed in, and the tokens to ask with, by the name of how."""
+    """Path and token of a request for the current user, by the name of the strategy."""
     forgot: str | None
     seconds: dict[str, list[float]] = field(default_factory=dict)
 
     def note(self, what: str, seconds: float) -> None:
-        """Keep a figure."""
+        """Store a duration."""
         self.seconds.setdefault(what, []).append(seconds)
 
 
 def ask(connection: HTTPConnection, method: str, path: str, body: bytes | None = None, **headers: str) -> bytes:
-    """One request; anything but a success ends the run."""
+    """Send one request. Any status but a success ends the run."""
     connection.request(method, path, body, headers)
     answer = connection.getresponse()
     content = answer.read()
-    if answer.status // 100 != 2:  # noqa: PLR2004 - it says what it is
+    if answer.status // 100 != 2:  # noqa: PLR2004 - status codes
         raise RuntimeError(f"{path} was answered with {answer.status}: {content[:200]!r}")
     return content
 
 
 def post(connection: HTTPConnection, path: str, body: Mapping[str, object]) -> bytes:
-    """Send JSON."""
+    """Post JSON."""
     return ask(connection, "POST", path, json.dumps(body).encode(), **{"content-type": "application/json"})
 
 
 @contextmanager
 def serve(python: Path | str, name: str, database: Path) -> Iterator[tuple[int, int]]:
-    """An app's port and process."""
+    """Serve an app, and yield its port and process id."""
     with socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -78,7 +78,7 @@ def serve(python: Path | str, name: str, database: Path) -> Iterator[tuple[int, 
 
 
 def wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:
-    """Wait until it answers."""
+    """Wait until the server accepts connections."""
     for _ in range(1200):
         if server.poll() is not None:
             raise SystemExit(f"A server stopped with exit code {server.returncode}.")
@@ -92,7 +92,7 @@ def wait_for(server: "subprocess.Popen[bytes]", port: int) -> None:
 
 
 def their_python() -> Path:
-    """The Python of an environment with fastapi-users, which is made where there is none."""
+    """The Python of an environment with fastapi-users. The environment is created if it doesn't exist."""
     python = ENVIRONMENT / "bin" / "python"
     if not python.exists():
         uv = shutil.which("uv")
@@ -104,7 +104,7 @@ def their_python() -> Path:
 
 
 def ours(port: int, pid: int) -> Contender:
-    """Ours, with an account in it."""
+    """The app with appkit, with an account."""
     connection, body = HTTPConnection("127.0.0.1", port), json.dumps(ACCOUNT).encode()
     post(connection, "/api/auth/signup", ACCOUNT)
     token = json.loads(post(connection, "/api/auth/token", ACCOUNT))["access_token"]
@@ -113,7 +113,7 @@ def ours(port: int, pid: int) -> Contender:
 
 
 def by_hand(port: int, pid: int) -> Contender:
-    """The one that is written by hand, with an account in it."""
+    """The handwritten app, with an account."""
     connection, body = HTTPConnection("127.0.0.1", port), json.dumps(ACCOUNT).encode()
     post(connection, "/signup", ACCOUNT)
     token = json.loads(post(connection, "/signin", ACCOUNT))["access_token"]
@@ -121,7 +121,7 @@ def by_hand(port: int, pid: int) -> Contender:
 
 
 def theirs(port: int, pid: int) -> Contender:
-    """fastapi-users, with an account in it."""
+    """fastapi-users' app, with an account."""
     connection, form = HTTPConnection("127.0.0.1", port), "application/x-www-form-urlencoded"
     post(connection, "/register", ACCOUNT)
     body = urlencode({"username": ACCOUNT["email"], "password": ACCOUNT["password"]}).encode()

@@ -1,4 +1,4 @@
-"""What a process pays before it serves: imports, and finding that the database is at head."""
+"""Start-up time: imports, and `upgrade()` when the database is at head."""
 
 import asyncio
 import os
@@ -31,13 +31,13 @@ IMPORTS = {
 
 
 def imports(rounds: int) -> list[Ratio]:
-    """Processor time of a Python that imports, beside one that imports what all of them stand on."""
+    """CPU time of each import, beside importing SQLAlchemy and FastAPI, which all of them need."""
     base, *others = IMPORTS
     seconds: Seconds = {name: [] for name in IMPORTS}
     with TemporaryDirectory() as directory:
         python = _Python(Path(directory))
         for statement in IMPORTS.values():
-            python.seconds(statement)  # Compiles what was never compiled.
+            python.seconds(statement)  # Writes the bytecode.
         empty = min(python.seconds("pass") for _ in range(rounds))
         for _ in range(rounds):
             for name, statement in IMPORTS.items():
@@ -46,7 +46,7 @@ def imports(rounds: int) -> list[Ratio]:
 
 
 class _Python:
-    """Runs statements where what they leave behind, bytecode and an app's secret, is gone afterwards."""
+    """Runs statements in a temporary directory, which also gets the bytecode and an app's secret."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -61,10 +61,10 @@ class _Python:
 
 
 async def upgrades(kind: str, url: str, rounds: int) -> list[Ratio]:
-    """From nothing to the first query, when the database is at head already.
+    """From a new engine to the first query, when the database is at head.
 
-    Ours asks on a connection that the app goes on with; Alembic, in the environment that `alembic init -t async`
-    writes, on one of its own. Both in this process, so that Alembic's command doesn't pay for its imports.
+    appkit checks the revision on a connection that the app then uses. Alembic, in the environment that `alembic init
+    -t async` writes, opens one for itself. Both run in this process, so Alembic's imports don't count.
     """
     with TemporaryDirectory() as directory:
         migrations = Path(directory) / "migrations"
@@ -98,10 +98,10 @@ async def upgrades(kind: str, url: str, rounds: int) -> list[Ratio]:
 
 
 def _initialise(migrations: Path, url: str) -> Config:
-    """A history of one revision, which the database is at."""
+    """Create a history with one revision, and upgrade the database to it."""
     file = migrations.with_name("alembic.ini")
     config = Config(file)
-    with redirect_stdout(StringIO()):  # It tells which files it writes.
+    with redirect_stdout(StringIO()):  # Alembic prints the files that it writes.
         command.init(config, str(migrations), "async")
         config = Config(file)
         config.set_main_option("sqlalchemy.url", url.replace("%", "%%"))

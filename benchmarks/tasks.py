@@ -1,6 +1,6 @@
-"""Background tasks beside Taskiq on Redis Streams, procrastinate, pgqueuer and arq, in one interleaved run.
+"""Benchmark of background tasks, beside Taskiq on Redis Streams, procrastinate, pgqueuer and arq, in one run.
 
-Rates are jobs a second; a ratio above 1 means that ours is quicker. Below its floor, a row fails with `--check`.
+Rates are jobs per second. A ratio above 1 means that appkit is faster. With `--check`, a row below its floor fails.
 """
 
 import argparse
@@ -54,13 +54,13 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """Whether it is at its floor or above."""
+        """`ok`, or `under` its floor."""
         return "ok" if self.ratio >= self.floor else "under"
 
 
 @contextmanager
 def new_database(kind: str) -> Iterator[str]:
-    """An empty database, gone at the end."""
+    """Create an empty database, yield its URL, and drop it."""
     if kind == "sqlite":
         with tempfile.TemporaryDirectory() as folder:
             yield f"sqlite:///{folder}/bench.db"
@@ -75,7 +75,7 @@ def new_database(kind: str) -> Iterator[str]:
 
 
 def drains(options: argparse.Namespace) -> list[Row]:
-    """How quickly a queue that is full is worked off, each in a process of its own, in another order each time."""
+    """Time to run a full queue, each in its own process, in another order every round."""
     turns = [("appkit db://", "sqlite")]
     others = ("appkit db://", "appkit redis://", "taskiq", "procrastinate", "pgqueuer", "pgqueuer with twenty")
     turns += [(name, "postgresql") for name in others]
@@ -99,7 +99,7 @@ def drains(options: argparse.Namespace) -> list[Row]:
 
 
 def drain(name: str, kind: str, options: argparse.Namespace) -> float:
-    """One turn."""
+    """Run one turn, and return its rate."""
     python = options.arq_python if name == "arq" else sys.executable
     script = str(Path(__file__).with_name("queues.py"))
     with new_database(kind) as url:
@@ -109,7 +109,7 @@ def drain(name: str, kind: str, options: argparse.Namespace) -> float:
 
 
 class Bench:
-    """What measurements in this process share."""
+    """The database, the tasks and the settings that the measurements in this process share."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -121,7 +121,7 @@ class Bench:
         self.together: Task[..., Any] = self.router.task(name="bench:together")(self._together)
         self.apart: Task[..., Any] = self.router.task(name="bench:apart")(self._apart)
 
-    async def _nothing(self, number: int) -> None:  # noqa: ARG002 - every job has an argument
+    async def _nothing(self, number: int) -> None:  # noqa: ARG002 - every job gets an argument
         self.started.put_nowait(asyncio.get_running_loop().time())
 
     async def _together(self, number: int, db: TaskSession) -> None:
@@ -156,7 +156,7 @@ class Bench:
                 await db.execute(text("ANALYZE appkit_outbox"))
 
     def broker(self, **tasks: Any) -> OutboxBroker:
-        """A broker that knows the tasks."""
+        """A broker with the tasks registered."""
         settings = Settings(_env_file=None, database={"url": self.url}, tasks=tasks)
         broker = create_broker(settings, database=self.database)
         register_tasks(broker, [self.router])
@@ -164,7 +164,7 @@ class Bench:
 
 
 async def requests(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
-    """What a request pays for a task: a row in its transaction, beside what people do today, and beside nothing."""
+    """A request that enqueues a task, beside commit and then `kiq()`, and beside a request without a task."""
     stock = RedisStreamBroker(REDIS, queue_name=f"bench-{uuid4().hex}", maxlen=1000)
 
     @stock.task
@@ -197,7 +197,7 @@ async def requests(bench: Bench, kind: str, options: argparse.Namespace) -> list
 
 
 async def many(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
-    """A thousand tasks at once, beside a thousand transactions."""
+    """`enqueue_many` of a thousand tasks, beside a thousand transactions."""
 
     async def at_once() -> None:
         async with bench.database.session() as db:
@@ -214,7 +214,7 @@ async def many(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
 
 
 async def claims(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
-    """Taking a task, with many more that wait for their time in the way, and in another database with none."""
+    """Claiming a task, in a database with many scheduled tasks, beside one with none."""
     with new_database(kind) as url:
         empty = Bench(url)
         await empty.create()
@@ -233,19 +233,19 @@ async def claims(bench: Bench, kind: str, options: argparse.Namespace) -> list[R
 
 
 async def sessions(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
-    """Tasks that write, in the transaction that closes their row, and in one of their own."""
+    """Tasks that write by their `TaskSession`, beside tasks that open a session."""
 
     async def work(task: Task[..., Any]) -> None:
         async with bench.database.session() as db:
             await enqueue_many(db, task, [(number,) for number in range(options.jobs // 10)])
         async with Worker(bench.broker(), work=True):
-            while await _open(bench):  # noqa: ASYNC110 - the database tells nobody
+            while await _open(bench):  # noqa: ASYNC110 - only the database knows
                 await asyncio.sleep(0.01)
         await bench.clear()
 
     contenders = {"together": partial(work, bench.together), "apart": partial(work, bench.apart)}
     seconds = await interleave(contenders, rounds=options.rounds, warmup=1)
-    return [compare("tasks that write, by TaskSession", kind, "a session apart", seconds, "together", "apart", 0.9)]
+    return [compare("tasks that write, by TaskSession", kind, "own session", seconds, "together", "apart", 0.9)]
 
 
 async def _open(bench: Bench) -> int:
@@ -255,7 +255,7 @@ async def _open(bench: Bench) -> int:
 
 
 async def latency(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
-    """From a commit to the start of its task, where a worker has nothing else to do."""
+    """From the commit to the start of the task, with an idle worker."""
     loop, times = asyncio.get_running_loop(), []
     await bench.clear()
     broker = bench.broker()
@@ -273,7 +273,7 @@ async def latency(bench: Bench, kind: str, _: argparse.Namespace) -> list[Row]:
 
 
 async def idle(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
-    """What a worker asks when there is nothing to do, from twenty seconds on."""
+    """Queries per second of an idle worker, after its first twenty seconds."""
     asked: list[str] = []
     await bench.clear()
     for engine in bench.database.engines:
@@ -288,7 +288,7 @@ async def idle(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row
 
 
 async def redelivery(bench: Bench, kind: str, options: argparse.Namespace) -> list[Row]:
-    """From the claim of a worker that is never heard of again to the start elsewhere, with no other work around."""
+    """From the claim of a worker that dies to the start in another one, with no other tasks."""
     rows, lease = [], 6.0
     for url in ("db://", f"{REDIS}?queue=bench-{uuid4().hex}"):
         times = []
@@ -309,7 +309,7 @@ async def redelivery(bench: Bench, kind: str, options: argparse.Namespace) -> li
 
 
 def compare(what: str, kind: str, against: str, seconds: Seconds, ours: str, theirs: str, floor: float) -> Row:
-    """A row of two timings, by their first quarters, which other work on the machine disturbs least."""
+    """A row of two timings, by their first quartiles, because other programs disturb these least."""
     mine, other = (sorted(seconds[name])[len(seconds[name]) // 4] * 1000 for name in (ours, theirs))
     return Row(what, kind, against, f"{mine:.2f} ms beside {other:.2f} ms", other / mine, floor)
 
@@ -323,11 +323,11 @@ PARTS = {
     "idle": idle,
     "redelivery": redelivery,
 }
-"""All that needs no process of its own."""
+"""The parts that run in this process."""
 
 
 async def in_process(kind: str, options: argparse.Namespace) -> list[Row]:
-    """Those parts that are wanted, on one database."""
+    """Run the selected parts on one database."""
     rows = []
     with new_database(kind) as url:
         bench = Bench(url)
@@ -340,7 +340,7 @@ async def in_process(kind: str, options: argparse.Namespace) -> list[Row]:
 
 
 def table(rows: Sequence[Row]) -> str:
-    """The rows in Markdown."""
+    """The rows as a Markdown table."""
     lines = ["| What | Database | Against | Figures | Ratio | Floor | |", "|---|---|---|---|---|---|---|"]
     for row in rows:
         floor = f"{row.floor:.1f}" if row.floor else ""
@@ -351,13 +351,13 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def main() -> None:
-    """Measure, print the table, and, with `--check`, fail below a floor."""
+    """Measure and print. With `--check`, exit with 1 if a row is below its floor."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--jobs", type=int, default=3000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--scheduled", type=int, default=200_000)
-    parser.add_argument("--idle", type=float, default=40, help="seconds to watch a worker that has nothing to do")
+    parser.add_argument("--idle", type=float, default=40, help="seconds to observe an idle worker")
     parser.add_argument("--only", choices=["drains", *PARTS])
     parser.add_argument("--arq-python", help="a Python with arq, which needs an older redis than taskiq-redis does")
     parser.add_argument("--json", type=Path)
@@ -366,7 +366,7 @@ def main() -> None:
     rows = drains(options) if options.only in {None, "drains"} else []
     for kind in ("postgresql", "sqlite"):
         rows += asyncio.run(in_process(kind, options))
-    print(table(rows))  # noqa: T201 - it is what this is for
+    print(table(rows))  # noqa: T201 - the result
     if options.json:
         options.json.write_text(json.dumps([{**asdict(row), "verdict": row.verdict} for row in rows], indent=2) + "\n")
     if options.check and any(row.verdict == "under" for row in rows):

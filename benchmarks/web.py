@@ -1,4 +1,4 @@
-"""One route, `GET /{id}`, as each library's documentation has it, asked without a server or a client in between."""
+"""One route, `GET /{id}`, written as each library's documentation does, and called without a server or a client."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
@@ -16,7 +16,7 @@ INLINE, WHOLE = f"{PLAIN}, inline session", f"{OURS}, with all its middleware"
 
 
 def requests(kit: AppKit, contest: Contest) -> dict[str, Operation]:
-    """A request for the row to each of them."""
+    """A request for the row, to each library's app."""
     path = f"/{contest.ident}"
     return {
         INLINE: _ask(_inline(contest), path),
@@ -49,7 +49,7 @@ def _router() -> APIRouter:
 
 
 def _ours(kit: AppKit) -> FastAPI:
-    """What a session and a service cost; the middleware, which the others don't have, is left out."""
+    """Only a session and a service, without appkit's middleware, because the others have none."""
     app = FastAPI()
     app.state.appkit = kit.context
     app.include_router(_router())
@@ -114,7 +114,7 @@ def _ask(app: FastAPI, path: str) -> Operation:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: Any) -> None:
-        if message.get("status", 200) != 200:  # noqa: PLR2004 - it says what it is
+        if message.get("status", 200) != 200:  # noqa: PLR2004 - a status code
             raise RuntimeError(f"{path} was answered with {message['status']}.")
 
     async def ask() -> None:

@@ -1,7 +1,6 @@
-"""Where a move's processor time goes, library by library: `python benchmarks/where.py create --database sqlite`.
+"""Sampling profiler: CPU time of one operation, by library: `python benchmarks/where.py create --database sqlite`.
 
-A timer that only runs while this process does looks, every few milliseconds, whose code is running. So it says the same
-on a busy machine as on a quiet one.
+A timer samples every few milliseconds of this process's CPU time, so other programs don't change the result.
 """
 
 import argparse
@@ -36,11 +35,11 @@ LIBRARIES = {
 }
 REST = "the rest of Python"
 TURNS = 20
-"""Of one contender, before it is the next one's turn."""
+"""Operations of one contender before the next one's turn."""
 
 
 class Sampler:
-    """Counts whose code is running, while it is told for whom."""
+    """Counts samples by library, for one contender at a time."""
 
     def __init__(self) -> None:
         self.samples: dict[str, Counter[str]] = {}
@@ -48,7 +47,7 @@ class Sampler:
         self._current: Counter[str] = Counter()
 
     async def run(self, name: str, operation: Operation) -> None:
-        """Some turns of one contender."""
+        """Run some operations of one contender."""
         self._current = self.samples.setdefault(name, Counter())
         start = process_time()
         signal.setitimer(signal.ITIMER_PROF, 0.001, 0.001)
@@ -58,7 +57,7 @@ class Sampler:
         self.seconds[name] += process_time() - start
 
     def look(self, _signal: int, frame: FrameType | None) -> None:
-        """Note the innermost library that is running; what it calls of Python's own is counted as its work."""
+        """Count the innermost library on the stack. Its calls into the standard library count as its work."""
         while frame is not None:
             package = frame.f_globals.get("__name__", "").partition(".")[0]
             if package in LIBRARIES:
@@ -68,20 +67,20 @@ class Sampler:
         self._current[REST] += 1
 
     def table(self, rounds: int) -> str:
-        """Microseconds of one move, by library, in Markdown."""
+        """Microseconds per operation, by library, as a Markdown table."""
         totals = {name: self.seconds[name] / rounds * 1e6 for name in self.samples}
         known = list(dict.fromkeys(chain(LIBRARIES.values(), [REST])))
-        lines = [f"| µs of processor time | {' | '.join(totals)} |", f"|---{'|---' * len(totals)}|"]
+        lines = [f"| µs of CPU time | {' | '.join(totals)} |", f"|---{'|---' * len(totals)}|"]
         for library in known:
             shares = [found[library] / max(found.total(), 1) for found in self.samples.values()]
             if any(shares):
                 cells = [f"{share * total:,.0f}" for share, total in zip(shares, totals.values(), strict=True)]
                 lines.append(f"| {library} | {' | '.join(cells)} |")
-        return "\n".join([*lines, f"| together | {' | '.join(f'{total:,.0f}' for total in totals.values())} |"])
+        return "\n".join([*lines, f"| total | {' | '.join(f'{total:,.0f}' for total in totals.values())} |"])
 
 
 async def moves(kit: AppKit, what: str) -> Mapping[str, Operation]:
-    """What is looked at: plain SQLAlchemy, appkit and Advanced Alchemy."""
+    """The operation, for plain SQLAlchemy, appkit and Advanced Alchemy."""
     async with kit.database.session() as db:
         ident = (await db.scalars(select(kit.database.metadata.tables["book"].c.id).limit(1))).one()
     contest = Contest(kit.database, ident)
@@ -92,7 +91,7 @@ async def moves(kit: AppKit, what: str) -> Mapping[str, Operation]:
 
 
 async def run(what: str, kind: str, rounds: int) -> str:
-    """The table of one move."""
+    """Profile one operation, and return the table."""
     sampler = Sampler()
     signal.signal(signal.SIGPROF, sampler.look)
     async with temporary(kind) as url:
@@ -110,11 +109,11 @@ async def run(what: str, kind: str, rounds: int) -> str:
 
 
 def main() -> None:
-    """Look, and print."""
+    """Profile and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("move", choices=["get", "create", "update", "http"])
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
-    parser.add_argument("--rounds", type=int, default=2_000, help="of each (2,000)")
+    parser.add_argument("--rounds", type=int, default=2_000, help="operations of each contender (2,000)")
     options = parser.parse_args()
     logging.disable(logging.WARNING)
     sys.stdout.write(asyncio.run(run(options.move, options.database, options.rounds)) + "\n")

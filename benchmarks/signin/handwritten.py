@@ -1,4 +1,4 @@
-"""What somebody careful writes by hand with FastAPI, SQLAlchemy, argon2-cffi and PyJWT."""
+"""A careful handwritten app, with FastAPI, SQLAlchemy, argon2-cffi and PyJWT."""
 
 import os
 from collections.abc import AsyncIterator
@@ -18,7 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-SECRET = "nobody else has this secret of the benchmark's"  # noqa: S105 - it is nobody's
+SECRET = "nobody else has this secret of the benchmark's"  # noqa: S105 - only for the benchmark
 
 engine = create_async_engine(f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}")
 sessions = async_sessionmaker(engine, expire_on_commit=False)
@@ -26,11 +26,11 @@ hasher = PasswordHasher()
 
 
 class Base(DeclarativeBase):
-    """Its tables."""
+    """The base of the tables."""
 
 
 class User(Base):
-    """Somebody."""
+    """A user."""
 
     __tablename__ = "user"
 
@@ -40,14 +40,14 @@ class User(Base):
 
 
 class Credentials(BaseModel):
-    """What people sign in with."""
+    """The body of a sign-up or a sign-in."""
 
     email: str
     password: str
 
 
 async def session() -> AsyncIterator[AsyncSession]:
-    """One for each request."""
+    """A session for each request."""
     async with sessions() as db:
         yield db
 
@@ -57,7 +57,7 @@ DbSession = Annotated[AsyncSession, Depends(session)]
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Make the table."""
+    """Create the table."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield
@@ -68,13 +68,13 @@ app = FastAPI(lifespan=lifespan)
 
 @app.get("/ping")
 async def ping() -> str:
-    """Nothing."""
+    """Answer without any work."""
     return "pong"
 
 
 @app.post("/signup", status_code=201)
 async def signup(payload: Credentials, db: DbSession) -> str:
-    """Make an account."""
+    """Create an account."""
     db.add(User(email=payload.email, hashed_password=await to_thread.run_sync(hasher.hash, payload.password)))
     await db.commit()
     return payload.email
@@ -96,6 +96,6 @@ async def signin(payload: Credentials, db: DbSession) -> dict[str, str]:
 
 @app.get("/me")
 async def me(bearer: Annotated[HTTPAuthorizationCredentials, Depends(HTTPBearer())], db: DbSession) -> str:
-    """Somebody, signed out or not."""
+    """The current user. A token is valid even after signing out."""
     claims = jwt.decode(bearer.credentials, SECRET, algorithms=["HS256"])
     return (await db.get_one(User, UUID(claims["sub"]))).email

@@ -1,4 +1,4 @@
-"""appkit's own routes, as an app has them, and how long its loop was held."""
+"""appkit's app for the sign-in benchmark, which also measures how late its event loop is."""
 
 import asyncio
 import os
@@ -30,13 +30,13 @@ app = kit.app
 
 @app.get("/ping")
 async def ping() -> str:
-    """Nothing."""
+    """Answer without any work."""
     return "pong"
 
 
 @app.get("/me")
 async def me(user: CurrentUser) -> str:
-    """Somebody whose session is live."""
+    """The current user, with a live sign-in session."""
     return user.email
 
 
@@ -45,14 +45,14 @@ late = {"loop": 0.0, "thread": 0.0}
 
 @app.get("/late")
 async def read_late() -> dict[str, float]:
-    """The longest that the loop was late since this was last asked, and a thread beside it: that was the machine."""
+    """The longest delays of the event loop and of a thread since the last call. The thread's is the machine's fault."""
     was = dict(late)
     late.update(loop=0.0, thread=0.0)
     return was
 
 
 async def watch_loop() -> None:
-    """Notice when the loop is late."""
+    """Measure the event loop's delay."""
     while True:
         began = time.perf_counter()
         await asyncio.sleep(TICK)
@@ -60,7 +60,7 @@ async def watch_loop() -> None:
 
 
 def watch_machine() -> None:
-    """Notice when everybody is."""
+    """Measure a thread's delay."""
     while True:
         began = time.perf_counter()
         time.sleep(TICK)
@@ -72,7 +72,7 @@ serving = app.router.lifespan_context
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Make the tables, and watch."""
+    """Create the tables, and measure delays."""
     await kit.database.create_all()
     async with serving(app):
         watching = asyncio.create_task(watch_loop())

@@ -1,4 +1,4 @@
-"""fastapi-users as its documentation sets it up, with both of its strategies. It runs in an environment of its own."""
+"""fastapi-users as its documentation sets it up, with both strategies. It runs in a separate environment."""
 # Its adapter needs SQLAlchemy 2.0, so it can't be installed where types are checked.
 # mypy: ignore-errors
 
@@ -17,18 +17,18 @@ from fastapi_users_db_sqlalchemy.access_token import SQLAlchemyAccessTokenDataba
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase
 
-SECRET = "nobody else has this secret of the benchmark's"  # noqa: S105 - it is nobody's
+SECRET = "nobody else has this secret of the benchmark's"  # noqa: S105 - only for the benchmark
 
 engine = create_async_engine(f"sqlite+aiosqlite:///{os.environ['BENCH_DATABASE']}")
 sessions = async_sessionmaker(engine, expire_on_commit=False)
 
 
 class Base(DeclarativeBase):
-    """Its tables."""
+    """The base of the tables."""
 
 
 class User(SQLAlchemyBaseUserTableUUID, Base):
-    """Somebody."""
+    """A user."""
 
 
 class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
@@ -36,7 +36,7 @@ class AccessToken(SQLAlchemyBaseAccessTokenTableUUID, Base):
 
 
 async def session() -> AsyncIterator[AsyncSession]:
-    """One for each request."""
+    """A session for each request."""
     async with sessions() as db:
         yield db
 
@@ -45,17 +45,17 @@ DbSession = Annotated[AsyncSession, Depends(session)]
 
 
 async def user_database(db: DbSession) -> AsyncIterator[SQLAlchemyUserDatabase]:
-    """Where the users are."""
+    """The users' adapter."""
     yield SQLAlchemyUserDatabase(db, User)
 
 
 async def token_database(db: DbSession) -> AsyncIterator[SQLAlchemyAccessTokenDatabase]:
-    """Where the tokens are."""
+    """The tokens' adapter."""
     yield SQLAlchemyAccessTokenDatabase(db, AccessToken)
 
 
 class UserManager(UUIDIDMixin, BaseUserManager[User, UUID]):
-    """What it does with users."""
+    """The manager that fastapi-users asks for."""
 
     reset_password_token_secret = SECRET
     verification_token_secret = SECRET
@@ -64,12 +64,12 @@ class UserManager(UUIDIDMixin, BaseUserManager[User, UUID]):
 async def user_manager(
     database: Annotated[SQLAlchemyUserDatabase, Depends(user_database)],
 ) -> AsyncIterator[UserManager]:
-    """One for each request."""
+    """A manager for each request."""
     yield UserManager(database)
 
 
 def jwt_strategy() -> JWTStrategy:
-    """Tokens that nobody can revoke."""
+    """Tokens that can't be revoked."""
     return JWTStrategy(secret=SECRET, lifetime_seconds=3600)
 
 
@@ -85,7 +85,7 @@ users = FastAPIUsers[User, UUID](user_manager, [by_jwt, by_database])
 
 @asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-    """Make the tables."""
+    """Create the tables."""
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     yield
@@ -100,12 +100,12 @@ app.include_router(users.get_reset_password_router())
 
 @app.get("/ping")
 async def ping() -> str:
-    """Nothing."""
+    """Answer without any work."""
     return "pong"
 
 
 def add_reader(backend: AuthenticationBackend) -> None:
-    """Say who is signed in by one of the strategies."""
+    """Add a route for the current user by one strategy."""
     current = users.current_user(active=True, get_enabled_backends=lambda: [backend])
 
     @app.get(f"/me/{backend.name}")

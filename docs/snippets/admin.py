@@ -1,4 +1,4 @@
-"""An app whose superusers look after its rows in a browser."""
+"""An app with admin pages for superusers."""
 
 from sqlalchemy.orm import Mapped
 from starlette_admin.fields import StringField, TextAreaField

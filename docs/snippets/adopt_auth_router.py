@@ -1,4 +1,4 @@
-"""Sign-in at a second address, such as an app's users know already."""
+"""Sign-in routes under a second prefix."""
 
 from fastapi import FastAPI
 
@@ -7,4 +7,4 @@ from appkit import AppKit, auth_router
 app = FastAPI()
 kit = AppKit()
 kit.install(app)
-app.include_router(auth_router, prefix="/account")  # POST /account/auth/signin, and so on
+app.include_router(auth_router, prefix="/account")  # POST /account/auth/signin and the others

@@ -1,4 +1,4 @@
-"""A durable broker alone. `taskiq worker adopt_broker:broker` runs the tasks."""
+"""Only a durable broker. `taskiq worker adopt_broker:broker` runs the tasks."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Sessions alone, in a script."""
+"""Only database sessions, in a script."""
 
 import asyncio
 

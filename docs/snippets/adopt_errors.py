@@ -1,4 +1,4 @@
-"""Errors alone."""
+"""Only errors."""
 
 from fastapi import FastAPI
 

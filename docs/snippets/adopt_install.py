@@ -1,4 +1,4 @@
-"""An app that had a life before appkit."""
+"""An existing FastAPI app with its own lifespan."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,7 +16,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(lifespan=lifespan)
 kit = AppKit()
-kit.install(app)  # /api/auth, /api/health and the rest, and everything that routes of your own may ask for
+kit.install(app)  # adds /api/auth, /api/health and the other routes, and the dependencies for your own routes
 
 
 @app.get("/greeting")

@@ -1,4 +1,4 @@
-"""The base of tables alone, with an engine of your own."""
+"""Only the base class of tables, with your own engine."""
 
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Mapped, Session

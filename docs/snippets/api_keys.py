@@ -1,4 +1,4 @@
-"""An app that people's programs use with keys."""
+"""An app with API keys for programs."""
 
 from typing import Annotated
 

@@ -1,4 +1,4 @@
-"""appkit-audit: keep a row for everything that happens, and let people read it."""
+"""appkit-audit: a plugin that stores a row for each event, and a route that lists them."""
 
 from fastapi import APIRouter
 from sqlalchemy import select

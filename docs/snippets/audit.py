@@ -1,4 +1,4 @@
-"""An app that knows who changed what."""
+"""An app with an audit trail of its rows."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""A program that signs in once, keeps its tokens, and renews them when it has to."""
+"""A client that signs in once, stores its tokens, and renews them when they expire."""
 
 import json
 from collections.abc import Generator
@@ -10,7 +10,7 @@ TOKEN_EXPIRED = 40150
 
 
 class Tokens(httpx2.Auth):
-    """Signs requests, for `httpx2.Client(auth=Tokens(…))`."""
+    """Adds the access token to requests: `httpx2.Client(auth=Tokens(…))`."""
 
     requires_response_body = True
 

@@ -1,4 +1,4 @@
-"""An app that takes no password known from a breach."""
+"""An app that refuses breached passwords."""
 
 from appkit import AppKit
 from appkit.contrib import breached_passwords

@@ -1,4 +1,4 @@
-"""A front page that is made once a minute, and anew when a post is added."""
+"""A front page that is cached for a minute, and invalidated when a post is added."""
 
 from fastapi import APIRouter
 from sqlalchemy import select

@@ -1,4 +1,4 @@
-"""Parcels: columns that are one of a few things, and columns of JSON that has a shape."""
+"""Parcels: enum columns, and JSON columns that hold a schema."""
 
 from enum import Enum
 from typing import Annotated, ClassVar, Literal

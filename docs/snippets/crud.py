@@ -1,4 +1,4 @@
-"""A library's books: a table, what callers send, see and ask for, and five routes."""
+"""A library's books: a table, its schemas and query, and five routes."""
 
 from typing import Annotated, ClassVar
 from uuid import UUID
@@ -57,10 +57,10 @@ class BookQuery(PageQuery):
 
 
 class BookOnLoanException(ConflictException):
-    """Somebody has the book."""
+    """The book is on loan."""
 
     internal_code = 40901
-    detail = "Somebody has this book. Wait until it is back."
+    detail = "This book is on loan. Try again when it has been returned."
 
 
 class BookService(CRUDService[Book, BookCreate, BookUpdate]):

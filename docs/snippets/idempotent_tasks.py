@@ -1,4 +1,4 @@
-"""Two tasks that may run twice, and harm nobody."""
+"""Two idempotent tasks."""
 
 from uuid import UUID
 
@@ -17,7 +17,7 @@ class Balance(BaseTableModel):
 @kit.task
 async def book(balance_id: UUID, cents: int, db: TaskSession) -> None:
     balance = await db.get_one(Balance, balance_id, with_for_update=True)
-    balance.cents += cents  # Committed together with the fact that this task is done.
+    balance.cents += cents  # Committed in one transaction with the task's outcome.
 
 
 async def charge_card(cents: int, idempotency_key: str) -> None:
@@ -26,4 +26,4 @@ async def charge_card(cents: int, idempotency_key: str) -> None:
 
 @kit.task
 async def charge(cents: int, ctx: TaskContext) -> None:
-    await charge_card(cents, idempotency_key=ctx.task_id)  # At the second attempt, the provider does nothing.
+    await charge_card(cents, idempotency_key=ctx.task_id)  # A repeated key charges nothing.

@@ -1,4 +1,4 @@
-"""An app that is older than its kit: its tables stand on a base class of their own."""
+"""An app with tables that have their own base class, from before appkit."""
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -7,7 +7,7 @@ from appkit import AppKit, BaseTableModel
 
 
 class Base(DeclarativeBase):
-    metadata = BaseTableModel.metadata  # one metadata, and so one history
+    metadata = BaseTableModel.metadata  # one metadata, so one migration history
 
 
 class Shelf(Base):

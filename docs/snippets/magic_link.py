@@ -1,4 +1,4 @@
-"""An app that people sign in to by a link in a mail."""
+"""An app with sign-in by magic link."""
 
 from appkit import AppKit
 from appkit.contrib import magic_link

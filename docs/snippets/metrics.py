@@ -1,4 +1,4 @@
-"""An app that Prometheus measures."""
+"""An app with Prometheus metrics."""
 
 from appkit import AppKit
 from appkit.contrib import metrics

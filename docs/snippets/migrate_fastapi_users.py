@@ -11,12 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from appkit import AppKit, BaseUser
 from appkit.domain.emails import parse_email
 
-kit = AppKit()  # Import your app's instead.
+kit = AppKit()  # Import your app's kit instead.
 COLUMNS = ("id", "email", "hashed_password", "is_active", "is_superuser", "is_verified")
 
 
 async def copy_accounts(url: str, name: str) -> list[str]:
-    """Copy them all, or none; returns the addresses that can't be copied, and why."""
+    """Copy all accounts in one transaction. Returns the addresses that can't be copied, with the reason."""
     old, left_behind = create_async_engine(url), list[str]()
     accounts: Select[*tuple[object, ...]] = (
         select(*map(column, COLUMNS)).select_from(table(name)).order_by(column("id"))
@@ -31,7 +31,7 @@ async def copy_accounts(url: str, name: str) -> list[str]:
                 left_behind.append(f"{row['email']}: {exc}")
                 continue
             if key in taken:
-                left_behind.append(f"{row['email']}: Somebody has this address, perhaps in another spelling.")
+                left_behind.append(f"{row['email']}: This address has an account already, perhaps in another spelling.")
                 continue
             taken.add(key)
             add(db, model, dict(row), key)

@@ -1,4 +1,4 @@
-"""An index that nobody waits for."""
+"""Create an index without blocking writes."""
 
 from alembic import op
 

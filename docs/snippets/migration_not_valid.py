@@ -1,4 +1,4 @@
-"""Constraints for new rows only: neither reads what is there."""
+"""Add constraints for new rows only, so that PostgreSQL doesn't scan the table."""
 
 from alembic import op
 
@@ -15,7 +15,7 @@ def upgrade() -> None:
         ["id"],
         postgresql_not_valid=True,
     )
-    name = op.f("ck_purchase_paid_at_filled")  # All of it: no convention adds to it.
+    name = op.f("ck_purchase_paid_at_filled")  # The complete name, to which no naming convention is applied.
     op.create_check_constraint(name, "purchase", "paid_at IS NOT NULL", postgresql_not_valid=True)
 
 

@@ -1,4 +1,4 @@
-"""The old rows are looked at now, and everybody may read and write meanwhile."""
+"""Validate the constraints on existing rows, without blocking reads or writes."""
 
 # appkit: allow AK013 what was valid stays valid
 from alembic import op

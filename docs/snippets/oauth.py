@@ -1,4 +1,4 @@
-"""An app that people sign in to with accounts elsewhere."""
+"""An app with OAuth sign-in."""
 
 from appkit import AppKit
 from appkit.contrib import oauth

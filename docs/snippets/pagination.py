@@ -1,4 +1,4 @@
-"""A blog: one page by keyset, one by number, and a search."""
+"""A blog: a keyset page, an offset page, and a search."""
 
 from datetime import datetime
 from enum import Enum

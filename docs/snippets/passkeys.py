@@ -1,4 +1,4 @@
-"""An app that people sign in to with passkeys."""
+"""An app with passkeys."""
 
 from appkit import AppKit
 from appkit.contrib import passkeys

@@ -1,4 +1,4 @@
-"""A forum: people with a nickname, which they may change, and a websocket that only those signed in may use."""
+"""A forum: users with a nickname that they can change, and a websocket for signed-in users."""
 
 from fastapi import WebSocket
 from pydantic import Field

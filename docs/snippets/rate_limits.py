@@ -1,4 +1,4 @@
-"""A search for everybody, an export for each person, and a voucher that nobody guesses."""
+"""Rate limits: by address, by user, and on failed attempts."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""An app in which some people publish, and others don't."""
+"""An app in which publishing needs a permission."""
 
 from fastapi import APIRouter, Depends
 

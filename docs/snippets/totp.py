@@ -1,4 +1,4 @@
-"""An app whose users may protect their accounts with an authenticator app."""
+"""An app with two-factor authentication by an authenticator app."""
 
 from fastapi import APIRouter, Depends
 

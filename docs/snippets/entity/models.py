@@ -1,5 +1,5 @@
 class Applause(BaseTableModel):
-    """That somebody likes a post; once is enough."""
+    """A reader's applause for a post, at most once."""
 
     __table_args__ = (UniqueConstraint("post_id", "reader_id"),)
 

@@ -14,5 +14,5 @@ router = APIRouter(prefix="/posts/{post_id}/applause", tags=["applause"])
 
 @router.post("", responses=errors(PostNotFoundException))
 async def applaud(post_id: UUID, user: CurrentUser, db: DbSession) -> ApplauseSchema:
-    """Say that one likes a post."""
+    """Applaud a post."""
     return ApplauseSchema(count=await ApplauseService(db).give(post_id, user.id))

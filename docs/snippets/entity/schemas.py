@@ -1,4 +1,4 @@
 class ApplauseSchema(Schema):
-    """How many people like a post."""
+    """The number of readers who applauded a post."""
 
     count: int

@@ -1,4 +1,4 @@
-"""Applause: readers say that they like a post."""
+"""Applause for posts."""
 
 from uuid import UUID
 
@@ -9,19 +9,19 @@ from service.posts import PostService
 
 
 class ApplauseService(BaseService):
-    """What readers do to say that they like a post.
+    """Applaud posts and count the applause.
 
     Raises:
         PostNotFoundException: When there is no such post, or it is somebody else's draft.
     """
 
     async def give(self, post_id: UUID, reader_id: UUID) -> int:
-        """Applaud, once however often it is said; return how many do."""
+        """Applaud a post, which counts once per reader. Returns the count."""
         post = await PostService(self.db).read(post_id, reader_id)
         given = {"post_id": post.id, "reader_id": reader_id}
         await Repository(self.db, Applause).get_or_create(given, on=[Applause.post_id, Applause.reader_id])
         return await self.count(post_id)
 
     async def count(self, post_id: UUID) -> int:
-        """How many applaud."""
+        """Count the readers who applauded."""
         return await Repository(self.db, Applause).count(Applause.post_id == post_id)

@@ -1,4 +1,4 @@
-"""bookmarks.py at the end of the tutorial: lists and rules, a setting, a task that may fail, a job every week."""
+"""bookmarks.py at the end of the tutorial: rules, pages, a setting, a task with retries, a weekly task."""
 
 import asyncio
 import re
@@ -40,10 +40,10 @@ from appkit import (
 
 # --8<-- [start:settings]
 class BookmarksSettings(SettingsGroup):
-    """Rules about bookmarks."""
+    """Settings of bookmarks."""
 
     limit: int = 1000
-    """How many pages a person may keep."""
+    """Bookmarks that a user can have."""
 
 
 class AppSettings(Settings):
@@ -77,10 +77,10 @@ class AlreadyBookmarkedException(ConflictException):
 
 # --8<-- [start:error]
 class TooManyBookmarksException(ConflictException):
-    """Somebody keeps as many pages as one may."""
+    """The user has reached the limit of bookmarks."""
 
     internal_code = 40902
-    detail = "You keep as many pages as one may. Delete one first."
+    detail = "You have reached the limit of bookmarks. Delete one first."
 
 
 # --8<-- [end:error]
@@ -163,7 +163,7 @@ async def fetch_title(event: BookmarkAdded, db: TaskSession) -> None:
 def read_title(url: str) -> str | None:
     if not url.startswith(("http://", "https://")):
         return None
-    with urlopen(url, timeout=10) as page:  # noqa: S310 - the line above says what may be opened
+    with urlopen(url, timeout=10) as page:  # noqa: S310 - only http and https, see above
         found = re.search(r"<title[^>]*>(.*?)</title>", page.read(100_000).decode(errors="replace"), re.DOTALL)
     return found[1].strip() if found else None
 

@@ -11,7 +11,7 @@ from appkit import NotFoundException
 
 
 # --8<-- [start:route]
-async def test_page_is_kept_once(auth_client, assert_error):
+async def test_bookmark_is_unique(auth_client, assert_error):
     added = await auth_client.post("/api/bookmarks", json={"url": "https://example.com"})
     assert added.status_code == 201
     again = await auth_client.post("/api/bookmarks", json={"url": "https://example.com"})
@@ -20,7 +20,7 @@ async def test_page_is_kept_once(auth_client, assert_error):
 
 # --8<-- [end:route]
 # --8<-- [start:service]
-async def test_adding_says_that_it_happened(db, user, events):
+async def test_adding_emits_an_event(db, user, events):
     bookmark = await BookmarkService(db).add(user.id, "https://example.com")
     await db.commit()
     assert BookmarkAdded(bookmark_id=bookmark.id) in events
@@ -37,7 +37,7 @@ async def test_bookmarks_are_listed_latest_first(auth_client, count_queries):
 
 
 # --8<-- [start:strangers]
-async def test_bookmark_is_nobody_else_s_to_delete(auth_client, client, make_user, assert_error):
+async def test_bookmark_of_another_user_is_not_found(auth_client, client, make_user, assert_error):
     bookmark = (await auth_client.post("/api/bookmarks", json={"url": "https://example.com"})).json()
     stranger = {"email": "stranger@example.com", "password": "correct horse battery"}
     await make_user(stranger["email"], stranger["password"])
@@ -53,7 +53,7 @@ class TestWithALimitOfOne:
     def settings(self, settings):
         return settings.model_copy(update={"bookmarks": BookmarksSettings(limit=1)})
 
-    async def test_second_page_is_too_many(self, auth_client, assert_error):
+    async def test_limit_refuses_another_bookmark(self, auth_client, assert_error):
         await auth_client.post("/api/bookmarks", json={"url": "https://example.com/1"})
         second = await auth_client.post("/api/bookmarks", json={"url": "https://example.com/2"})
         assert_error(second, TooManyBookmarksException)
@@ -70,7 +70,7 @@ async def test_title_is_fetched(auth_client, tasks, monkeypatch):
 
 
 # --8<-- [end:tasks]
-async def test_everything_is_deleted_only_soon_after_a_proof(auth_client):
+async def test_all_bookmarks_are_deleted_after_a_recent_sign_in(auth_client):
     await auth_client.post("/api/bookmarks", json={"url": "https://example.com"})
     assert (await auth_client.delete("/api/bookmarks")).status_code == 204
     assert (await auth_client.get("/api/bookmarks")).json()["items"] == []
