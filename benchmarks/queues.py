@@ -40,7 +40,7 @@ class Count:
 
 
 async def appkit(count: Count, database_url: str, broker_url: str) -> None:
-    """appkit: rows that were written before, run and settled by a worker."""
+    """Ours: rows written beforehand, run by a relay, each row closed."""
     from appkit.core.settings import Settings
     from appkit.repository.base import Base
     from appkit.repository.database import Database

@@ -79,7 +79,7 @@ class Receiver(TaskiqReceiver):
                 running.add(task)
                 task.add_done_callback(leave)
 
-    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002
+    async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002 - Taskiq
         """Run a task, unless its lease was lost before it started."""
         with suppress(LeaseLostError):
             await super().callback(message, raise_err)
