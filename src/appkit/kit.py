@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from itertools import chain
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -83,8 +82,6 @@ class AppKit:
         self.on = self._own_tasks.on
         self.cron = self._own_tasks.cron
 
-    # Parts
-
     @cached_property
     def settings(self) -> Settings:
         """The app's settings, with the groups of its plugins.
@@ -116,8 +113,7 @@ class AppKit:
         manager.register(Monitoring(settings), "monitoring")
         checks = [HealthCheck("database", lambda app: app.database.ping()), HealthCheck("tasks", self._check_relay)]
         manager.register(SimpleNamespace(register_health_checks=hookimpl(lambda: checks)), "health")
-        development = settings.environment == "development"
-        manager.register(Watchdog(enabled=development if settings.watchdog is None else settings.watchdog), "watchdog")
+        manager.register(Watchdog(settings), "watchdog")
         if self._discover:
             manager.load_installed()
         for plugin in self._plugins:
@@ -211,8 +207,6 @@ class AppKit:
         install(app, self.context, self._routers, self.lifespan)
         self.app = app
 
-    # Use
-
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """One unit of work: commits when the block ends, rolls back when it raises."""
         return self.database.session()
@@ -279,10 +273,10 @@ class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
         return [policy for router in self._routers for policy in router.policies(event)]
 
     def __iter__(self) -> Iterator[type[Event]]:
-        return iter(dict.fromkeys(chain.from_iterable(router.subscriptions for router in self._routers)))
+        return iter({event for router in self._routers for event in router.subscriptions})
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return sum(1 for _ in self)
 
 
 class Check(NamedTuple):
