@@ -12,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api import hookspecs as api_hooks
 from appkit.api.app import create_app, install
-from appkit.api.hookspecs import HealthCheck
 from appkit.core import hookspecs as core_hooks
 from appkit.core.cache import Cache
 from appkit.core.groups import add_groups
@@ -111,7 +110,8 @@ class AppKit:
         settings = self._own_settings
         manager = PluginManager((*HOOKS, *self._hooks), **dict(settings.plugins))
         manager.register(Monitoring(settings), "monitoring")
-        checks = [HealthCheck("database", lambda app: app.database.ping()), HealthCheck("tasks", self._check_relay)]
+        check = api_hooks.HealthCheck
+        checks = [check("database", lambda app: app.database.ping()), check("tasks", self._check_relay)]
         manager.register(SimpleNamespace(register_health_checks=hookimpl(lambda: checks)), "health")
         manager.register(Watchdog(settings), "watchdog")
         if self._discover:
@@ -301,9 +301,7 @@ class KitHooks(Protocol):
 
     @hookspec
     def lifespan(self, kit: AppKit) -> AbstractAsyncContextManager[None]:
-        """Open what lives as long as the process, and close it at the end. Entered by the app and by each worker.
-
-        The latest registered is entered first and left last. The database is migrated by then.
+        """Open resources of the process. Entered by the app and each worker, after migrations, the latest plugin first.
 
         Example:
             ```python
@@ -320,9 +318,7 @@ class KitHooks(Protocol):
         """Add commands to `appkit`. Called when the first word on the command line is none of appkit's own.
 
         Args:
-            cli: The command.
-            kit: The app. In a command, call `anyio.run` with a function that begins with
-                `async with kit.lifespan(work=False)`.
+            kit: The app. A command calls `anyio.run` with a function that enters `kit.lifespan(work=False)`.
 
         Example:
             ```python
