@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import cached_property
-from itertools import chain
 from types import ModuleType, SimpleNamespace
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
@@ -13,7 +12,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.api import hookspecs as api_hooks
 from appkit.api.app import create_app, install
-from appkit.api.hookspecs import HealthCheck
 from appkit.core import hookspecs as core_hooks
 from appkit.core.cache import Cache
 from appkit.core.groups import add_groups
@@ -83,8 +81,6 @@ class AppKit:
         self.on = self._own_tasks.on
         self.cron = self._own_tasks.cron
 
-    # Parts
-
     @cached_property
     def settings(self) -> Settings:
         """The app's settings, with the groups of its plugins.
@@ -114,10 +110,10 @@ class AppKit:
         settings = self._own_settings
         manager = PluginManager((*HOOKS, *self._hooks), **dict(settings.plugins))
         manager.register(Monitoring(settings), "monitoring")
-        checks = [HealthCheck("database", lambda app: app.database.ping()), HealthCheck("tasks", self._check_worker)]
+        check = api_hooks.HealthCheck
+        checks = [check("database", lambda app: app.database.ping()), check("tasks", self._check_worker)]
         manager.register(SimpleNamespace(register_health_checks=hookimpl(lambda: checks)), "health")
-        development = settings.environment == "development"
-        manager.register(Watchdog(enabled=development if settings.watchdog is None else settings.watchdog), "watchdog")
+        manager.register(Watchdog(settings), "watchdog")
         if self._discover:
             manager.load_installed()
         for plugin in self._plugins:
@@ -211,8 +207,6 @@ class AppKit:
         install(app, self.context, self._routers, self.lifespan)
         self.app = app
 
-    # Use
-
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
         """One unit of work: commits when the block ends, rolls back when it raises."""
         return self.database.session()
@@ -279,10 +273,10 @@ class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
         return [policy for router in self._routers for policy in router.policies(event)]
 
     def __iter__(self) -> Iterator[type[Event]]:
-        return iter(dict.fromkeys(chain.from_iterable(router.subscriptions for router in self._routers)))
+        return iter({event for router in self._routers for event in router.subscriptions})
 
     def __len__(self) -> int:
-        return len(list(iter(self)))
+        return sum(1 for _ in self)
 
 
 class Check(NamedTuple):
@@ -307,9 +301,7 @@ class KitHooks(Protocol):
 
     @hookspec
     def lifespan(self, kit: AppKit) -> AbstractAsyncContextManager[None]:
-        """Open what lives as long as the process, and close it at the end. Entered by the app and by each worker.
-
-        The latest registered is entered first and left last. The database is migrated by then.
+        """Open resources of the process. Entered by the app and each worker, after migrations, the latest plugin first.
 
         Example:
             ```python
@@ -326,9 +318,7 @@ class KitHooks(Protocol):
         """Add commands to `appkit`. Called when the first word on the command line is none of appkit's own.
 
         Args:
-            cli: The command.
-            kit: The app. In a command, call `anyio.run` with a function that begins with
-                `async with kit.lifespan(work=False)`.
+            kit: The app. A command calls `anyio.run` with a function that enters `kit.lifespan(work=False)`.
 
         Example:
             ```python

@@ -36,7 +36,7 @@ class Point:
 
 @pytest.fixture
 async def redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["Redis"]:
-    monkeypatch.setattr(core_redis, "PATIENCE", 30.0)  # A busy machine is no silent server.
+    monkeypatch.setattr(core_redis, "TIMEOUT", 30.0)  # On a busy machine answers take longer.
     async with Redis.from_url(redis_url) as client:
         yield client
 
@@ -258,7 +258,7 @@ async def test_loader_slower_than_its_lease_keeps_its_value_and_leaves_others_al
 async def test_invalidation_is_tried_though_redis_was_silent_a_moment_ago(redis_cache: MakeCache):
     cache = redis_cache()
     await cache.set("key", 1, ttl=60)
-    cache._store._ask.__self__._resumes_at = time.monotonic() + 60  # type: ignore[union-attr] # It is the one in Redis.
+    cache._store._call.__self__._resumes_at = time.monotonic() + 60  # type: ignore[union-attr] # It is the one in Redis.
     assert await cache.get("key", int) is None
     await cache.delete("key")
     assert await redis_cache().get("key", int) is None
@@ -376,9 +376,9 @@ async def test_rows_are_refused(cache: Cache):
         id: Mapped[int] = mapped_column(primary_key=True)
 
     row = Row(id=1)
-    with pytest.raises(AppKitError, match="give it a schema"):
+    with pytest.raises(AppKitError, match="Give it a schema"):
         await cache.set("key", row, ttl=60)
-    with pytest.raises(AppKitError, match="give it a schema"):
+    with pytest.raises(AppKitError, match="Give it a schema"):
         await cache.get_or_set("key", Loader([row]), list[Any], ttl=60)
 
 
@@ -390,7 +390,7 @@ async def test_apps_on_one_redis_keep_apart(redis: "Redis", redis_prefix: str):
 async def test_values_are_made_once_for_all_who_wait_while_redis_is_away(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(core_redis, "PATIENCE", 0.2)
+    monkeypatch.setattr(core_redis, "TIMEOUT", 0.2)
     async with Redis(port=1) as client:
         cache, loader = Cache(client), Loader()
         loader.may_end.clear()
@@ -407,4 +407,4 @@ async def test_values_are_made_once_for_all_who_wait_while_redis_is_away(
         assert await cache.get("key", int) is None
     (message,) = caplog.messages
     assert message.startswith("Redis does not answer")
-    assert message.endswith("Values are made anew each time, and invalidations are lost.")
+    assert message.endswith("Each process loads values anew, and invalidations are lost.")

@@ -54,7 +54,7 @@ def redis_clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @pytest.fixture
 async def redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["Redis"]:
-    monkeypatch.setattr(core_redis, "PATIENCE", 30.0)  # A busy machine is no silent server.
+    monkeypatch.setattr(core_redis, "TIMEOUT", 30.0)  # On a busy machine answers take longer.
     async with Redis.from_url(redis_url) as client:
         yield client
 
@@ -175,7 +175,7 @@ async def test_one_person_has_one_key(one: Any, other: Any):
 @pytest.mark.parametrize("key", [None, object(), b"ada", 1.5, ["ada"]])
 async def test_key_that_says_nothing_of_whom_it_counts_is_refused(key: Any):
     """An object's repr has its address in it, so that each call would count for itself."""
-    with pytest.raises(AppKitError, match="A rate limit counts for"):
+    with pytest.raises(AppKitError, match="A rate limit's key is"):
         await Limiter(settings_for()).hit("1/minute", key)
 
 
@@ -221,7 +221,7 @@ async def test_disabled_limits_allow_everything():
 
 @pytest.mark.parametrize("rule", ["", "often", "20", "20/fortnight", "0/hour", "-1/hour", "5/hour; 20/day", "1.5/hour"])
 def test_rule_that_is_none_is_refused(rule: str):
-    with pytest.raises(AppKitError, match="is not a rate limit. Write how many in how long: 20/hour"):
+    with pytest.raises(AppKitError, match="is not a rate limit. Write an amount and a period: 20/hour"):
         parse_rule(rule)
 
 
@@ -261,7 +261,7 @@ async def test_everything_is_allowed_and_logged_once_while_redis_is_silent(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     """It costs one request a moment, and not each of them."""
-    monkeypatch.setattr(core_redis, "PATIENCE", 0.3)
+    monkeypatch.setattr(core_redis, "TIMEOUT", 0.3)
     asked: list[asyncio.StreamReader] = []
     async with silent_server(asked) as url, Redis.from_url(url) as client:
         limiter = Limiter(settings_for(), client)
@@ -286,12 +286,12 @@ async def test_redis_is_asked_again_after_a_moment(
         return True
 
     for _ in range(2):
-        assert await best_effort.ask(fail, otherwise=False) is False
-        assert await best_effort.ask(answer, otherwise=False) is False
-        redis_clock.now += core_redis.PATIENCE
-    assert await best_effort.ask(fail, otherwise=False) is False
-    assert await best_effort.ask(answer, otherwise=False, urgent=True) is True
-    assert await best_effort.ask(answer, otherwise=False) is True
+        assert await best_effort.call(fail, otherwise=False) is False
+        assert await best_effort.call(answer, otherwise=False) is False
+        redis_clock.now += core_redis.TIMEOUT
+    assert await best_effort.call(fail, otherwise=False) is False
+    assert await best_effort.call(answer, otherwise=False, urgent=True) is True
+    assert await best_effort.call(answer, otherwise=False) is True
     assert asked == 3
     assert caplog.messages == ["Redis does not answer (gone). Nothing works.", "Redis answers again."]
 
@@ -301,4 +301,4 @@ async def test_mistakes_are_no_silence(redis: "Redis"):
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await BestEffort(redis, "").ask(fail, None)
+        await BestEffort(redis, "").call(fail, None)

@@ -190,7 +190,7 @@ def test_compose_makes_plain_text_alone_where_there_is_no_html():
 
 @pytest.mark.parametrize("url", ["pigeon://coop", "smtp.example.com", "hunter2"])
 def test_unknown_scheme_names_the_variable_and_not_its_value(url: str):
-    with pytest.raises(AppKitError, match="MAIL_URL starts with none of console://") as caught:
+    with pytest.raises(AppKitError, match="MAIL_URL has an unknown scheme. Use console://") as caught:
         create_mailer(mailer_settings(url))
     assert url not in str(caught.value)
 

@@ -1,1 +1,1 @@
-"""Settings, logging, monitoring and mail: what every layer leans on."""
+"""Settings, logging, monitoring, mail, cache, rate limits and keys, for every other layer."""

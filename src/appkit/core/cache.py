@@ -1,6 +1,6 @@
-"""Cache: values as JSON, in this process or in Redis, made once however many ask, and gone when what they show changes.
+"""Cache: JSON values in this process or in Redis, loaded once for concurrent callers, and invalidated by tags.
 
-Of our own, for the libraries for it keep a value that was read before an invalidation and stored after it.
+Not a library's, because those keep a value that was loaded before an invalidation and stored after it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ ValueT = TypeVar("ValueT")
 _Bytes = Awaitable[Sequence[bytes | None]]
 
 LEASE: Final = 10.0
-"""Seconds after which another process makes a value, when the one that began has not finished."""
+"""Seconds after which another process may load a value, if the first one hasn't finished."""
 
 _POLL: Final = 0.02
 
@@ -40,18 +40,18 @@ _MISSING: Final = _Missing.MISSING
 
 
 class Cache:
-    """Keeps what is expensive to make: `kit.cache`, or `self.cache` in a service.
+    """Stores values that are expensive to load: `kit.cache`, or `self.cache` in a service.
 
-    Values are kept as JSON and read back as the type you name: a schema, a `list[PostSchema]`, or a `TypeAdapter`
-    where the type is no class. ORM objects are refused; what no longer fits its type is made anew.
+    Values are stored as JSON and read back as the type you name: a schema, a `list[PostSchema]`, or a `TypeAdapter`
+    if the type is no class. ORM objects are refused. A stored value that no longer fits the type is loaded anew.
 
-    Tags say what a value shows. Once one of them is invalidated it is gone, even if it was just being made.
-    When Redis is down, every value is made anew.
+    Tags say which data a value is made of. Invalidating a tag removes its values, including those that are being loaded
+    at that moment. When Redis is down, every value is loaded anew.
 
     Args:
-        redis: Where all instances keep values together. Without it each process keeps its own, and invalidates its own.
-        prefix: What keys in Redis start with.
-        max_entries: How many values and tags a process keeps, the least recently used going first.
+        redis: The client of a Redis that all instances share. Without it, each process stores and invalidates its own.
+        prefix: The prefix of the keys in Redis.
+        max_entries: The number of values and tags that a process stores; the least recently used are evicted first.
     """
 
     def __init__(self, redis: "Redis | None" = None, *, prefix: str = "appkit", max_entries: int = 10_000) -> None:
@@ -59,16 +59,16 @@ class Cache:
         self._flights: dict[str, asyncio.Future[bytes | None]] = {}
         self._adapters: dict[Any, TypeAdapter[Any]] = {}
 
-    async def get(self, key: str, type: type[ValueT] | TypeAdapter[ValueT]) -> ValueT | None:  # noqa: A002  # It reads best.
-        """The value, or None where there is none."""
+    async def get(self, key: str, type: type[ValueT] | TypeAdapter[ValueT]) -> ValueT | None:  # noqa: A002  # a public keyword
+        """Return the value, or None if there is none."""
         value = await self._find(key, self._adapter(type), _names(key, ()))
         return None if value is _MISSING else value
 
     async def set(self, key: str, value: object, *, ttl: float, tags: Iterable[str] = ()) -> None:
-        """Keep a value for `ttl` seconds. For what is read from a database, use `get_or_set`.
+        """Store a value for `ttl` seconds. For a value that is read from a database, use `get_or_set`.
 
         Raises:
-            AppKitError: When it can't be written as JSON.
+            AppKitError: When the value can't be serialised as JSON.
         """
         payload = _dump(value)
         if tokens := await self._store.tokens(_names(key, tags), ttl):
@@ -83,20 +83,20 @@ class Cache:
         ttl: float,
         tags: Iterable[str] = (),
     ) -> ValueT:
-        """The value, made by `loader` where there is none: once, however many ask at the same time.
+        """Return the value, loaded by `loader` if there is none: once, even for concurrent callers.
 
-        What the loader raises is raised for everybody in this process who waited for it, and nothing is kept.
+        An exception of the loader is raised for every caller in this process that waits for it. Nothing is stored then.
 
         Args:
-            key: What the value is called.
-            loader: Makes it. Let it open a read session: what one transaction has not committed, or read a while
-                ago, is not for everybody.
-            type: What it is read back as.
-            ttl: Seconds to keep it.
-            tags: What invalidates it.
+            key: The name of the value.
+            loader: Loads the value. Let it open a read session of its own, so that it stores no uncommitted or stale
+                data of one transaction for everyone.
+            type: The type that the value is read back as.
+            ttl: Seconds to store it.
+            tags: The tags that invalidate it.
 
         Raises:
-            AppKitError: When it can't be written as JSON.
+            AppKitError: When the value can't be serialised as JSON.
         """
         adapter, names = self._adapter(type), _names(key, tags)
         while (value := await self._find(key, adapter, names)) is _MISSING:
@@ -108,11 +108,11 @@ class Cache:
         return value
 
     async def delete(self, *keys: str) -> None:
-        """Forget these values, also those that are just being made."""
+        """Remove these values, including those that are being loaded at this moment."""
         await self._store.forget([f"key:{key}" for key in keys])
 
     async def invalidate(self, *tags: str) -> None:
-        """Forget the values with any of these tags. In a transaction, `invalidate(db, …)` waits for the commit."""
+        """Remove the values with any of these tags. In a transaction use `invalidate(db, …)`: it awaits the commit."""
         await self._store.forget([f"tag:{tag}" for tag in tags])
 
     def _adapter(self, kind: "type[ValueT] | TypeAdapter[ValueT]") -> TypeAdapter[ValueT]:
@@ -139,7 +139,7 @@ class Cache:
             return _MISSING
 
     async def _lead(self, key: str, make: Callable[[], Awaitable[tuple[ValueT, bytes | None]]]) -> ValueT:
-        """Make the value while others in this process wait; they look for it after, or share the exception."""
+        """Load the value while other callers in this process wait; they read it afterwards, or share the exception."""
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
             value, unkept = await make()
@@ -151,7 +151,7 @@ class Cache:
             return value
         finally:
             del self._flights[key]
-            flight.cancel()  # When this one was cancelled, somebody else takes over; what is done stays done.
+            flight.cancel()  # If this caller was cancelled, another takes over; on a finished future this does nothing.
 
     async def _make(
         self,
@@ -161,15 +161,15 @@ class Cache:
         ttl: float,
         names: Sequence[str],
     ) -> tuple[ValueT, bytes | None]:
-        """Make the value, unless another process does; with its JSON, when it could not be kept."""
+        """Load the value, unless another process does. Returns its JSON too if it could not be stored."""
         while (release := await self._store.lock(key)) is None:
             await asyncio.sleep(_POLL)
             if (value := await self._find(key, adapter, names)) is not _MISSING:
                 return value, None
         try:
-            if (value := await self._find(key, adapter, names)) is not _MISSING:  # Made since we looked.
+            if (value := await self._find(key, adapter, names)) is not _MISSING:  # Stored since the last read.
                 return value, None
-            tokens = await self._store.tokens(names, ttl)  # Before it is read: an invalidation from here on counts.
+            tokens = await self._store.tokens(names, ttl)  # Before loading, so that an invalidation meanwhile counts.
             payload = _dump(await loader())
             if tokens:
                 await self._store.write(f"value:{key}", _head(tokens) + payload, ttl)
@@ -182,7 +182,7 @@ def _dump(value: object) -> bytes:
     try:
         return to_json(value, round_trip=True)
     except PydanticSerializationError as exc:
-        raise AppKitError(f"The cache keeps what can be written as JSON, so give it a schema. {exc}") from exc
+        raise AppKitError(f"The cache can't serialise this value as JSON. Give it a schema. {exc}") from exc
 
 
 def _head(tokens: dict[str, str]) -> bytes:
@@ -190,7 +190,7 @@ def _head(tokens: dict[str, str]) -> bytes:
 
 
 def _names(key: str, tags: Iterable[str]) -> list[str]:
-    """A value's tags: its own, so that deleting it while it is made is an invalidation too, and the given ones."""
+    """A value's tags: the given ones, and its own, so that deleting it while it is being loaded counts too."""
     return [f"key:{key}", *(f"tag:{tag}" for tag in tags)]
 
 
@@ -224,7 +224,7 @@ class _MemoryStore:
             self._entries.pop(name, None)
 
     async def lock(self, _: str) -> Callable[[], Awaitable[None]] | None:
-        return _nothing  # There is no other process.
+        return _nothing  # No other process shares this store.
 
     def _get(self, name: str) -> bytes | None:
         expires_at, value = self._entries.get(name, (0.0, None))
@@ -251,36 +251,36 @@ class _RedisStore:
         self._redis = redis
         self._prefix = prefix
         self._tokens = redis.register_script(_TOKENS)
-        self._ask = BestEffort(redis, "Values are made anew each time, and invalidations are lost.").ask
+        self._call = BestEffort(redis, "Each process loads values anew, and invalidations are lost.").call
 
     async def read(self, names: Sequence[str]) -> Sequence[bytes | None]:
-        return await self._ask(lambda: cast("_Bytes", self._redis.mget(self._keys(names))), [None] * len(names))
+        return await self._call(lambda: cast("_Bytes", self._redis.mget(self._keys(names))), [None] * len(names))
 
     async def write(self, name: str, value: bytes, ttl: float) -> None:
-        await self._ask(lambda: self._redis.set(self._prefix + name, value, px=round(ttl * 1000)), None)
+        await self._call(lambda: self._redis.set(self._prefix + name, value, px=round(ttl * 1000)), None)
 
     async def tokens(self, names: Sequence[str], ttl: float) -> dict[str, str] | None:
         arguments = [uuid4().hex, str(round((ttl + LEASE) * 1000))]
-        tokens = await self._ask(lambda: self._tokens(self._keys(names), arguments), None)
+        tokens = await self._call(lambda: self._tokens(self._keys(names), arguments), None)
         return tokens and {name: token.decode() for name, token in zip(names, tokens, strict=True)}
 
     async def forget(self, names: Sequence[str]) -> None:
-        await self._ask(lambda: self._redis.delete(*self._keys(names)), None, urgent=True)
+        await self._call(lambda: self._redis.delete(*self._keys(names)), None, urgent=True)
 
     async def lock(self, key: str) -> Callable[[], Awaitable[None]] | None:
-        """The right to make a value, as a function that gives it back; None while another process has it."""
+        """Lock a value for loading. Returns the function that unlocks it; None while another process has the lock."""
         from redis.exceptions import LockError
 
         lock = self._redis.lock(f"{self._prefix}lock:{key}", timeout=LEASE)
-        taken = await self._ask(lambda: lock.acquire(blocking=False), otherwise=None)
-        if taken is None:  # No answer, so that everybody makes their own.
+        taken = await self._call(lambda: lock.acquire(blocking=False), otherwise=None)
+        if taken is None:  # Redis is down, so each process loads the value itself.
             return _nothing
 
         async def release() -> None:
-            with suppress(LockError):  # It took longer than the lease.
+            with suppress(LockError):  # Loading took longer than the lease.
                 await lock.release()
 
-        return partial(self._ask, release, None) if taken else None
+        return partial(self._call, release, None) if taken else None
 
     def _keys(self, names: Sequence[str]) -> list[str]:
         return [self._prefix + name for name in names]

@@ -1,18 +1,18 @@
-"""The ids of the work in hand: which request, which person, which task. Every log line carries them."""
+"""The ids of the current request, user and task. Every log line has them."""
 
 from contextvars import ContextVar
 
 request_id: ContextVar[str | None] = ContextVar("appkit_request_id", default=None)
-"""The id of the request that is answered, or that a running task was enqueued by."""
+"""The id of the current request, or of the request that enqueued the current task."""
 
 user_id: ContextVar[str | None] = ContextVar("appkit_user_id", default=None)
-"""The id of the person who made the request, or whose request enqueued the task that runs."""
+"""The id of the signed-in user of that request."""
 
 task_id: ContextVar[str | None] = ContextVar("appkit_task_id", default=None)
-"""The id of the background task that runs."""
+"""The id of the current background task."""
 
 
 def current_ids() -> dict[str, str]:
-    """The ids that are set, by their names."""
+    """The ids that are set, by name: `request_id`, `user_id`, `task_id`."""
     ids = {"request_id": request_id.get(), "user_id": user_id.get(), "task_id": task_id.get()}
     return {name: value for name, value in ids.items() if value is not None}

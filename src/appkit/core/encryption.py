@@ -1,4 +1,4 @@
-"""Encryption of what a database, its backups and its logs must not tell (extra `crypto`)."""
+"""Encryption of column values, so that a database and its backups don't reveal them (extra `crypto`)."""
 
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ class Cipher:
     """Encrypts with the first secret and decrypts with all (Fernet: AES-128-CBC and HMAC-SHA256).
 
     Args:
-        secrets: As in `AUTH_SECRET_KEYS`; the keys are derived from them, and are good for nothing else.
+        secrets: Those of `AUTH_SECRET_KEYS`. The encryption keys are derived from them, for this purpose only.
 
     Raises:
         AppKitError: When there is no secret, or `cryptography` isn't installed.
@@ -26,23 +26,23 @@ class Cipher:
                 "Install it: pip install 'fastapi-appkit[crypto]'."
             ) from exc
         if not secrets:
-            raise AppKitError("There is no secret to encrypt with. Set AUTH_SECRET_KEYS.")
+            raise AppKitError("Encryption needs a secret. Set AUTH_SECRET_KEYS.")
         self._fernet = MultiFernet([Fernet(urlsafe_b64encode(derive(secret, "encryption"))) for secret in secrets])
         self._invalid = InvalidToken
 
     def encrypt(self, value: str) -> str:
-        """The value, which only these secrets give back; another text each time."""
+        """Encrypt a value. The result differs each time, even for the same value."""
         return self._fernet.encrypt(value.encode()).decode()
 
     def decrypt(self, encrypted: str) -> str:
-        """The value again.
+        """Decrypt a value.
 
         Raises:
-            AppKitError: When none of the secrets encrypted it, or somebody changed it.
+            AppKitError: When none of the secrets encrypted it, or it was altered.
         """
         try:
             return self._fernet.decrypt(encrypted.encode()).decode()
         except self._invalid:
             raise AppKitError(
-                "No secret in AUTH_SECRET_KEYS decrypts this. Put the one back that it was encrypted with."
+                "No secret in AUTH_SECRET_KEYS decrypts this value. Add the secret again that encrypted it."
             ) from None

@@ -1,4 +1,4 @@
-"""Which variable fills which field, so that an environment full of other programs' variables is no surprise."""
+"""Environment variables: which variable fills which field of the settings, and which are ignored."""
 
 import json
 import os
@@ -28,24 +28,24 @@ class Variable(NamedTuple):
     """The attributes that lead to the value, as in `("database", "pool_size")`."""
     field: FieldInfo
     keys: tuple[str, ...]
-    """As `path`, by the names that validation takes."""
+    """Like `path`, but with the names that validation uses."""
 
     @property
     def places(self) -> set[tuple[str | int, ...]]:
-        """Where validation may say that an error is."""
+        """The locations at which validation may report an error of this variable."""
         return {self.path, self.keys, (*self.keys[:-1], str(self.field.validation_alias))}
 
 
 def variables(settings_cls: type[BaseSettings]) -> list[Variable]:
-    """Every variable that these settings read, in the order of the fields."""
+    """Every variable that the settings read, in the order of the fields."""
     prefix = settings_cls.model_config.get("env_prefix") or ""
     return [found._replace(name=f"{prefix}{found.name}".upper()) for found in _variables(settings_cls)]
 
 
 def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
-    """Variables of the environment and of `.env` that look like a group's and are read by nobody, sorted.
+    """Variables of the environment and `.env` that start like a group's but fill no field, sorted.
 
-    Some are misspelt; others, as the `REDIS_PORT` that Kubernetes sets, just happen to be there.
+    Some are misspelt. Others only look similar, such as the `REDIS_PORT` that Kubernetes sets.
     """
     known = {variable.name for variable in variables(settings_cls)}
     prefix = settings_cls.model_config.get("env_prefix") or ""
@@ -58,7 +58,7 @@ def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
 
 
 def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> ValidationError:
-    """The same errors, each at its variable instead of its field."""
+    """The same errors, each located at its variable instead of its field."""
     names = {path: found.name for found in variables(settings_cls) for path in found.places}
     details: list[InitErrorDetails] = []
     for error in exc.errors(include_url=False, include_input=False):
@@ -72,10 +72,10 @@ def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> Va
 
 
 def read_variables(settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """A source with exactly the variables that fields have, out of what one of pydantic-settings' has found.
+    """A settings source with only those variables of another source that fill a field.
 
-    The stock sources take a variable with a group's bare name for the group's JSON, fail on one that isn't JSON
-    without saying which, and decode every file of a secrets directory.
+    pydantic-settings' own sources read a variable with a group's bare name as the group's JSON, don't name the variable
+    when that fails, and decode every file of a secrets directory.
     """
     wanted = variables(settings_cls)
     if isinstance(source, EnvSettingsSource):
@@ -113,7 +113,7 @@ def _decode(annotation: Any, value: str) -> Any:
     try:
         decoded = json.loads(value)
     except ValueError:
-        return value  # Validation then says what belongs there.
+        return value  # Validation then reports what is expected.
     return decoded if isinstance(decoded, list | dict) else value
 
 
@@ -125,7 +125,7 @@ def _takes_json(annotation: Any) -> bool:
 
 
 def _secret_files(directories: Any, names: set[str]) -> Iterator[tuple[str, str]]:
-    """The variables kept as files; others' files beside them, which may be binary or unreadable, are left alone."""
+    """The variables stored as files. Other files there, which may be binary or unreadable, aren't opened."""
     for directory in [directories] if isinstance(directories, str | os.PathLike) else directories or ():
         path = Path(directory).expanduser()
         for file in path.iterdir() if path.is_dir() else ():

@@ -1,4 +1,4 @@
-"""Plugins' settings: further groups, read from where the app's own are read, and carried by the same object."""
+"""Settings groups of plugins, added to the app's own settings and read from the same sources."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def add_groups(settings: SettingsT, groups: Mapping[str, type[SettingsGroup]]) -> SettingsT:
-    """The same settings with further groups, by their names; what the settings have already stays as it is.
+    """Return the settings with further groups, by name. Groups that they have already stay as they are.
 
     Raises:
-        AppKitError: When a name is taken, or a variable's value is not acceptable; the message names the variable.
+        AppKitError: When a name is taken, or a variable's value is invalid; the message names the variable.
     """
     new = {name: group for name, group in groups.items() if not _has(settings, name, group)}
     if not new:
@@ -29,7 +29,7 @@ def add_groups(settings: SettingsT, groups: Mapping[str, type[SettingsGroup]]) -
 
 
 class _Groups(BaseSettings):
-    """Settings with groups alone, from the app's own sources."""
+    """Settings that consist of groups only, read from the app's own sources."""
 
     @classmethod
     def settings_customise_sources(

@@ -1,4 +1,4 @@
-"""Keys: one secret in the settings, and a key of its own for each purpose."""
+"""Keys: derived from the secrets in the settings, one for each purpose, to sign tokens and cookies with."""
 
 import hashlib
 import hmac
@@ -9,9 +9,9 @@ from appkit.exceptions import AppKitError
 
 
 def derive(secret: bytes, purpose: str, *, length: int = 32) -> bytes:
-    """A key for one purpose from a secret for all: HKDF-SHA256 (RFC 5869) of at most one block.
+    """Derive the key for one purpose from a secret: HKDF-SHA256 (RFC 5869), one block at most.
 
-    Keys of different purposes tell nothing about each other, nor about the secret.
+    A key reveals nothing about the secret, nor about the keys of other purposes.
     """
     extracted = hmac.digest(b"appkit", secret, "sha256")
     return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256")[:length]
@@ -19,13 +19,13 @@ def derive(secret: bytes, purpose: str, *, length: int = 32) -> bytes:
 
 @dataclass(frozen=True)
 class Key:
-    """What one of the settings' secrets signs with.
+    """The signing keys of one secret in `AUTH_SECRET_KEYS`.
 
     Args:
-        id: Four public bytes, by which a token names its key.
+        id: Four public bytes, by which a token names the secret that signed it.
         access: Signs access tokens.
         refresh: Signs refresh tokens.
-        device: Signs what a browser is known by.
+        device: Signs device cookies.
     """
 
     id: bytes
@@ -35,7 +35,7 @@ class Key:
 
 
 class KeyRing:
-    """The keys of an app: the first signs, all verify, so that a secret can be replaced without signing people out.
+    """An app's signing keys: the first signs, all verify. So a secret can be rotated without signing users out.
 
     Raises:
         AppKitError: When there is no secret.
@@ -43,7 +43,7 @@ class KeyRing:
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
         if not secrets:
-            raise AppKitError("There is no secret to sign tokens with. Set AUTH_SECRET_KEYS.")
+            raise AppKitError("Signing tokens needs a secret. Set AUTH_SECRET_KEYS.")
         keys = [
             Key(derive(s, "id", length=4), derive(s, "access"), derive(s, "refresh"), derive(s, "device"))
             for s in secrets
@@ -52,16 +52,16 @@ class KeyRing:
         self._keys = {key.id: key for key in keys}
 
     def get(self, key_id: bytes) -> Key | None:
-        """The key that a token names."""
+        """The key with the id that a token names."""
         return self._keys.get(key_id)
 
 
 def sign(key: bytes, payload: bytes) -> bytes:
-    """The payload with its MAC (HMAC-SHA256) behind it."""
+    """The payload, followed by its MAC (HMAC-SHA256)."""
     return payload + hmac.digest(key, payload, hashlib.sha256)
 
 
 def verify(key: bytes, signed: bytes) -> bool:
-    """Whether a signed payload's MAC is right, in constant time."""
+    """Whether the MAC of a signed payload is right; compares in constant time."""
     payload = signed[:-32]
     return hmac.compare_digest(sign(key, payload), signed)

@@ -1,4 +1,4 @@
-"""Rate limits: how often somebody may do something, counted in a moving window, in this process or in Redis."""
+"""Rate limits: how often an action is allowed, counted in a moving window, in this process or in Redis."""
 
 import hashlib
 import hmac
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 Key = str | int | UUID | IPv4Address | IPv6Address
-"""What is counted: an action's name, an address, an account."""
+"""A part of what is counted: an action's name, an address, an account."""
 
 
 class Limiter:
     """An app's rate limits: `kit.limiter`, or `context.limiter` in a service.
 
-    Keys are what a limit is counted for, first the action's name and then who does it:
+    The keys say what is counted: first the action's name, then the client or the account:
 
         await limiter.hit("5/5 minutes", "signin", address, email_key)
 
-    They are stored as one HMAC, so that nobody reads addresses in Redis. An IP address may be a string; an IPv6
-    one counts as its /64, which is what one person has (RFC 6177), and IPv4 mapped to IPv6 as IPv4.
+    They are stored as one HMAC, so that Redis contains no addresses. An IP address may be a string. An IPv6 address
+    counts as its /64, because one client has a whole /64 (RFC 6177); IPv4 mapped to IPv6 counts as IPv4.
 
-    When Redis is down, everything is allowed: a limit is no reason to lock everybody out.
+    When Redis is down, every call is allowed, so that an outage locks nobody out.
 
     Args:
-        settings: The app's. With `LIMITS_ENABLED=false`, nothing is counted and everything is allowed.
-        redis: Where all instances count together; without it, each process counts for itself.
+        settings: The app's settings. With `LIMITS_ENABLED=false`, nothing is counted and every call is allowed.
+        redis: The client of a Redis in which all instances count together; without it, each process counts for itself.
     """
 
     def __init__(self, settings: Settings, redis: "Redis | None" = None) -> None:
@@ -51,52 +51,51 @@ class Limiter:
         self._redis = BestEffort(redis, "Rate limits are not enforced.")
 
     async def hit(self, rule: str, *keys: Key) -> bool:
-        """Count a call, or refuse it; a refused one isn't counted.
+        """Count a call, or refuse it. Refused calls aren't counted.
 
-        To count failures only, count each attempt before it is made, and `clear` the key when it succeeds:
-        attempts that run side by side are then counted too. Where a success must not clear the key, `test` it
-        before, and `hit` it after a failure.
+        To count failures only, `hit` before each attempt and `clear` the keys when it succeeds, so that concurrent
+        attempts are counted too. If a success must not reset the counter, `test` before and `hit` after a failure.
 
         Args:
-            rule: How many in how long, as in `20/hour` or `5/10 minutes`.
-            keys: What is counted; all of them together.
+            rule: The limit, such as `20/hour` or `5/10 minutes`.
+            keys: What is counted; all keys together name one counter.
 
         Returns:
-            False when it is allowed only because Redis is down, and wasn't counted.
+            False if the call is allowed only because Redis is down, and wasn't counted.
 
         Raises:
-            TooManyRequestsException: When there were too many; `Retry-After` says in how many seconds the next may be.
+            TooManyRequestsException: When the limit is reached; `Retry-After` says when the next call is allowed.
         """
         return await self._check("hit", rule, keys)
 
     async def test(self, rule: str, *keys: Key) -> bool:
-        """As `hit`, without counting."""
+        """Like `hit`, without counting."""
         return await self._check("test", rule, keys)
 
     async def clear(self, rule: str, *keys: Key) -> None:
-        """Forget what was counted for these keys by this rule."""
+        """Reset the counter of these keys and this rule."""
         item, name = parse_rule(rule), self._name(keys)
-        await self._redis.ask(lambda: self._window.clear(item, name), None)
+        await self._redis.call(lambda: self._window.clear(item, name), None)
 
     async def _check(self, verb: Literal["hit", "test"], rule: str, keys: tuple[Key, ...]) -> bool:
         item, name = parse_rule(rule), self._name(keys)
         if not self._settings.limits.enabled:
             return True
         check = self._window.hit if verb == "hit" else self._window.test
-        allowed: bool | None = await self._redis.ask(lambda: check(item, name), None)
+        allowed: bool | None = await self._redis.call(lambda: check(item, name), None)
         if allowed is False:
-            news = str(keys[0]) if await self._is_news(item, name) else None
-            raise TooManyRequestsException(retry_after=await self._retry_after(item, name), report_as=news)
+            report_as = str(keys[0]) if await self._is_first_refusal(item, name) else None
+            raise TooManyRequestsException(retry_after=await self._retry_after(item, name), report_as=report_as)
         return allowed is not None
 
-    async def _is_news(self, item: RateLimitItem, name: str) -> bool:
-        """Whether this is the first refusal in a window: whoever is told must not hear of each one of a flood."""
+    async def _is_first_refusal(self, item: RateLimitItem, name: str) -> bool:
+        """Whether this is the first refusal in a window, so that a flood of refusals emits one event."""
         once = type(item)(1, item.multiples)
-        return await self._redis.ask(lambda: self._window.hit(once, f"{name}:refused"), None) is True
+        return await self._redis.call(lambda: self._window.hit(once, f"{name}:refused"), None) is True
 
     async def _retry_after(self, item: RateLimitItem, name: str) -> int:
-        """Whole seconds until the oldest call leaves the window; one that is exactly as old as it is still counts."""
-        stats = await self._redis.ask(lambda: self._window.get_window_stats(item, name), None)
+        """Whole seconds until the oldest call leaves the window. A call exactly as old as the window still counts."""
+        stats = await self._redis.call(lambda: self._window.get_window_stats(item, name), None)
         seconds = stats.reset_time - time.time() if stats else item.get_expiry()
         return max(1, math.floor(seconds) + 1)
 
@@ -105,30 +104,29 @@ class Limiter:
 
     @cached_property
     def _secret(self) -> bytes:
-        """A key for this alone."""
         return derive(self._settings.signing_keys[0], "limits")
 
 
 @cache
 def parse_rule(rule: str) -> RateLimitItem:
-    """Read a rule such as `20/hour`.
+    """Parse a rule such as `20/hour`.
 
     Raises:
-        AppKitError: When it isn't one.
+        AppKitError: When it is no valid rule.
     """
     try:
         (item,) = parse_many(rule)
     except ValueError:
         item = None
     if item is None or item.amount < 1:
-        raise AppKitError(f"{rule!r} is not a rate limit. Write how many in how long: 20/hour, or 5/10 minutes.")
+        raise AppKitError(f"{rule!r} is not a rate limit. Write an amount and a period: 20/hour, or 5/10 minutes.")
     return item
 
 
 def _network(key: Key) -> str | int:
-    """An IPv6 address's /64, an IPv4 address out of IPv6, and any other key as it is."""
+    """The /64 of an IPv6 address, the IPv4 address that is mapped to IPv6, and any other key as it is."""
     if not isinstance(key, Key):
-        raise AppKitError(f"A rate limit counts for a string, a number, a UUID or an address, not for {key!r}.")
+        raise AppKitError(f"A rate limit's key is a string, a number, a UUID or an address, not {key!r}.")
     if isinstance(key, int):
         return key
     try:
@@ -141,13 +139,13 @@ def _network(key: Key) -> str | int:
 
 
 def _redis_storage(redis: "Redis", prefix: str) -> RedisStorage:
-    # The URL is not used, for the client's connections are.
+    # The URL isn't used, because the client's connection pool is.
     pool: Any = redis.connection_pool
     return RedisStorage("async+redis://", implementation="redispy", key_prefix=prefix, connection_pool=pool)
 
 
 class _MemoryStorage(MemoryStorage):
-    """Calls in this process. The library's own looks at all keys after each call, every one in a thread of its own."""
+    """Counts in this process. The library's own storage checks all keys after each call, in a thread for each key."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -168,13 +166,13 @@ class _MemoryStorage(MemoryStorage):
         return True
 
     async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002
-        """When the oldest call of the window was, and how many there are."""
+        """The time of the oldest call in the window, and the number of calls."""
         now = time.time()
         calls = [call for call in self._calls.get(key, ()) if call >= now - expiry]
         return (calls[0] if calls else now), len(calls)
 
     async def clear(self, key: str) -> None:
-        """Forget the calls."""
+        """Forget the calls of a key."""
         self._calls.pop(key, None)
         self._expires_at.pop(key, None)
 

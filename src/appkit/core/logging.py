@@ -1,4 +1,4 @@
-"""Logs: one form for every line of this process, whoever wrote it, with the ids of the work in hand and no secrets."""
+"""Logging: one format for every log line of the process, with the current ids and without secrets."""
 
 import logging
 import os
@@ -18,11 +18,11 @@ _HIDDEN = "***"
 
 
 def configure_logging(settings: Settings) -> None:
-    """Write every line of this process to stderr: JSON in production, for people elsewhere.
+    """Write all log lines of this process to stderr: as JSON in production, as plain text otherwise.
 
-    Lines of the standard library's loggers, as uvicorn's, SQLAlchemy's and Taskiq's, get the same form; the fields in
+    Lines of the standard library's loggers (uvicorn's, SQLAlchemy's, Taskiq's) get the same format, and the fields in
     `extra=` become fields of the line. `structlog.get_logger()` writes there too. uvicorn's access lines are dropped,
-    for there are our own. May be called again.
+    because appkit writes its own. It may be called more than once.
     """
     import structlog
 
@@ -51,7 +51,7 @@ def configure_logging(settings: Settings) -> None:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        # The other formatters show local variables, and with them whatever secret is at hand.
+        # The other formatters show local variables, which may be secrets.
         renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
     handler = _StderrHandler()
     handler.setFormatter(
@@ -64,20 +64,20 @@ def configure_logging(settings: Settings) -> None:
 
 
 def redact(value: Any) -> Any:
-    """The same value without what its names call a secret, however deep, and without passwords in URLs."""
+    """The value without passwords in URLs, and without nested values whose names look like a secret's."""
     if isinstance(value, str):
         return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value) if "@" in value else value
     if isinstance(value, Mapping):
         return {name: _HIDDEN if _is_secret(name) else redact(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
-        if len(value) == 2 and _is_secret(value[0]):  # noqa: PLR2004  # A header is a pair.
+        if len(value) == 2 and _is_secret(value[0]):  # noqa: PLR2004  # a header's name and value
             return (value[0], _HIDDEN)
         return [redact(inner) for inner in value]
     return value
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
-    """Writes to what `sys.stderr` is at the moment, which tests and reloaders replace."""
+    """Writes to the current `sys.stderr`, which tests and reloaders replace."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
@@ -87,7 +87,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def _install(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     for other in root.handlers[:]:
-        # A plain one is `basicConfig`'s, as in Taskiq's worker, and would write each line again; others stay.
+        # A plain StreamHandler is `basicConfig`'s, as in Taskiq's worker, and would write each line twice; others stay.
         if type(other) in (_StderrHandler, logging.StreamHandler):
             root.removeHandler(other)
     root.addHandler(handler)
@@ -96,11 +96,11 @@ def _install(handler: logging.Handler, level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
-    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # Below that it writes the values of every statement.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # On DEBUG it logs the values of every statement.
 
 
 def _drop_doubles(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Leave out what other handlers have made of the message, and uvicorn's with colours in it."""
+    """Drop the copies of the message that other handlers and uvicorn add."""
     for name in ("message", "asctime", "color_message"):
         event.pop(name, None)
     return event

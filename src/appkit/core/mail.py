@@ -1,4 +1,4 @@
-"""Mail: what one is, and the ways it leaves."""
+"""Mail: messages, and the mailers that send them (console, memory, SMTP)."""
 
 import sys
 from email.message import EmailMessage
@@ -17,8 +17,8 @@ class Mail(BaseModel):
     """A message to one person.
 
     Raises:
-        pydantic.ValidationError: When `to` is not a single plain address, or `subject` has a line break in it, with
-            which somebody could add headers or recipients of their own.
+        pydantic.ValidationError: When `to` is not a single plain address, or `subject` has a line break, which would
+            let an attacker inject headers or recipients.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -26,13 +26,13 @@ class Mail(BaseModel):
     to: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f\x7f,;:<>()@]+@[^\s\x00-\x1f\x7f,;:<>()@]+$")]
     subject: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
     text: str = Field(repr=False)
-    """The message as plain text. Links in it may be secrets, so it is left out of the `repr`."""
+    """The message as plain text; not in the `repr`, because links in it may be secrets."""
     html: str | None = Field(default=None, repr=False)
-    """The same message for programs that show HTML."""
+    """The same message as HTML."""
 
 
 class Mailer(Protocol):
-    """Something that sends mail."""
+    """Sends mail."""
 
     async def send(self, mail: Mail) -> None:
         """Send it, or raise."""
@@ -45,32 +45,32 @@ class ConsoleMailer:
         self._sender = sender
 
     async def send(self, mail: Mail) -> None:
-        """Print it, with links as they are."""
+        """Print it, with its links."""
         head = f"From: {self._sender}\nTo: {mail.to}\nSubject: {mail.subject}"
-        print(f"\n{head}\n\n{mail.text}\n", file=sys.stderr, flush=True)  # noqa: T201  # That is what it is for.
+        print(f"\n{head}\n\n{mail.text}\n", file=sys.stderr, flush=True)  # noqa: T201  # its purpose
 
 
 class MemoryMailer:
-    """Keeps mail, for tests."""
+    """Collects mail in a list, for tests."""
 
     def __init__(self) -> None:
         self.outbox: list[Mail] = []
 
     async def send(self, mail: Mail) -> None:
-        """Put it into `outbox`."""
+        """Add it to `outbox`."""
         self.outbox.append(mail)
 
 
 class SmtpMailer:
-    """Sends mail to an SMTP server, over TLS where the server offers it, and always where there is a password.
+    """Sends mail to an SMTP server: over TLS if the server offers it, and always if there is a password.
 
     Args:
         url: The server, `smtp://` or `smtps://`.
         sender: The `From` of every mail.
-        timeout: Seconds that the server may take for one answer.
+        timeout: Seconds to wait for each answer of the server.
 
     Raises:
-        AppKitError: When the package that speaks SMTP is missing.
+        AppKitError: When the package aiosmtplib is missing.
     """
 
     def __init__(self, url: SplitResult, sender: str, *, timeout: float = 20.0) -> None:
@@ -84,7 +84,7 @@ class SmtpMailer:
         self._timeout = timeout
 
     async def send(self, mail: Mail) -> None:
-        """Hand it to the server.
+        """Send it to the server.
 
         Raises:
             aiosmtplib.SMTPException: When the server can't be reached or refuses it.
@@ -116,19 +116,19 @@ def create_mailer(settings: Settings) -> Mailer:
             return MemoryMailer()
         case "smtp" | "smtps":
             return SmtpMailer(url, settings.mail.sender)
-    raise AppKitError("MAIL_URL starts with none of console://, smtp://, smtps:// and memory://.")
+    raise AppKitError("MAIL_URL has an unknown scheme. Use console://, smtp://, smtps:// or memory://.")
 
 
 def compose(mail: Mail, sender: str) -> EmailMessage:
-    """The message as it travels: plain text, and HTML beside it where there is some."""
+    """The message to send: plain text, and HTML as an alternative if there is any."""
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
     message["To"] = mail.to
     message["Subject"] = mail.subject
     message["Date"] = localtime()
-    # Without a domain, Python asks the resolver for one and waits.
+    # Without a domain, Python waits for a DNS lookup of the host's name.
     message["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].partition("@")[2] or "localhost")
-    message["Auto-Submitted"] = "auto-generated"  # Keeps holiday replies away (RFC 3834, 5).
+    message["Auto-Submitted"] = "auto-generated"  # Prevents out-of-office replies (RFC 3834, section 5).
     message.set_content(mail.text)
     if mail.html is not None:
         message.add_alternative(mail.html, subtype="html")

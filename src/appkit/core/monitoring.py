@@ -1,4 +1,4 @@
-"""Sentry, imported only when it is enabled; a plugin like anybody's, on the public hook."""
+"""Monitoring: reports unhandled exceptions to Sentry, which is imported only when it is enabled."""
 
 from appkit.core.context import request_id, task_id
 from appkit.core.settings import Settings
@@ -7,7 +7,7 @@ from appkit.plugins.markers import hookimpl
 
 
 class Monitoring:
-    """Reports exceptions that nobody handled, with the ids of the request and the task, when `SENTRY_ENABLED`.
+    """Reports unhandled exceptions, with the ids of request and task, if `SENTRY_ENABLED`: a plugin of the app.
 
     Raises:
         AppKitError: When `SENTRY_DSN` or the package is missing.
@@ -20,7 +20,7 @@ class Monitoring:
 
     @hookimpl
     def on_exception(self, exception: Exception) -> None:
-        """Report it; sending happens in a thread of Sentry's."""
+        """Report it; Sentry sends it in a thread of its own."""
         if not self._enabled:
             return
         import sentry_sdk
@@ -33,13 +33,13 @@ class Monitoring:
 
 
 def configure_sentry(settings: Settings) -> None:
-    """Start the Sentry client of this process, which sends no personal data: no requests, no variables, no log lines.
+    """Start this process's Sentry client. It sends no personal data: no requests, no local variables, no log lines.
 
     Raises:
         AppKitError: When `SENTRY_DSN` or the package is missing.
     """
     if settings.sentry.dsn is None:
-        raise AppKitError("SENTRY_ENABLED is true, but SENTRY_DSN is missing.")
+        raise AppKitError("SENTRY_ENABLED is true, but SENTRY_DSN is missing. Set it to your project's DSN.")
     try:
         import sentry_sdk
         from sentry_sdk.integrations.atexit import AtexitIntegration
@@ -50,8 +50,8 @@ def configure_sentry(settings: Settings) -> None:
     sentry_sdk.init(
         dsn=settings.sentry.dsn.get_secret_value(),
         environment=settings.environment,
-        default_integrations=False,  # Among them are log lines and the command line, which may hold secrets.
-        auto_enabling_integrations=False,  # It imports every package that it knows.
+        default_integrations=False,  # They send log lines and the command line, which may contain secrets.
+        auto_enabling_integrations=False,  # They import every package that Sentry knows.
         integrations=[AtexitIntegration(), DedupeIntegration(), ModulesIntegration()],
         include_local_variables=False,
     )

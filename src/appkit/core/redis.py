@@ -1,4 +1,4 @@
-"""Redis, for what an app can do without for a while."""
+"""Redis calls that may fail: the app goes on without an answer while the server is down."""
 
 import asyncio
 import logging
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
-PATIENCE: Final = 1.0
-"""Seconds to wait for an answer, and then to leave the server alone, so that not every request waits for it."""
+TIMEOUT: Final = 1.0
+"""Seconds to wait for an answer. After a timeout Redis isn't called for as long, so that not every request waits."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -18,11 +18,11 @@ _logger = logging.getLogger(__name__)
 
 
 class BestEffort:
-    """Asks Redis, and goes on without an answer where there is none; the log says so, and when it is over.
+    """Calls Redis, and falls back to a default when it doesn't answer. Logs when it goes down and when it is back.
 
     Args:
-        redis: The client; None where everything is done in this process.
-        loss: What doesn't work meanwhile, in a sentence for the log.
+        redis: The client; None for a store in this process.
+        loss: What doesn't work while Redis is down: a sentence for the log.
     """
 
     def __init__(self, redis: "Redis | None", loss: str) -> None:
@@ -34,17 +34,17 @@ class BestEffort:
         self._loss = loss
         self._resumes_at: float | None = None
 
-    async def ask(self, call: Callable[[], Awaitable[AnswerT]], otherwise: AnswerT, *, urgent: bool = False) -> AnswerT:
-        """What `call` answers, or `otherwise`; an urgent one is tried though the server has just been silent."""
+    async def call(self, ask: Callable[[], Awaitable[AnswerT]], otherwise: AnswerT, *, urgent: bool = False) -> AnswerT:
+        """What `ask` returns, or `otherwise`. An urgent call is made even if Redis has just failed to answer."""
         if self._resumes_at is not None and monotonic() < self._resumes_at and not urgent:
             return otherwise
         try:
-            async with asyncio.timeout(PATIENCE):
-                answer = await call()
+            async with asyncio.timeout(TIMEOUT):
+                answer = await ask()
         except self._failures as exc:
             if self._resumes_at is None:
                 _logger.warning("Redis does not answer (%s). %s", str(exc) or type(exc).__name__, self._loss)
-            self._resumes_at = monotonic() + PATIENCE
+            self._resumes_at = monotonic() + TIMEOUT
             return otherwise
         if self._resumes_at is not None:
             _logger.warning("Redis answers again.")

@@ -1,4 +1,4 @@
-"""Secrets: what makes one good enough to sign with, and the one that development makes for itself."""
+"""Secrets: which are strong enough to sign with, and the one that is generated for development."""
 
 import os
 import secrets
@@ -8,37 +8,37 @@ from pathlib import Path
 from appkit.exceptions import AppKitError
 
 MIN_SECRET_BYTES = 32
-"""The least an HMAC-SHA256 key may have (RFC 7518, 3.2)."""
+"""The minimum for an HMAC-SHA256 key (RFC 7518, section 3.2)."""
 
-# Long enough words, and few enough characters, that no random secret is taken for a placeholder.
+# The words are long and the number is small, so that no random secret is mistaken for a placeholder.
 _PLACEHOLDER_WORDS = ("change", "default", "example", "generate", "insecure", "password", "replace", "secret")
 _MIN_DISTINCT = 8
 
 
 def new_secret() -> str:
-    """A fresh secret of 48 random bytes, as text."""
+    """Generate a secret of 48 random bytes, as text."""
     return secrets.token_urlsafe(48)
 
 
 def secret_problems(keys: Sequence[str]) -> list[str]:
-    """What speaks against signing with these secrets, in sentences that name the variable and never a value."""
+    """Why these secrets are not good enough to sign with: sentences that name the variable, never a value."""
     if not keys:
         return ['AUTH_SECRET_KEYS is missing. Set it to a JSON list with a secret that "appkit secret" prints.']
     problems = []
     if any(len(key.encode()) < MIN_SECRET_BYTES for key in keys):
         problems.append(f"AUTH_SECRET_KEYS has a secret of fewer than {MIN_SECRET_BYTES} bytes.")
     if any(map(_is_placeholder, keys)):
-        problems.append("AUTH_SECRET_KEYS has a placeholder where a random secret belongs.")
+        problems.append("AUTH_SECRET_KEYS has a placeholder instead of a random secret.")
     if len(set(keys)) < len(keys):
         problems.append("AUTH_SECRET_KEYS has the same secret twice.")
     return problems
 
 
 def development_secret(directory: Path = Path(".appkit")) -> bytes:
-    """The secret in `directory`, made by the first process that asks and shared by all that follow.
+    """The secret in `directory`. The first process generates it, and all others share it.
 
     Raises:
-        AppKitError: When it can't be kept there, or is too short to be one.
+        AppKitError: When it can't be stored there, or is too short.
     """
     path = directory / "secret"
     try:
@@ -47,10 +47,10 @@ def development_secret(directory: Path = Path(".appkit")) -> bytes:
         key = path.read_bytes().strip()
     except OSError as exc:
         raise AppKitError(
-            f"A development secret can't be kept in {path} ({exc.strerror}). Set AUTH_SECRET_KEYS."
+            f"The development secret can't be stored in {path} ({exc.strerror}). Set AUTH_SECRET_KEYS."
         ) from exc
     if len(key) < MIN_SECRET_BYTES:
-        raise AppKitError(f"{path} has fewer than {MIN_SECRET_BYTES} bytes. Delete it, and a new one is made.")
+        raise AppKitError(f"{path} has fewer than {MIN_SECRET_BYTES} bytes. Delete it, and a new secret is generated.")
     return key
 
 
@@ -59,7 +59,7 @@ def _is_placeholder(key: str) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Write a secret under a name of our own, then link it: whoever links first wins, and nobody reads half a file."""
+    """Write a secret to a temporary file, then hard-link it: the first process wins, and no one reads half a file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

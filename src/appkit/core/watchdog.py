@@ -1,4 +1,4 @@
-"""Finds code that holds the event loop, and names the line."""
+"""Watchdog: finds code that blocks the event loop, and logs the line."""
 
 import asyncio
 import gc
@@ -15,10 +15,11 @@ from time import monotonic
 from types import FrameType
 from typing import Final
 
+from appkit.core.settings import Settings
 from appkit.plugins.markers import hookimpl
 
 LIMIT: Final = 0.1
-"""Seconds that one step of the loop may take."""
+"""Seconds that one step of the event loop may take."""
 
 _TICK: Final = 0.01
 _FOREIGN: Final = (sysconfig.get_path("stdlib"), sysconfig.get_path("purelib"), str(Path(__file__).parents[1]), "<")
@@ -28,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Blocked:
-    """Once that the loop was held, and by whom."""
+    """One blocking incident: how long the event loop was blocked, and by which line."""
 
     seconds: float
     file: str
@@ -41,19 +42,19 @@ class Blocked:
 
 
 class Watchdog:
-    """Logs what holds the loop of an app or a worker, while one is written; a plugin like anybody's.
+    """Logs what blocks the event loop of an app or a worker: a plugin of the app.
 
     Args:
-        enabled: Whether it looks at all.
+        settings: `WATCHDOG` enables it; unset, it runs in development.
     """
 
-    def __init__(self, *, enabled: bool) -> None:
-        self._enabled = enabled
+    def __init__(self, settings: Settings) -> None:
+        self._enabled = settings.environment == "development" if settings.watchdog is None else settings.watchdog
 
     @hookimpl
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
-        """Look from the start to the end."""
+        """Monitor the loop until the app stops."""
         if not self._enabled:
             yield
             return
@@ -62,35 +63,35 @@ class Watchdog:
 
 
 def _warn(blocked: Blocked) -> None:
-    logger.warning("Nobody was answered for %s. Use a thread, or what can be awaited.", blocked)
+    logger.warning("Event loop blocked for %s. Run it in a thread, or use an async call.", blocked)
 
 
 @contextmanager
 def watch_loop(
     loop: asyncio.AbstractEventLoop, *, limit: float = LIMIT, report: Callable[[Blocked], None] = lambda _: None
 ) -> Iterator[list[Blocked]]:
-    """Watch a loop from a thread of its own; to be entered on the loop's thread.
+    """Monitor an event loop from a separate thread. Enter it on the loop's own thread.
 
-    What is no line's fault doesn't count: modules that are imported for the first time, garbage that is collected, and
-    the time for which other processes had the processor (on Linux, which tells).
+    First-time imports, garbage collection and, on Linux, the time for which other processes had the processor don't
+    count, because no line of the app causes them.
 
     Args:
         loop: The running loop.
         limit: Seconds that one step of the loop may take.
-        report: Called for each time, once it is over.
+        report: Called with each blocking incident, once it is over.
     """
-    watch = _Watch(loop, limit, report)
-    thread = threading.Thread(target=watch.run, name="appkit-watchdog", daemon=True)
+    monitor = _Monitor(loop, limit, report)
+    thread = threading.Thread(target=monitor.run, name="appkit-watchdog", daemon=True)
     thread.start()
     try:
-        yield watch.found
+        yield monitor.found
     finally:
-        watch.stop()
+        monitor.stop()
         thread.join()
 
 
-class _Watch:
-    """A pulse on the loop, and a thread that feels it."""
+class _Monitor:
+    """A heartbeat on the loop, and a thread that monitors it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: float, report: Callable[[Blocked], None]) -> None:
         self._loop = loop
@@ -109,26 +110,26 @@ class _Watch:
         self._beat()
 
     def _beat(self) -> None:
-        self._since = self._looked = monotonic() - self._waited()
+        self._since = self._checked_at = monotonic() - self._waited()
         self._handle = self._loop.call_later(_TICK, self._beat)
 
     def run(self) -> None:
-        """Look at what the loop's thread does while there is no pulse."""
+        """Check the stack of the loop's thread whenever the heartbeat is late."""
         while not self.stopped.wait(_TICK):
-            self._look()
+            self._check()
         self._end()
 
     def stop(self) -> None:
-        """End both; on the loop's thread."""
+        """Stop the heartbeat and the thread. Call it on the loop's thread."""
         gc.callbacks.remove(self._collect)
         self._handle.cancel()
         self.stopped.set()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         since, now = self._since, monotonic() - self._waited()
-        # Between two tests the loop's thread may do what it likes; and where nobody could look, all stood still.
-        unseen = now - self._looked if not self._loop.is_running() else max(0.0, now - self._looked - 5 * _TICK)
-        self._looked = now
+        # Time doesn't count while the loop isn't running (between two tests) or while this thread couldn't run either.
+        unseen = now - self._checked_at if not self._loop.is_running() else max(0.0, now - self._checked_at - 5 * _TICK)
+        self._checked_at = now
         if unseen and self._since == since:
             self._since = since = since + unseen
         seconds = now - since - _TICK
@@ -136,11 +137,11 @@ class _Watch:
             self._steps.clear()
             self._end()
             return
-        # There may be many threads and frames, so they are looked at only where the loop is halfway to being held.
-        stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - There is no other way to ask.
+        # Reading all threads' stacks is expensive, so it is done only from half the limit on.
+        stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - the only API for it
         queued, step = self._queueing(), _step(stack)
         if not self._steps or self._steps[0] is not step:
-            if self._steps:  # Until now it was another that held it, if anybody.
+            if self._steps:  # A new step of the loop has begun since the last check.
                 self._since = now - self._limit / 2
             self._steps, self._queued = [step], queued
         lost = max((delay - self._queued.get(thread, delay) for thread, delay in queued.items()), default=0.0)
@@ -148,7 +149,7 @@ class _Watch:
         if seconds < self._limit:
             self._end()
             return
-        idle = Path(stack[0].f_code.co_filename).name == "selectors.py"  # It has not been woken yet.
+        idle = Path(stack[0].f_code.co_filename).name == "selectors.py"  # The loop waits for events.
         if idle or any(frame.f_code.co_filename.startswith("<frozen importlib") for frame in stack):
             self._since = now
         elif self._current is None:
@@ -163,12 +164,12 @@ class _Watch:
             self._current = None
 
     def _queueing(self) -> dict[Path, float]:
-        """For how long each other thread of ours waited for a processor: one of them may have held Python's lock."""
+        """How long each other thread of this process waited for a processor: one of them may have held the GIL."""
         threads = set(Path("/proc/self/task").glob("*/schedstat")) - {self._delays}
         return {thread: _delay(thread) for thread in threads}
 
     def _waited(self) -> float:
-        """Seconds for which the thread could not run: others had the processor, or garbage was collected."""
+        """Seconds for which the thread could not run, because of other processes or garbage collection."""
         began = self._collecting
         collecting = 0.0 if began is None else monotonic() - began
         return _delay(self._delays) + self._collected + collecting
@@ -182,7 +183,7 @@ class _Watch:
 
 
 def _delay(schedstat: Path) -> float:
-    """Seconds for which a thread was ready to run and did not (Linux's sched-stats)."""
+    """Seconds for which a thread was ready to run but had no processor (Linux's schedstats)."""
     try:
         return int(schedstat.read_text().split()[1]) / 1e9
     except (OSError, IndexError):
@@ -190,7 +191,7 @@ def _delay(schedstat: Path) -> float:
 
 
 def _stack(frame: FrameType) -> Iterator[FrameType]:
-    """The frames, the innermost first."""
+    """The frames of a stack, innermost first."""
     step: FrameType | None = frame
     while step is not None:
         yield step
@@ -198,13 +199,13 @@ def _stack(frame: FrameType) -> Iterator[FrameType]:
 
 
 def _step(stack: list[FrameType]) -> FrameType | None:
-    """The frame that the loop itself has called, one for each of its steps; None where the loop is not asyncio's."""
+    """The frame that the loop called for its current step; None for a loop that isn't asyncio's."""
     runs = (frame.f_code.co_name == "_run" and Path(frame.f_code.co_filename).name == "events.py" for frame in stack)
     position = next((number for number, found in enumerate(runs) if found), 0)
     return stack[position - 1] if position else None
 
 
 def _describe(stack: list[FrameType]) -> Blocked:
-    """The innermost line that is the app's own, for that is the one to change."""
+    """The innermost line of the app's own code, because that is the one to change."""
     own = next((frame for frame in stack if not frame.f_code.co_filename.startswith(_FOREIGN)), stack[0])
     return Blocked(0.0, own.f_code.co_filename, own.f_lineno, own.f_code.co_name)

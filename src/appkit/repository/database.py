@@ -38,11 +38,10 @@ _logger = logging.getLogger(__name__)
 
 
 class Hook(Protocol):
-    """Called without arguments, and awaited when it returns an awaitable."""
+    """A function without arguments, sync or async."""
 
     def __call__(self) -> Awaitable[None] | None:
-        """Run after the commit."""
-        ...  # pyright requires a body in a protocol.
+        """Call it, and await what it returns."""
 
 
 class App(Protocol):
