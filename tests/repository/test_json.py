@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit.repository.base import BaseTableModel
+from appkit.repository.column_types import JSONOf
 from appkit.repository.database import Database
-from appkit.repository.json import JSONOf
 from appkit.repository.repository import Repository
 
 

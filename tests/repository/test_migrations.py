@@ -278,8 +278,8 @@ async def test_a_pooler_that_shares_connections_is_refused(database, directory, 
     url = database.url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
     pooled = Database(url, metadata=database.metadata)
     with monkeypatch.context() as patch:
-        patch.setattr("appkit.repository.migrations.connections.NullPool", StaticPool)
-        with pytest.raises(AppKitError, match="pooler that gives connections away"):
+        patch.setattr("appkit.repository.migrations.locking.NullPool", StaticPool)
+        with pytest.raises(AppKitError, match="pooler that shares connections"):
             await Migrations(pooled, directory).upgrade()
     assert await tables_of(database) == set()
     assert await Migrations(pooled, directory).upgrade() == "migrated"

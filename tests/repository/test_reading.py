@@ -14,7 +14,7 @@ from appkit.api.dependencies import DbSession, ReadSession
 from appkit.core.settings import DatabaseSettings, Settings
 from appkit.exceptions import BadRequestException, ServiceUnavailableException
 from appkit.kit import AppKit
-from appkit.repository import connections, reading
+from appkit.repository import engines, reading
 from appkit.repository.base import BaseTableModel
 from appkit.repository.database import Database
 from appkit.testing.kits import settings_for_tests
@@ -137,7 +137,7 @@ async def test_a_session_opened_after_the_commit_reads_from_the_primary(apps):
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 async def test_while_a_replica_is_gone_the_primary_is_read_from(primary, standby, monkeypatch, caplog, driver):
-    monkeypatch.setattr(connections, "_PATIENCE", 0.3)
+    monkeypatch.setattr(engines, "_REPLICA_RETRY", 0.3)
     url = primary.url.replace("postgresql:", f"postgresql+{driver}:")
     replica = standby.url.replace("postgresql:", f"postgresql+{driver}:")
     database = Database(DatabaseSettings(url=url, replica_urls=(replica,), pool_timeout=2.0))

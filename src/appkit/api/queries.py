@@ -8,7 +8,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appkit.api.middleware import route_path
 from appkit.repository.database import Database
-from appkit.repository.queries import count_statements, statements
+from appkit.repository.engines import count_statements, statements
 
 _ENOUGH: Final = 10
 _STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
