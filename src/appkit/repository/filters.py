@@ -145,7 +145,7 @@ class ListQuery(BaseModel):
         names = [name for name, _ in _terms(value)]
         if not set(names) <= cls.sortable.keys():
             choice = ", ".join(cls.sortable)
-            raise ValueError(f"Sort by {choice}; - in front turns it round." if choice else "This can't be sorted.")
+            raise ValueError(f"Sort by {choice}; - in front means descending." if choice else "This can't be sorted.")
         if len(set(names)) < len(names):
             raise ValueError("Name each one only once.")
         return value
