@@ -89,12 +89,12 @@ async def test_a_value_that_somebody_changed_is_refused(database):
     ],
     ids=["equal", "unequal", "in", "contains", "sort", "greater"],
 )
-def test_comparing_what_can_t_be_read_is_refused(compare):
+def test_encrypted_column_refuses_comparisons(compare):
     with pytest.raises(AppKitError, match=r"^patient\.insurance_number is encrypted"):
         compare()
 
 
-async def test_whether_there_is_a_value_can_be_asked(database):
+async def test_encrypted_column_can_be_compared_with_none(database):
     async with database.session() as db:
         db.add_all([Patient(number="one"), Patient(number=None)])
     async with database.read_session() as db:

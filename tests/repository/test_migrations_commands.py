@@ -75,7 +75,7 @@ async def test_sql_is_written_without_a_database(migrations, database):
     assert await migrations.current() == migrations.scripts()[0].revision
 
 
-async def test_an_unknown_range_is_a_sentence(migrations):
+async def test_unknown_revision_range_is_an_app_kit_error(migrations):
     await migrations.revision("First")
     with pytest.raises(AppKitError, match="nonsense"):
         migrations.sql("nonsense")
@@ -144,7 +144,7 @@ async def test_production_is_never_reset(migrations, database):
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_migration_lets_others_pass_until_the_table_is_free(migrations, database, driver):
+async def test_migration_gives_way_while_a_table_is_locked(migrations, database, driver):
     """Readers who come after the migration don't wait for the one who came before it."""
     if database.sqlite:
         pytest.skip("SQLite has one lock for all.")

@@ -286,7 +286,7 @@ async def test_a_short_page_counts_nothing(planets, statements):
     assert len(statements) == 6
 
 
-async def test_a_page_of_nothing_is_a_page(db):
+async def test_empty_page_is_a_page(db):
     page = await Repository[Planet](db).page(PageQuery())
     assert (page.items, page.total, page.pages, page.has_next) == ([], 0, 0, False)
 
@@ -425,7 +425,7 @@ async def test_upsert_takes_any_unique_columns(planets, db):
         await planets.upsert([{"mass": 1, "name": "x"}], on=[Planet.mass])
 
 
-async def test_upsert_of_nothing_but_a_key_sees_to_it_that_the_row_is_there(db):
+async def test_upsert_of_only_a_key_inserts_a_missing_row(db):
     landings = Repository[Landing](db)
     for _ in range(2):
         (landing,) = await landings.upsert([{"moon": "Luna", "day": 1}], on=[Landing.moon, Landing.day])
