@@ -59,16 +59,18 @@ if TYPE_CHECKING:
     from appkit.kit import AppKit as AppKit, Check as Check
     from appkit.plugins.markers import hookimpl as hookimpl, hookspec as hookspec
     from appkit.repository.base import BaseTableModel as BaseTableModel
-    from appkit.repository.cache import invalidate as invalidate
+    from appkit.repository.column_types import (
+        EncryptedString as EncryptedString,
+        JSONOf as JSONOf,
+        encrypt_again as encrypt_again,
+    )
     from appkit.repository.context import AppContext as AppContext
-    from appkit.repository.database import Database as Database, on_commit as on_commit
-    from appkit.repository.encrypted import EncryptedString as EncryptedString, encrypt_again as encrypt_again
+    from appkit.repository.database import Database as Database, invalidate as invalidate, on_commit as on_commit
     from appkit.repository.filters import (
         CursorQuery as CursorQuery,
         PageQuery as PageQuery,
         Where as Where,
     )
-    from appkit.repository.json import JSONOf as JSONOf
     from appkit.repository.mixins import (
         Authored as Authored,
         IntBaseTableModel as IntBaseTableModel,
@@ -130,11 +132,9 @@ else:
         "kit": "AppKit Check",
         "plugins.markers": "hookimpl hookspec",
         "repository.base": "BaseTableModel",
-        "repository.cache": "invalidate",
+        "repository.column_types": "EncryptedString JSONOf encrypt_again",
         "repository.context": "AppContext",
-        "repository.database": "Database on_commit",
-        "repository.encrypted": "EncryptedString encrypt_again",
-        "repository.json": "JSONOf",
+        "repository.database": "Database invalidate on_commit",
         "repository.filters": "CursorQuery PageQuery Where",
         "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
         "repository.pagination": "CursorPage KeysetPage OffsetPage Page",

@@ -209,4 +209,4 @@ class Priced(BaseTableModel):
 configure_mappers()
 """
     done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
-    assert "AppKitError: Priced.price has a CHECK of its own, which migrations would lose." in done.stderr
+    assert "AppKitError: Priced.price has a column CHECK, which migrations would lose." in done.stderr

@@ -6,8 +6,7 @@ from fastapi import FastAPI
 from appkit.core.cache import Cache
 from appkit.exceptions import AppKitError
 from appkit.kit import AppKit
-from appkit.repository.cache import invalidate
-from appkit.repository.database import Database
+from appkit.repository.database import Database, invalidate
 from appkit.service.base import BaseService
 
 

@@ -429,7 +429,7 @@ async def test_who_holds_up_the_loop_after_a_session_does_not_lock_sqlite_for_th
 @pytest.mark.parametrize("seconds", [0, 0.5], ids=["idle", "just used"])
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 async def test_a_connection_that_died_is_replaced(postgres_server, monkeypatch, driver, seconds):
-    monkeypatch.setattr("appkit.repository.connections._TRUST", seconds)
+    monkeypatch.setattr("appkit.repository.engines._PING_AFTER", seconds)
     database = Database(postgres_server.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False))
     async with database.session() as db:
         pid = await db.scalar(text("SELECT pg_backend_pid()"))
@@ -454,11 +454,11 @@ async def test_only_a_connection_that_was_idle_is_asked_whether_it_lives(postgre
         return type(dialect).do_ping(dialect, connection)
 
     monkeypatch.setattr(dialect, "do_ping", do_ping)
-    monkeypatch.setattr("appkit.repository.connections._TRUST", 300)
+    monkeypatch.setattr("appkit.repository.engines._TRUST", 300)
     for _ in range(3):
         await database.ping()
     assert pings == []
-    monkeypatch.setattr("appkit.repository.connections._TRUST", 0)
+    monkeypatch.setattr("appkit.repository.engines._PING_AFTER", 0)
     await database.ping()
     assert len(pings) == 1
     await database.dispose()

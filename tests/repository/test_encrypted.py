@@ -9,10 +9,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit.core.encryption import Cipher
 from appkit.exceptions import AppKitError
-from appkit.repository import encrypted
+from appkit.repository import column_types
 from appkit.repository.base import BaseTableModel
+from appkit.repository.column_types import EncryptedString, encrypt_again
 from appkit.repository.database import Database
-from appkit.repository.encrypted import EncryptedString, encrypt_again
 
 OLD, NEW = b"an old secret of more than thirty-two bytes", b"a new secret of more than thirty-two bytes"
 
@@ -53,7 +53,7 @@ async def test_a_value_comes_back_and_is_not_in_the_database(database):
 
 
 async def test_a_secret_is_replaced_without_losing_a_value(database, monkeypatch):
-    monkeypatch.setattr(encrypted, "_BATCH", 2)
+    monkeypatch.setattr(column_types, "_BATCH", 2)
     values = ["one", "two", None, "three", "four"]
     async with database.session() as db:
         db.add_all([Patient(number=value) for value in values])
@@ -89,12 +89,12 @@ async def test_a_value_that_somebody_changed_is_refused(database):
     ],
     ids=["equal", "unequal", "in", "contains", "sort", "greater"],
 )
-def test_comparing_what_can_t_be_read_is_refused(compare):
+def test_encrypted_column_refuses_comparisons(compare):
     with pytest.raises(AppKitError, match=r"^patient\.insurance_number is encrypted"):
         compare()
 
 
-async def test_whether_there_is_a_value_can_be_asked(database):
+async def test_encrypted_column_can_be_compared_with_none(database):
     async with database.session() as db:
         db.add_all([Patient(number="one"), Patient(number=None)])
     async with database.read_session() as db:

@@ -179,7 +179,7 @@ async def test_a_version_that_is_stale_is_a_conflict(database):
             db.add(row)
 
 
-async def test_what_is_nobodys_fault_but_ours_is_not_translated(database):
+async def test_program_error_is_not_translated(database):
     assert translate(ValueError(), Shelf.metadata) is None
     with pytest.raises((ProgrammingError, Exception), match="nowhere") as caught:
         async with database.session() as db:

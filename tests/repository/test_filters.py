@@ -228,7 +228,7 @@ def client() -> TestClient:
     return TestClient(app)
 
 
-SORT = "Sort by title, pages, price; - in front turns it round."
+SORT = "Sort by title, pages, price; - in front means descending."
 
 
 @pytest.mark.parametrize(

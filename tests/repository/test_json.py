@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit.repository.base import BaseTableModel
+from appkit.repository.column_types import JSONOf
 from appkit.repository.database import Database
-from appkit.repository.json import JSONOf
 from appkit.repository.repository import Repository
 
 
@@ -25,7 +25,7 @@ class Itinerary(BaseTableModel):
     stops: Mapped[list[Stopover]] = mapped_column(JSONOf(list[Stopover]))
 
 
-def test_a_row_that_was_just_made_says_the_same_as_one_that_is_read():
+def test_new_row_has_the_same_values_as_the_row_read_back():
     class Draft(BaseModel):
         stops: list[Stopover]
 

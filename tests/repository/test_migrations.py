@@ -120,7 +120,7 @@ def tables_of(database: Database) -> asyncio.Future[set[str]]:
     return asyncio.ensure_future(read())
 
 
-async def test_an_app_without_migrations_gets_the_tables_it_lacks(database, directory, caplog):
+async def test_app_without_migrations_creates_missing_tables(database, directory, caplog):
     caplog.set_level(logging.INFO, "appkit")
     migrations = Migrations(database, directory)
     assert await migrations.pending()
@@ -134,7 +134,7 @@ async def test_an_app_without_migrations_gets_the_tables_it_lacks(database, dire
     assert await migrations.current() is None
 
 
-async def test_an_app_without_migrations_is_told_of_columns_that_its_tables_lack(database, directory):
+async def test_app_without_migrations_refuses_tables_with_missing_columns(database, directory):
     await Migrations(database, directory).upgrade()
     database.metadata = schema(Column("nick", String))
     with pytest.raises(AppKitError, match="author lacks nick"):
@@ -146,7 +146,7 @@ async def test_production_needs_migrations(database, directory):
         await migrate_at_start(database, directory, "upgrade", production=True)
 
 
-async def test_a_revision_goes_there_and_back(database, directory, caplog):
+async def test_revision_upgrades_and_downgrades(database, directory, caplog):
     caplog.set_level(logging.INFO, "appkit")
     migrations = Migrations(database, directory, production=True)
     first = await migrations.revision("First tables")
@@ -180,7 +180,7 @@ async def test_a_revision_goes_there_and_back(database, directory, caplog):
     assert lines[1].__dict__["to_revision"] == (await migrations.history())[0]["revision"]
 
 
-async def test_a_check_that_is_gone_is_noticed(database, directory):
+async def test_missing_check_constraint_is_a_difference(database, directory):
     await Migrations(database, directory).revision("First")
     constraint = next(c for c in database.metadata.tables["author"].constraints if isinstance(c, CheckConstraint))
     database.metadata.tables["author"].constraints.remove(constraint)
@@ -227,7 +227,7 @@ async def test_a_database_made_without_migrations_that_differs_is_left_alone(dat
     assert await tables_of(database) == {"author", "book"}
 
 
-async def test_altering_a_table_keeps_what_refers_to_it(database, directory):
+async def test_altering_a_table_keeps_referring_rows(database, directory):
     migrations = Migrations(database, directory)
     await migrations.revision("First")
     await migrations.upgrade()
@@ -278,15 +278,15 @@ async def test_a_pooler_that_shares_connections_is_refused(database, directory, 
     url = database.url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
     pooled = Database(url, metadata=database.metadata)
     with monkeypatch.context() as patch:
-        patch.setattr("appkit.repository.migrations.connections.NullPool", StaticPool)
-        with pytest.raises(AppKitError, match="pooler that gives connections away"):
+        patch.setattr("appkit.repository.migrations.locking.NullPool", StaticPool)
+        with pytest.raises(AppKitError, match="pooler that shares connections"):
             await Migrations(pooled, directory).upgrade()
     assert await tables_of(database) == set()
     assert await Migrations(pooled, directory).upgrade() == "migrated"
     await pooled.dispose()
 
 
-async def test_the_second_of_two_migrations_that_fails_takes_the_first_back(database, directory):
+async def test_failure_of_the_second_migration_rolls_back_the_first(database, directory):
     migrations = Migrations(database, directory)
     await migrations.revision("First")
     database.metadata = schema(tables=True)
@@ -298,7 +298,7 @@ async def test_the_second_of_two_migrations_that_fails_takes_the_first_back(data
     assert await tables_of(database) == set()
 
 
-async def test_a_model_that_is_renamed_is_a_table_that_goes_and_one_that_comes(database, directory):
+async def test_renamed_model_drops_one_table_and_creates_another(database, directory):
     """Only people know that it is the same: `op.rename_table()` is theirs to write."""
     migrations = Migrations(database, directory)
     database.metadata = schema(tables=True)
@@ -308,7 +308,7 @@ async def test_a_model_that_is_renamed_is_a_table_that_goes_and_one_that_comes(d
     assert sorted(await migrations.check()) == ["add table rack", "remove table shelf"]
 
 
-async def test_an_enum_goes_there_and_back_and_takes_new_members_without_a_migration(database, directory):
+async def test_enum_migrates_both_ways_and_new_members_need_no_migration(database, directory):
     database.metadata = Felt.metadata
     migrations = Migrations(database, directory)
     await migrations.revision("First")
@@ -347,7 +347,7 @@ async def test_an_index_that_is_made_elsewhere_only_is_no_difference(database, d
     assert ("ix_author_search" in revision.read_text()) is not database.sqlite
 
 
-async def test_an_unknown_revision_is_a_sentence(database, directory):
+async def test_unknown_revision_is_an_app_kit_error(database, directory):
     migrations = Migrations(database, directory)
     first = await migrations.revision("First")
     await migrations.upgrade()
@@ -370,7 +370,7 @@ async def test_check_mode_refuses_a_database_that_is_behind(database, directory)
     await migrate_at_start(database, directory, "check", production=False)
 
 
-async def test_a_database_that_does_not_answer_is_a_sentence(directory):
+async def test_unreachable_database_is_an_app_kit_error(directory):
     database = Database("postgresql://nobody:secret@127.0.0.1:1/none", metadata=schema())
     with pytest.raises(AppKitError, match="Can't connect") as caught:
         await Migrations(database, directory).upgrade()
@@ -429,7 +429,7 @@ async def test_ten_processes_migrate_once(own_database_url, directory, versioned
     assert output.count("appkit.repository.migrations migrated") == 1, output
 
 
-async def test_a_file_that_cannot_be_opened_is_a_sentence(tmp_path, directory):
+async def test_unopenable_file_is_an_app_kit_error(tmp_path, directory):
     database = Database(f"sqlite:///{tmp_path}/nowhere/app.db", metadata=schema())
     with pytest.raises(AppKitError, match="unable to open database file"):
         await Migrations(database, directory).upgrade()

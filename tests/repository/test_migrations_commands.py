@@ -75,7 +75,7 @@ async def test_sql_is_written_without_a_database(migrations, database):
     assert await migrations.current() == migrations.scripts()[0].revision
 
 
-async def test_an_unknown_range_is_a_sentence(migrations):
+async def test_unknown_revision_range_is_an_app_kit_error(migrations):
     await migrations.revision("First")
     with pytest.raises(AppKitError, match="nonsense"):
         migrations.sql("nonsense")
@@ -108,7 +108,7 @@ async def test_check_finds_what_migrations_would_lose(migrations, database):
     database.metadata = metadata
     found = await migrations.check()
     assert found == [
-        "move the CHECK of t.a to its table, for migrations lose a column's own",
+        "move the CHECK of t.a to its table, because migrations lose a column's own",
         "name the Unique constraint of t (a, b)",
     ]
     database.metadata = MetaData(naming_convention=NAMING_CONVENTION)
@@ -144,7 +144,7 @@ async def test_production_is_never_reset(migrations, database):
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_migration_lets_others_pass_until_the_table_is_free(migrations, database, driver):
+async def test_migration_gives_way_while_a_table_is_locked(migrations, database, driver):
     """Readers who come after the migration don't wait for the one who came before it."""
     if database.sqlite:
         pytest.skip("SQLite has one lock for all.")
@@ -157,7 +157,7 @@ async def test_a_migration_lets_others_pass_until_the_table_is_free(migrations, 
     eager = Migrations(own, migrations.directory, lock_timeout=0.1)
     async with database.session() as holder:
         await holder.execute(text("SELECT * FROM author"))
-        with pytest.raises(AppKitError, match="Others held a table for 0 seconds: .*ALTER TABLE author"):
+        with pytest.raises(AppKitError, match="locked by other sessions for 0 seconds.*ALTER TABLE author"):
             await Migrations(own, migrations.directory, wait=0.1, lock_timeout=0.1).upgrade()
         migrating = asyncio.create_task(eager.upgrade())
         await asyncio.sleep(0.5)

@@ -109,7 +109,7 @@ async def shelves(database_url):
     await database.dispose()
 
 
-async def test_a_relationship_that_nobody_loaded_says_how_to_load_it(shelves):
+async def test_unloaded_relationship_says_how_to_load_it(shelves):
     async with shelves.read_session() as db:
         shelf = (await db.scalars(select(Shelf))).one()
         with pytest.raises(InvalidRequestError, match=r"^Shelf\.books was not .*\(selectinload\(Shelf\.books\)\)"):
@@ -127,7 +127,7 @@ async def test_a_relationship_that_nobody_loaded_says_how_to_load_it(shelves):
         assert len(shelf.books) == 2
 
 
-async def test_what_was_not_loaded_can_not_be_added_to(shelves):
+async def test_unloaded_relationship_cannot_be_appended_to(shelves):
     async with shelves.session() as db:
         shelf = (await db.scalars(select(Shelf))).one()
         with pytest.raises(InvalidRequestError, match=r"Shelf\.books was not loaded"):
@@ -150,7 +150,7 @@ async def test_relationships_of_mixins_and_children_and_dataclasses_raise_too(sh
         assert row.shelf.id == row.shelf_id
 
 
-async def test_a_schema_over_it_says_so_too(shelves):
+async def test_schema_over_an_unloaded_relationship_says_how_to_load_it(shelves):
     class ShelfSchema(BaseModel):
         model_config = ConfigDict(from_attributes=True)
         books: list[object]
@@ -187,6 +187,6 @@ async def test_in_development_a_statement_that_runs_for_each_row_is_logged(datab
     await app.state.appkit.database.dispose()
 
 
-def test_elsewhere_nothing_is_counted(database_url):
+def test_statements_are_counted_only_in_development(database_url):
     installed: list[object] = [middleware.cls for middleware in app_of(database_url, "test").user_middleware]
     assert RepeatedQueriesMiddleware not in installed

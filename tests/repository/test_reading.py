@@ -14,7 +14,7 @@ from appkit.api.dependencies import DbSession, ReadSession
 from appkit.core.settings import DatabaseSettings, Settings
 from appkit.exceptions import BadRequestException, ServiceUnavailableException
 from appkit.kit import AppKit
-from appkit.repository import connections, reading
+from appkit.repository import engines, reading
 from appkit.repository.base import BaseTableModel
 from appkit.repository.database import Database
 from appkit.testing.kits import settings_for_tests
@@ -87,7 +87,7 @@ def browser(app: FastAPI, cookies: AsyncClient | None = None) -> AsyncClient:
 
 
 @pytest.mark.clock(reason="A replica is half a second behind, and the primary is read from for a second.")
-async def test_who_wrote_finds_it_at_once_on_every_instance_and_others_in_a_moment(apps):
+async def test_read_your_writes_on_every_instance(apps):
     async with browser(apps[0]) as writer, browser(apps[1]) as other:
         _, before = (await other.get("/api/notes")).json()
         assert (await writer.post("/api/notes")).status_code == 200
@@ -111,7 +111,7 @@ async def test_who_wrote_finds_it_at_once_on_every_instance_and_others_in_a_mome
         ("GET", "/unit?statement=true", True),
     ],
 )
-async def test_only_who_wrote_is_kept_from_the_replica(apps, method, path, writes):
+async def test_only_clients_that_wrote_read_from_the_primary(apps, method, path, writes):
     async with browser(apps[0]) as client:
         response = await client.request(method, f"/api/notes{path}")
         assert (COOKIE in response.cookies) is writes
@@ -138,8 +138,8 @@ async def test_a_session_opened_after_the_commit_reads_from_the_primary(apps):
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_while_a_replica_is_gone_the_primary_is_read_from(primary, standby, monkeypatch, caplog, driver):
-    monkeypatch.setattr(connections, "_PATIENCE", 0.3)
+async def test_unreachable_replica_falls_back_to_the_primary(primary, standby, monkeypatch, caplog, driver):
+    monkeypatch.setattr(engines, "_REPLICA_RETRY", 0.3)
     url = primary.url.replace("postgresql:", f"postgresql+{driver}:")
     replica = standby.url.replace("postgresql:", f"postgresql+{driver}:")
     database = Database(DatabaseSettings(url=url, replica_urls=(replica,), pool_timeout=2.0))
@@ -162,7 +162,7 @@ async def test_while_a_replica_is_gone_the_primary_is_read_from(primary, standby
     await database.dispose()
 
 
-async def test_when_both_are_gone_it_is_a_503():
+async def test_unreachable_replica_and_primary_are_a_503():
     gone = "postgresql://postgres@127.0.0.1:9/none"
     database = Database(DatabaseSettings(url=gone, replica_urls=(gone,), pool_timeout=1.0))
     for _ in range(2):

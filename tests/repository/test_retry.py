@@ -58,7 +58,7 @@ async def test_run_commits_and_returns_what_the_work_returns(database):
     assert await values(database) == [7, 0]
 
 
-async def test_a_deadlock_is_done_again(postgresql):
+async def test_deadlock_is_retried(postgresql):
     attempts = 0
     both = asyncio.Barrier(2)
 
@@ -76,7 +76,7 @@ async def test_a_deadlock_is_done_again(postgresql):
     assert await values(postgresql) == [2, 2]
 
 
-async def test_a_serialisation_failure_is_done_again(postgresql):
+async def test_serialisation_failure_is_retried(postgresql):
     attempts = 0
     all_four = asyncio.Barrier(4)
 
@@ -95,7 +95,7 @@ async def test_a_serialisation_failure_is_done_again(postgresql):
     assert attempts > 4
 
 
-async def test_sqlite_locked_by_another_process_is_tried_again(tmp_path):
+async def test_locked_sqlite_file_is_retried(tmp_path):
     database = Database(DatabaseSettings(url=f"sqlite:///{tmp_path}/test.db", pool_timeout=0.1))
     async with database.engine.begin() as connection:
         await connection.run_sync(Tally.metadata.tables["tally"].create)
@@ -123,7 +123,7 @@ async def test_sqlite_locked_by_another_process_is_tried_again(tmp_path):
 
 
 @pytest.mark.parametrize("failure", [ConflictException, ServiceUnavailableException, ZeroDivisionError])
-async def test_what_would_fail_again_is_not_repeated(database, failure):
+async def test_permanent_error_is_not_retried(database, failure):
     attempts = 0
 
     async def fail(db: AsyncSession) -> None:
@@ -139,7 +139,7 @@ async def test_what_would_fail_again_is_not_repeated(database, failure):
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_a_statement_that_takes_too_long_is_given_up_with_a_503(postgresql, driver):
+async def test_statement_timeout_is_a_503(postgresql, driver):
     url = postgresql.settings.url.replace("+asyncpg", f"+{driver}")
     database = Database(DatabaseSettings(url=url, statement_timeout=0.5))
     with pytest.raises(ServiceUnavailableException):
@@ -150,7 +150,7 @@ async def test_a_statement_that_takes_too_long_is_given_up_with_a_503(postgresql
     await database.dispose()
 
 
-async def test_who_gets_no_connection_is_told_when_to_come_back(database_url):
+async def test_pool_timeout_is_a_503_with_retry_after(database_url):
     router, release, holders = APIRouter(), asyncio.Event(), asyncio.Queue()
 
     @router.get("/hold")

@@ -17,10 +17,10 @@ from appkit.exceptions import (
     NotFoundException,
     StaleVersionException,
 )
+from appkit.repository.base import model_of
 from appkit.repository.filters import CursorQuery, PageQuery
 from appkit.repository.mixins import Versioned
 from appkit.repository.pagination import CursorPage, Page
-from appkit.repository.repository import model_of
 from appkit.service.crud import CRUDService
 
 CreateT = TypeVar("CreateT", bound=BaseModel)

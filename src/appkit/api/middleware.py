@@ -22,7 +22,7 @@ from appkit.core.context import request_id, user_id
 from appkit.core.settings import Settings
 from appkit.exceptions import PayloadTooLargeException
 from appkit.repository.database import Database
-from appkit.repository.queries import count_statements, statements
+from appkit.repository.engines import count_statements, statements
 from appkit.repository.reading import Client, client
 
 access: Final = logging.getLogger("appkit.access")

@@ -1,4 +1,4 @@
-"""`appkit db`: the database's migrations."""
+"""`appkit db`: migrate the database; write, check and lint migrations."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -24,7 +24,7 @@ _OUTCOMES = {
 }
 
 Revisions = Annotated[
-    str, typer.Argument(metavar="[FROM:TO]", help="As in `3f2a:head`, which begins after 3f2a; all, unless given.")
+    str, typer.Argument(metavar="[FROM:TO]", help="Such as `3f2a:head`: all after 3f2a. Default: all.")
 ]
 
 cli = typer.Typer(help="Migrate the database.", no_args_is_help=True)
@@ -32,29 +32,36 @@ cli = typer.Typer(help="Migrate the database.", no_args_is_help=True)
 
 @cli.command()
 def upgrade(revision: Annotated[str, typer.Argument()] = "head", *, kit: KitOption = None) -> None:
-    """Apply the migrations that are missing, up to REVISION."""
+    """Apply the pending migrations, up to REVISION."""
     typer.echo(_OUTCOMES[_run(kit, lambda migrations: migrations.upgrade(revision))])
 
 
-@cli.command(context_settings={"ignore_unknown_options": True})  # `-1` is no option.
-def downgrade(revision: Annotated[str, typer.Argument(help="As in `-1` or `base`.")], *, kit: KitOption = None) -> None:
-    """Undo migrations, down to REVISION."""
+@cli.command(context_settings={"ignore_unknown_options": True})  # `-1` is an argument.
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="Such as `-1`, or `base` for all.")], *, kit: KitOption = None
+) -> None:
+    """Undo migrations, back to REVISION."""
     _run(kit, lambda migrations: migrations.downgrade(revision))
 
 
 @cli.command()
 def revision(
-    message: Annotated[str, typer.Option("--message", "-m", help="What changes, in a few words.")],
+    message: Annotated[
+        str, typer.Option("--message", "-m", help="What changes, in a few words; also in the file's name.")
+    ],
     *,
     kit: KitOption = None,
 ) -> None:
-    """Write the migration that takes the last one to the models as they are."""
-    typer.echo(_run(kit, lambda migrations: migrations.revision(message)) or "Nothing changed since the last one.")
+    """Write a migration with the differences between the migrations and the models."""
+    typer.echo(
+        _run(kit, lambda migrations: migrations.revision(message))
+        or "No migration written: the models match the last one."
+    )
 
 
 @cli.command()
 def current(*, kit: KitOption = None, as_json: AsJson = False) -> None:
-    """Show which revision the database is at."""
+    """Show the database's revision."""
     show([{"revision": _run(kit, lambda migrations: migrations.current())}], as_json=as_json)
 
 
@@ -66,16 +73,16 @@ def history(*, kit: KitOption = None, as_json: AsJson = False) -> None:
 
 @cli.command()
 def sql(revisions: Revisions = "base:head", *, kit: KitOption = None) -> None:
-    """Print what a range of migrations would execute, without asking the database."""
+    """Print the SQL of a range of migrations, without a database."""
     typer.echo(_migrations(find_kit(kit).kit).sql(revisions), nl=False)
 
 
 @cli.command()
 def check(*, kit: KitOption = None, as_json: AsJson = False) -> None:
-    """Fail when models and migrations don't agree.
+    """Fail when the models differ from the migrations.
 
-    A difference is something that `appkit db revision` writes a migration for. Two last migrations, a constraint
-    without a name and a column's own CHECK are for you to change.
+    `appkit db revision` writes a migration for a difference. Fix these by hand: two last migrations, a constraint
+    without a name, and a column's own CHECK.
     """
     differences = _run(kit, lambda migrations: migrations.check())
     show([{"difference": difference} for difference in differences], as_json=as_json)
@@ -85,7 +92,7 @@ def check(*, kit: KitOption = None, as_json: AsJson = False) -> None:
 
 @cli.command()
 def lint(revisions: Revisions = "base:heads", *, kit: KitOption = None, as_json: AsJson = False) -> None:
-    """Fail when a migration would stop an app that runs meanwhile, and say what to do instead."""
+    """Fail when a migration would lock out or break the running app, and show what to do instead."""
     from appkit.repository.migrations.lint import lint
 
     findings = [finding for script in _migrations(find_kit(kit).kit).scripts(revisions) for finding in lint(script)]
@@ -96,14 +103,18 @@ def lint(revisions: Revisions = "base:heads", *, kit: KitOption = None, as_json:
             typer.secho(f"{finding.code} {finding.revision}: {finding.where}", bold=True)
             typer.echo(f"  {finding.problem}\n  {finding.instead}")
     if findings:
-        raise fail(f"{len(findings)} to look at. `# appkit: allow {findings[0].code} reason` in the file allows one.")
+        raise fail(
+            f"{len(findings)} found. To allow a rule, write `# appkit: allow {findings[0].code} reason` in the file."
+        )
 
 
 @cli.command()
 def reset(
-    *, kit: KitOption = None, yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False
+    *,
+    kit: KitOption = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask for confirmation.")] = False,
 ) -> None:
-    """Drop all tables and migrate; never in production."""
+    """Drop all tables and migrate. Refused in production."""
     found = find_kit(kit).kit
     if not (yes or found.settings.production):
         typer.confirm(f"Drop all tables of {found.database.url!r}?", abort=True)
@@ -112,19 +123,19 @@ def reset(
 
 @cli.command()
 def seed(*, kit: KitOption = None) -> None:
-    """Fill the database: run the `seed` that is written beside the kit, or imported there, with a session."""
+    """Fill the database: run the `seed` function of the kit's module with a database session."""
     import anyio
 
     found = find_kit(kit)
     function = getattr(found.module, "seed", None)
     if not iscoroutinefunction(function):
-        raise fail(f"{found.module.__name__} has no `async def seed(db)`. Write it there, or import it.")
+        raise fail(f"{found.module.__name__} has no `async def seed(db)`. Define or import it there.")
 
-    async def plant() -> None:
+    async def run_seed() -> None:
         async with found.kit.lifespan(work=False), found.kit.session() as db:
             await function(db)
 
-    anyio.run(plant)
+    anyio.run(run_seed)
 
 
 def _migrations(kit: "AppKit") -> "Migrations":

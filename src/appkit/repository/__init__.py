@@ -1,1 +1,1 @@
-"""How things are kept: models, sessions, pages and migrations."""
+"""The database: tables, database sessions, queries and pages, the outbox, migrations."""

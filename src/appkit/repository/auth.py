@@ -1,4 +1,4 @@
-"""Rows behind signing in: sessions, and one-time tokens. Apart from BaseUser, for they need its table."""
+"""Tables of sign-in sessions and one-time tokens. Not in `user`, because they reference the user table."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -11,25 +11,25 @@ from appkit.repository.base import BaseTableModel
 
 
 class AuthSession(BaseTableModel):
-    """One sign-in on one device, for as long as its refresh tokens are good.
+    """A sign-in session: one sign-in on one device, until its refresh tokens expire.
 
-    There is no secret in it: a refresh token is signed, and only its number is kept.
+    It holds no secret: refresh tokens are signed, and only their number is stored.
     """
 
     __table_args__ = (Index(None, "user_id", "revoked_at"), Index(None, "expires_at"))
 
-    # Random, for it is public, and says nothing about when somebody signed in.
+    # Random, because it is public and must not reveal the time of the sign-in.
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4, sort_order=-1)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
     security_version: Mapped[int]
-    """The user's, at the time; a session with an older one is over."""
+    """The user's at the time of the sign-in. A session with an older one has ended."""
     refresh_seq: Mapped[int] = mapped_column(default=0)
-    """The number of the refresh token that is good now."""
+    """The number of the refresh token that is valid now."""
     rotated_at: Mapped[datetime | None]
     authenticated_at: Mapped[datetime]
-    """When they last proved who they are, for what asks for a recent proof."""
+    """When the user last authenticated, for actions that require a recent authentication."""
     amr: Mapped[list[str]] = mapped_column(default=list)
-    """How they proved it (RFC 8176)."""
+    """How the user authenticated (RFC 8176)."""
     last_seen_at: Mapped[datetime | None]
     """Written when tokens are refreshed."""
     idle_expires_at: Mapped[datetime]
@@ -43,7 +43,7 @@ class AuthSession(BaseTableModel):
 
 
 class AuthToken(BaseTableModel):
-    """A link or code that works once: to verify an address, to set a password, and the like."""
+    """A link or code that works once, such as to verify an address or to reset a password."""
 
     __table_args__ = (Index(None, "user_id", "purpose"), Index(None, "expires_at"))
 
@@ -51,12 +51,12 @@ class AuthToken(BaseTableModel):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
     purpose: Mapped[str] = mapped_column(String(32))
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 in hexadecimal; the token itself is never kept."""
+    """SHA-256 in hexadecimal; the token itself is never stored."""
     email: Mapped[str | None] = mapped_column(String(320))
-    """The address it was sent to, or, for a change of address, the one it will become."""
+    """The address it was sent to; for a change of address, the new one."""
     security_version: Mapped[int]
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """What whoever made it wants to know when it is used."""
+    """Data of the code that made the token, for when it is used."""
     attempts: Mapped[int] = mapped_column(default=0)
     expires_at: Mapped[datetime]
     consumed_at: Mapped[datetime | None]

@@ -1,4 +1,4 @@
-"""BaseTableModel: what every table has in common, and the conventions behind it."""
+"""BaseTableModel: id and timestamps of every table, constraint names, and the column types of Python's types."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 from secrets import randbits
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args, get_origin
 from uuid import UUID
 
 from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Enum as EnumType, Interval, MetaData, event, text
@@ -16,8 +16,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, has_i
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from appkit.exceptions import AppKitError
-from appkit.repository.json import JSONOf
-from appkit.repository.queries import refuse_lazy_loading
+from appkit.repository.column_types import JSONOf
+from appkit.repository.sqlalchemy_internals import refuse_lazy_loading
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -26,11 +26,11 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""How constraints are called, so that a migration can name the one it drops."""
+"""How constraints are named, so that a migration can drop them by name."""
 
 
 def utcnow() -> datetime:
-    """The present, in UTC and aware of it."""
+    """Current time, UTC-aware."""
     return datetime.now(UTC)
 
 
@@ -41,8 +41,8 @@ else:
     _uuid7_latest = 0
 
     def uuid7() -> UUID:
-        """A UUID that sorts by age, after all that this process made before (RFC 9562, 5.7)."""
-        global _uuid7_latest  # noqa: PLW0603 - ids of one process are ordered only if it remembers the latest
+        """A UUID that sorts by age (RFC 9562, 5.7), after all earlier ones of this process."""
+        global _uuid7_latest  # noqa: PLW0603 - the order of one process's ids depends on the latest one
         now = time.time_ns() // 1_000_000 << 74
         with _uuid7_lock:  # "Monotonic Random", RFC 9562, 6.2, method 2
             _uuid7_latest = number = max(now | randbits(73), _uuid7_latest + 1 + randbits(32))
@@ -50,16 +50,16 @@ else:
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """A moment: always aware and always UTC when read, whatever zone it was written in.
+    """A point in time, always UTC-aware when read, whatever its time zone when written.
 
     Raises:
-        ValueError: When a naive datetime is written, for nobody knows which moment it means.
+        ValueError: When a naive datetime is written, because its time zone is unknown.
     """
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - asked for
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
         """To UTC."""
         if value is None:
             return None
@@ -67,28 +67,28 @@ class UTCDateTime(TypeDecorator[datetime]):
             raise ValueError("This datetime has no time zone. Use datetime.now(UTC), or parse it with its offset.")
         return value.astimezone(UTC)
 
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - asked for
-        """From UTC, which SQLite keeps without saying so."""
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
+        """To UTC-aware; SQLite stores UTC without an offset."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
-    def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:  # noqa: ARG002 - asked for
-        """A moment plus a timedelta is a moment."""
+    def coerce_compared_value(self, op: Any, value: Any) -> TypeEngine[Any]:  # noqa: ARG002 - signature
+        """A point in time plus a timedelta is a point in time."""
         return Interval() if isinstance(value, timedelta) else self
 
 
-# A native enum would need a migration for each new member, and its type outlives its table. What is no member is
-# refused when it is written, for nobody could read it.
+# Not native: a native enum needs a migration for each new member, and its type stays when its table is dropped.
+# A value that is not a member is refused when it is written, because it couldn't be read.
 _ENUM: Any = {"native_enum": False, "length": 64, "validate_strings": True}
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 
 
 class Base(DeclarativeBase):
-    """The registry of an app's tables: their metadata, constraint names, and what Python's types become.
+    """The base class of an app's tables: metadata, constraint names, and column types for Python's types.
 
-    Relationships that no query loaded raise when they are read, rather than query behind your back: load them with
-    `options(selectinload(…))`, or say `lazy=` yourself.
+    Reading a relationship that was not loaded raises instead of querying. Load it with `options(selectinload(…))`, or
+    set `lazy=` yourself.
     """
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
@@ -104,13 +104,13 @@ class Base(DeclarativeBase):
 class BaseTableModel(Base):
     """A table with an `id` that sorts by age, `created_at` and `updated_at`.
 
-    The table is called as its class, in snake case, unless it says `__tablename__`.
+    The table's name is the class's in snake case, unless it sets `__tablename__`.
     """
 
     __abstract__ = True
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, sort_order=-1)
-    # The server's default is for rows written by hand; its spelling is the one that every database reads.
+    # The server's default is for rows written by hand; every database accepts this spelling.
     created_at: Mapped[datetime] = mapped_column(
         default=utcnow, server_default=text("CURRENT_TIMESTAMP"), sort_order=98
     )
@@ -132,9 +132,23 @@ def snake_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
+def model_of(generic: Any, origin: type[Any]) -> type[Any]:
+    """The model of a `Repository` or a `CRUDService`: its first type argument, or that of its class.
+
+    Raises:
+        AppKitError: When there is none.
+    """
+    classes = generic.__mro__ if isinstance(generic, type) else ()
+    for base in (generic, *(base for cls in classes for base in vars(cls).get("__orig_bases__", ()))):
+        named = get_args(base)[:1]
+        if isinstance(cls := get_origin(base), type) and issubclass(cls, origin) and isinstance(named[0], type):
+            return named[0]
+    raise AppKitError(f"{generic.__name__} doesn't say which model it is for. Write {origin.__name__}[Post].")
+
+
 @event.listens_for(Base, "before_mapper_configured", propagate=True)
 def _apply_conventions(mapper: Mapper[Any], cls: type[Base]) -> None:
-    mapper.eager_defaults = True  # What the database fills in is read with the INSERT or UPDATE, never later.
+    mapper.eager_defaults = True  # Read server defaults in the INSERT or UPDATE, not later.
     for relationship in mapper.relationships:
         if relationship.lazy == "select":
             refuse_lazy_loading(relationship)
@@ -145,6 +159,6 @@ def _apply_conventions(mapper: Mapper[Any], cls: type[Base]) -> None:
     for column in mapper.local_table.columns:
         if any(isinstance(constraint, CheckConstraint) for constraint in column.constraints):
             raise AppKitError(
-                f"{cls.__name__}.{column.key} has a CHECK of its own, which migrations would lose. "
+                f"{cls.__name__}.{column.key} has a column CHECK, which migrations would lose. "
                 "Move it to the table: __table_args__ = (CheckConstraint(…, name=…),)."
             )

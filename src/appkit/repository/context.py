@@ -1,4 +1,4 @@
-"""AppContext: what a running app consists of, carried by each of its sessions."""
+"""AppContext: the parts of a running app, such as settings, mailer and cache, which each database session carries."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from appkit.repository.user import BaseUser
 
 
-def _nobody() -> None:
-    """Nobody waits for work in this process."""
+def _no_worker() -> None:
+    """The default for `wake`: there is no worker in this process."""
 
 
 @dataclass(kw_only=True)
 class AppContext:
-    """The parts of one app, for code that has only its session. `AppKit` makes it."""
+    """The parts of one app, for code that has only a database session. `AppKit` makes it."""
 
     settings: "Settings"
     plugins: "PluginManager"
@@ -36,13 +36,13 @@ class AppContext:
     limiter: "Limiter"
     user_model: "type[BaseUser]"
     subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
-    """Which tasks run for an event of exactly this class; live, for tasks are declared at any time."""
-    wake: "Hook" = _nobody
-    """Called after a commit that wrote work for tasks."""
+    """Which tasks run for an event of exactly this class. A live view, because tasks can be declared at any time."""
+    wake: "Hook" = _no_worker
+    """Called after a commit that enqueued tasks."""
     works: bool = False
-    """Whether this process looks for such work itself."""
+    """Whether this process has an embedded worker."""
     resources: dict[type[Any], Any] = field(default_factory=dict, repr=False)
-    """What the layers above keep for this app, each under its own class and made when it is first needed."""
+    """Objects that the layers above keep for this app, by their class, made when first needed."""
 
     def derive_key(self, purpose: str) -> bytes:
         """A key for one purpose, such as a plugin's own, derived from the first of `AUTH_SECRET_KEYS`."""
@@ -50,18 +50,20 @@ class AppContext:
 
     @property
     def notifies(self) -> bool:
-        """Whether a commit has to tell other processes of its work."""
+        """Whether a commit that enqueued tasks notifies workers in other processes."""
         notify = self.settings.tasks.notify
         return not self.database.sqlite and (notify == "on" or (notify == "auto" and not self.works))
 
 
 def app_context(session: AsyncSession) -> AppContext:
-    """The app that a session belongs to.
+    """The app that a database session belongs to.
 
     Raises:
-        AppKitError: When the session belongs to none, as those of a bare `Database(url)` do.
+        AppKitError: When it belongs to no app, as sessions of a bare `Database(url)` do.
     """
     context = session.info.get("appkit")
     if not isinstance(context, AppContext):
-        raise AppKitError("This session belongs to no app. Open it with `kit.session()` rather than a Database's own.")
+        raise AppKitError(
+            "This session belongs to no app. Open it with `kit.session()`, not with the `session()` of a bare Database."
+        )
     return context

@@ -1,4 +1,4 @@
-"""Database: an app's sessions, and what they promise."""
+"""Database: an app's engines and database sessions, and what runs after a commit (`on_commit`, `invalidate`)."""
 
 import asyncio
 import logging
@@ -23,16 +23,15 @@ from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.plugins.manager import PluginManager
 from appkit.repository.base import Base
 from appkit.repository.engines import create_engine
-from appkit.repository.errors import translate
-from appkit.repository.reading import ReadingSession, WatchedSession, WritingSession, needs_primary
-from appkit.repository.retry import repeat
+from appkit.repository.errors import retry, translate
+from appkit.repository.reading import ReadingSession, TrackedSession, WritingSession, needs_primary
 from appkit.repository.sqlite import WriterPool
 
 T = TypeVar("T")
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _HOOKS = "appkit.on_commit"
-_REPLICA_TIMEOUT = 2.0  # seconds to connect, for the primary can answer as well
+_REPLICA_TIMEOUT = 2.0  # seconds to connect; after that the primary is used
 
 _logger = logging.getLogger(__name__)
 
@@ -57,15 +56,15 @@ class App(Protocol):
 class Database:
     """An app's database: `session()` to work with it, `dispose()` when done.
 
-    On SQLite, where a file has one writer at a time, sessions that write queue for one connection, so that they wait
-    for their turn rather than fail; sessions that read have connections of their own, and wait for nobody.
+    A SQLite file has one writer at a time. Sessions that write therefore queue for one connection instead of failing;
+    sessions that read have their own connections and never wait for a writer.
 
     Args:
-        settings: The settings, or simply a URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite.
-        metadata: The tables, for an app that declares them on a base class of its own.
+        settings: The settings, or a URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite.
+        metadata: The tables, for an app that declares them on its own base class.
 
     Raises:
-        AppKitError: When the URL makes no sense, its driver is not installed, or it names a database in memory.
+        AppKitError: When the URL can't be parsed, its driver is not installed, or it names a database in memory.
     """
 
     context: App | None = None
@@ -80,30 +79,30 @@ class Database:
         self.engine = self._create_engine(self.url, writer=True)
         self.readers = self._create_engine(self.url) if self.sqlite else self.engine
         self._replicas = [self._create_engine(parse_url(url), primary=self.url) for url in settings.replica_urls]
-        self._writing = WatchedSession if self._replicas else WritingSession
+        self._writing = TrackedSession if self._replicas else WritingSession
         self._next_replica = cycle([_read_only(engine) for engine in self._replicas or [self.readers]])
         self._primary_reader = _read_only(self.readers)
         self._open: dict[asyncio.Task[Any] | None, UnitOfWork] = {}
         for engine in self.engines:
-            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # All that a column's type gets to see.
+            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # A column's type sees only the dialect.
 
     @cached_property
     def cipher(self) -> Cipher:
-        """Encrypts the columns that are `EncryptedString`. Set one where the database belongs to no app.
+        """Encrypts `EncryptedString` columns. Set it yourself if the database belongs to no app.
 
         Raises:
-            AppKitError: When it belongs to no app, which would have the keys.
+            AppKitError: When the database belongs to no app and therefore has no keys.
         """
         if self.context is None:
             raise AppKitError(
-                "This database belongs to no app, and so has no keys for encrypted columns. Use `kit.session()`, "
+                "This database belongs to no app, so it has no keys for encrypted columns. Use `kit.session()`, "
                 "or set `database.cipher` to a Cipher of appkit.core.encryption."
             )
         return Cipher(self.context.settings.signing_keys)
 
     @property
     def engines(self) -> set[AsyncEngine]:
-        """All of them: the writer's, the readers' and the replicas'."""
+        """All engines: the writer's, the readers' and the replicas'."""
         return {self.engine, self.readers, *self._replicas}
 
     @property
@@ -114,55 +113,54 @@ class Database:
     def session(self, *, reader: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """One unit of work: committed when the block ends, rolled back when it raises.
 
-        Objects can be read after the commit. What the database refuses is translated when the block ends, so that an
-        `IntegrityError` can be caught inside, around a savepoint (`begin_nested()`).
+        Objects can be read after the commit. Database errors are translated when the block ends, so you can catch an
+        `IntegrityError` inside, around a savepoint (`begin_nested()`).
 
         Args:
-            reader: Begin as a reader, for work that probably writes nothing: on SQLite it waits for no writer,
-                and is refused with a 503 if it does write after somebody else wrote what it may have read.
+            reader: Begin as a reader, for work that probably writes nothing. On SQLite it then waits for no writer.
+                If it does write, after another session wrote what it may have read, it fails with a 503.
 
         Raises:
             ConstraintViolatedException: When a constraint refuses a row.
             StaleVersionException: When a row with a version was changed in the meantime.
-            ServiceUnavailableException: When no connection is free in time, the database can't be reached, or it
-                asks to try again (a deadlock, a lock held too long).
-            AppKitError: When the same asyncio task holds SQLite's writer already, and would wait for itself.
+            ServiceUnavailableException: When no connection is free in time, the database can't be reached, or the
+                error is temporary (a deadlock, a lock timeout).
+            AppKitError: When the same asyncio task holds SQLite's writer already, which would be a deadlock.
         """
         return self._unit_of_work(self.readers if reader else self.engine)
 
     def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
-        """A session that only reads, from the replicas in turn where there are some.
+        """A session that only reads, from the replicas in turn if there are any.
 
-        Each statement sees what is committed by then, with no transaction around them. A client that wrote in the
-        last `DATABASE_REPLICA_LAG` seconds reads from the primary, as does everybody while the replica can't be
-        reached.
+        There is no transaction: each statement sees what is committed by then. A client that wrote in the last
+        `DATABASE_REPLICA_LAG` seconds reads from the primary. While a replica can't be reached, everybody does.
 
         Args:
-            primary: Read from the primary, for what must not be a moment old.
+            primary: Always read from the primary, for data that must not be stale.
 
         Raises:
-            AppKitError: When it is asked to write.
+            AppKitError: When the session is used to write.
         """
         primary = primary or needs_primary()
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """The session that this asyncio task has open to write, whose end is its opener's; without one, a new one."""
-        # Not a context variable: child tasks inherit those, and may go on when their parent has committed.
+        """The unit of work that this asyncio task has open, which the block doesn't end; without one, a new one."""
+        # Not a context variable: child tasks inherit those, and may still run when their parent has committed.
         session = self._open.get(asyncio.current_task())
         return self.session() if session is None or session.closed else nullcontext(session)
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = 3) -> T:
-        """Do a unit of work that may be repeated, and repeat it when a deadlock or the like undid it.
+        """Run a unit of work, and retry it after a temporary error.
 
-        That is a deadlock, a serialisation failure, or a lock that another process holds on a SQLite file. Only the
-        database undoes what the work did, so it should do nothing else: events and `on_commit` are for the rest.
-        For PostgreSQL's strictest isolation, begin with
+        It is retried after a deadlock, a serialisation failure, or a lock that another process holds on a SQLite file.
+        Only its database changes are rolled back, so it should have no other effects: use events and `on_commit` for
+        those. For PostgreSQL's strictest isolation, begin with
         `await db.connection(execution_options={"isolation_level": "SERIALIZABLE"})`.
 
         Args:
-            work: Gets a new session each time, which is committed after it.
-            attempts: How often it is done at the most.
+            work: Gets a new session each time, which is committed afterwards.
+            attempts: How often it runs at most.
 
         Raises:
             ServiceUnavailableException: When the last attempt fails as well.
@@ -172,16 +170,16 @@ class Database:
             async with self.session() as session:
                 return await work(session)
 
-        return await repeat(attempt, attempts)
+        return await retry(attempt, attempts)
 
     async def ping(self, timeout: float = 2.0) -> None:
-        """Ask the database for a sign of life.
+        """Check that the database answers.
 
         Args:
-            timeout: Seconds to wait for it.
+            timeout: Seconds to wait.
 
         Raises:
-            ServiceUnavailableException: When it doesn't answer.
+            ServiceUnavailableException: When it doesn't answer in time.
         """
         try:
             async with asyncio.timeout(timeout), self.readers.connect() as connection:
@@ -190,12 +188,12 @@ class Database:
             raise ServiceUnavailableException from exc
 
     async def create_all(self) -> None:
-        """Create the tables that are missing, as tests and scripts do; apps migrate."""
+        """Create the missing tables, for tests and scripts; apps use migrations."""
         async with self.engine.begin() as connection:
             await connection.run_sync(self.metadata.create_all)
 
     async def dispose(self) -> None:
-        """Close every connection. The database can be used again after, in another event loop too."""
+        """Close every connection. The database can be used again afterwards, in another event loop too."""
         for engine in self.engines:
             await engine.dispose()
 
@@ -204,7 +202,7 @@ class Database:
         session = UnitOfWork(
             engine,
             expire_on_commit=False,
-            close_resets_only=False,  # Used after its end, it would take a connection that nobody gives back.
+            close_resets_only=False,  # If used after its end, it would leak a connection.
             info={} if self.context is None else {"appkit": self.context},
             sync_session_class=ReadingSession if read_only else self._writing,
         )
@@ -213,7 +211,7 @@ class Database:
         if not read_only:
             self._open[task] = session
         try:
-            async with session:  # Its end is shielded: a cancelled task leaves no connection behind.
+            async with session:  # Closing is shielded, so that a cancelled task doesn't leak a connection.
                 yield session
                 if not (read_only or session.closed):
                     await session.commit()
@@ -246,13 +244,13 @@ class Database:
 
 
 class UnitOfWork(AsyncSession):
-    """The session that `Database` opens: SQLAlchemy's own, which also runs the hooks of `on_commit`."""
+    """A database session opened by `Database`: SQLAlchemy's own, which also runs the hooks of `on_commit`."""
 
     closed = False
-    """Whether it has ended, and can't be used any more."""
+    """Whether the session has ended and can't be used any more."""
 
     async def commit(self) -> None:
-        """Commit, then run what waited for it; a hook that fails is logged, for the work itself is done."""
+        """Commit, then run the hooks. A hook that fails is only logged, because the commit is done."""
         await super().commit()
         hooks = self.info.pop(_HOOKS, [])
         for _, hook in hooks:
@@ -261,17 +259,17 @@ class UnitOfWork(AsyncSession):
                 if isawaitable(result):
                     await result
             except Exception:
-                _logger.exception("A hook failed after the commit.")
+                _logger.exception("An on_commit() hook failed. The commit itself succeeded.")
 
     async def close(self) -> None:
-        """Release the connection, and forget what waited for a commit."""
+        """Release the connection, and drop the hooks that wait for a commit."""
         self.closed = True
         self.info.pop(_HOOKS, None)
         await super().close()
 
 
 def on_commit(session: AsyncSession, hook: Hook) -> None:
-    """Call a function once the session's work is committed; never, if it or the savepoint it is in is rolled back.
+    """Call a function after the session's commit; never, if the session or the current savepoint is rolled back.
 
     Raises:
         AppKitError: When the session was not opened by a `Database`.
@@ -281,8 +279,18 @@ def on_commit(session: AsyncSession, hook: Hook) -> None:
     session.info.setdefault(_HOOKS, []).append((session.sync_session.get_nested_transaction(), hook))
 
 
+def invalidate(session: AsyncSession, *tags: str) -> None:
+    """Delete the cached values with any of these tags after the session's commit; never, if it is rolled back.
+
+    Raises:
+        AppKitError: When the session belongs to no app.
+    """
+    cache = app_context(session).cache
+    on_commit(session, lambda: cache.invalidate(*tags))
+
+
 @event.listens_for(WritingSession, "after_soft_rollback", propagate=True)
-def _forget_hooks(session: Session, rolled_back: SessionTransaction) -> None:
+def _drop_hooks(session: Session, rolled_back: SessionTransaction) -> None:
     def kept(savepoint: SessionTransaction | None) -> bool:
         while savepoint is not None and savepoint is not rolled_back:
             savepoint = savepoint.parent
@@ -295,7 +303,7 @@ def parse_url(value: str) -> URL:
     """The URL with an async driver.
 
     Raises:
-        AppKitError: When it is no URL, or names a database in memory.
+        AppKitError: When it is not a URL, or names a database in memory.
     """
     try:
         url = make_url(value)
@@ -306,7 +314,7 @@ def parse_url(value: str) -> URL:
     if url.get_backend_name() == "sqlite":
         if not url.database or ":memory:" in url.database or url.query.get("mode") == "memory":
             raise AppKitError(
-                "A SQLite database in memory belongs to one connection, and sessions need several. "
+                "A SQLite database in memory belongs to one connection, but sessions need several. "
                 "Use a file, as in sqlite:///./app.db; in tests, one in a temporary directory."
             )
     elif driver == "asyncpg" and "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
@@ -317,4 +325,4 @@ def parse_url(value: str) -> URL:
 def _read_only(engine: AsyncEngine) -> AsyncEngine:
     if engine.dialect.name == "sqlite":
         return engine.execution_options(query_only=True)
-    return engine.execution_options(isolation_level="AUTOCOMMIT")  # Two round trips fewer for each session.
+    return engine.execution_options(isolation_level="AUTOCOMMIT")  # Saves two round trips for each session.

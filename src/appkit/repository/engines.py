@@ -1,19 +1,32 @@
-"""Engines: one for each URL, with what we ask of its driver."""
+"""Engines: driver options, health checks of pooled connections, fallback from a replica to the primary."""
 
 import asyncio
+import logging
+import math
+from collections import Counter
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import partial
+from selectors import EVENT_READ, DefaultSelector
+from time import monotonic
 from typing import Any
 
 from sqlalchemy import URL, event
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import DisconnectionError, InvalidatePoolError, InvalidRequestError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from appkit.exceptions import AppKitError
-from appkit.repository.connections import check, connect, fall_back
+from appkit.exceptions import AppKitError, ServiceUnavailableException
+from appkit.repository.sqlalchemy_internals import with_short_cursors
 from appkit.repository.sqlite import set_up
 
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
+_REPLICA_RETRY = 10.0  # seconds until an unreachable replica is tried again
+_PING_AFTER = 0.5  # seconds unused before a connection is pinged; HikariCP's aliveBypassWindowMs has the same default
+
+_logger = logging.getLogger(__name__)
+
+statements: ContextVar[Counter[str] | None] = ContextVar("appkit_statements", default=None)
+"""How often each statement ran for the current request; None when they are not counted."""
 
 
 def create_engine(
@@ -26,15 +39,15 @@ def create_engine(
     primary: URL | None = None,
     **options: Any,
 ) -> AsyncEngine:
-    """An engine with our defaults, for `Database` and for migrations.
+    """An engine with appkit's defaults, for `Database` and for migrations.
 
     Args:
         url: With an async driver.
-        timeout: Seconds to connect, or on SQLite to wait for another process's lock.
-        begin: How SQLite's transactions begin.
-        foreign_keys: Whether SQLite enforces them.
-        statement_timeout: Seconds after which PostgreSQL gives a statement up.
-        primary: What to connect to where this is a replica, and can't be reached.
+        timeout: Seconds to wait for a connection, or on SQLite for another process's lock.
+        begin: The statement that begins a transaction on SQLite.
+        foreign_keys: Whether SQLite enforces foreign keys.
+        statement_timeout: Seconds after which PostgreSQL cancels a statement.
+        primary: For a replica, the database to use while the replica can't be reached.
         options: Passed on to SQLAlchemy.
     """
     driver = url.get_driver_name()
@@ -58,25 +71,52 @@ def create_engine(
 
     engine.dialect.do_terminate = partial(_terminate, engine.dialect.do_terminate)  # type: ignore[method-assign]
     if sqlite:
+        event.listen(engine.sync_engine, "do_connect", lambda *args: with_short_cursors(_connect(*args)))
         set_up(engine, begin, foreign_keys=foreign_keys)
         return engine
-    check(engine, always=primary is not None)
+    _check_on_checkout(engine, always=primary is not None)
     if primary is None:
-        event.listen(engine.sync_engine, "do_connect", connect)
+        event.listen(engine.sync_engine, "do_connect", _connect)
     else:
-        fall_back(engine, primary)
+        _fall_back(engine, primary)
     return engine
 
 
-def _terminate(terminate: Callable[[Any], None], connection: Any) -> None:
-    """Close a connection that is broken, and let a cancellation wait until it is closed and given back.
+def count_statements(engine: AsyncEngine) -> None:
+    """Count the statements that run on this engine while `statements` holds a counter."""
+    event.listen(engine.sync_engine, "before_cursor_execute", _count)
 
-    Where it breaks in on the first of these, after a failed ping, SQLAlchemy forgets the second.
+
+def _count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+    counter = statements.get()
+    if counter is not None and not statement.startswith(("BEGIN", "PRAGMA")):
+        counter[statement] += 1
+
+
+def _connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
+    """Open a connection, as SQLAlchemy does by default.
+
+    Raises:
+        ServiceUnavailableException: When the database can't be reached.
+    """
+    # psycopg closes an unfinished connection once nothing refers to it. The traceback would, in a reference cycle.
+    try:
+        return dialect.connect(*args, **kwargs)
+    except (OSError, dialect.loaded_dbapi.Error) as exc:  # Translated here because elsewhere OSError may be the app's.
+        raise ServiceUnavailableException from exc.with_traceback(None)
+    except asyncio.CancelledError as exc:
+        raise exc.with_traceback(None) from None
+
+
+def _terminate(terminate: Callable[[Any], None], connection: Any) -> None:
+    """Close a broken connection; a cancellation is delivered after that.
+
+    Otherwise SQLAlchemy doesn't return the connection to the pool when a second cancellation follows a failed ping.
     """
     try:
         terminate(connection)
     except asyncio.CancelledError as exc:
-        if (task := asyncio.current_task()) is not None:  # It hears of it when it next waits for something.
+        if (task := asyncio.current_task()) is not None:  # Cancelled again, at the next await.
             task.uncancel()
             task.cancel(*exc.args)
 
@@ -85,3 +125,75 @@ def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
     if driver == "asyncpg":
         return {"server_settings": {"statement_timeout": milliseconds}}
     return {"options": f"-c statement_timeout={milliseconds}"}
+
+
+def _check_on_checkout(engine: AsyncEngine, *, always: bool) -> None:
+    """Check that a pooled connection is alive before it is used again.
+
+    A ping costs up to three round trips. A connection that was used a moment ago is checked without one.
+
+    Args:
+        engine: Of PostgreSQL.
+        always: Ping even then, because there is another server to fall back to.
+    """
+    dialect = engine.sync_engine.dialect
+
+    @event.listens_for(engine.sync_engine, "checkin")
+    def on_checkin(_: Any, record: Any) -> None:
+        record.info["used"] = monotonic()
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def on_checkout(connection: Any, record: Any, _: Any) -> None:
+        if "used" not in record.info:
+            return  # It is new.
+        try:
+            idle = monotonic() - record.info["used"]
+            if always or idle > _PING_AFTER or _has_unread_data(connection.driver_connection):
+                dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as exc:
+            if dialect.is_disconnect(exc, connection, None):
+                raise InvalidatePoolError from exc
+            raise
+
+
+def _fall_back(replica: AsyncEngine, primary: URL) -> None:
+    """Connect to the primary while the replica can't be reached, and try the replica again every ten seconds."""
+    down_until = 0.0
+
+    @event.listens_for(replica.sync_engine, "do_connect")
+    def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
+        nonlocal down_until
+        if monotonic() >= down_until:
+            if down_until:  # One caller tries the replica; the others keep using the primary meanwhile.
+                down_until = monotonic() + _REPLICA_RETRY
+            try:
+                connection = _connect(dialect, record, args, kwargs)
+            except ServiceUnavailableException:
+                _logger.warning(
+                    "A replica can't be reached; reading from the primary for %s s.", _REPLICA_RETRY, exc_info=True
+                )
+                down_until = monotonic() + _REPLICA_RETRY
+            else:
+                down_until = 0.0
+                return connection
+        record.info["primary_until"] = down_until
+        own_args, own_kwargs = dialect.create_connect_args(primary)
+        return _connect(dialect, record, own_args, {**_timeouts(kwargs), **own_kwargs})
+
+    @event.listens_for(replica.sync_engine, "checkout")
+    def on_checkout(_: Any, record: Any, *__: Any) -> None:
+        if record.info.get("primary_until", math.inf) < monotonic():
+            raise DisconnectionError  # The pool connects again.
+
+
+def _has_unread_data(driver: Any) -> bool:
+    """Whether the server closed the connection: asyncpg notices by itself, psycopg has unread data on the socket."""
+    if hasattr(driver, "is_closed"):
+        return bool(driver.is_closed())
+    with DefaultSelector() as selector:
+        selector.register(driver.fileno(), EVENT_READ)
+        return bool(selector.select(0))
+
+
+def _timeouts(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in kwargs.items() if name in {"timeout", "connect_timeout"}}

@@ -1,11 +1,13 @@
-"""What the database refuses, in the terms of an API: which exception, and which field.
+"""Database errors: which API exception and field each one becomes, and which ones are worth a retry.
 
-Nothing of a driver's message is passed on, for it quotes values.
+Messages of the driver are never passed on, because they quote values.
 """
 
+import asyncio
+import random
 import re
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import CheckConstraint, Column, Constraint, Index, MetaData, Table
 from sqlalchemy.exc import DBAPIError, IntegrityError, TimeoutError  # noqa: A004 - SQLAlchemy's own
@@ -18,6 +20,8 @@ from appkit.exceptions import (
     StaleVersionException,
 )
 from appkit.repository.base import Base
+
+T = TypeVar("T")
 
 _MESSAGES = {
     "unique": "This is taken already.",
@@ -34,8 +38,10 @@ _SQLITE = {
     "SQLITE_CONSTRAINT_NOTNULL": "not_null",
     "SQLITE_CONSTRAINT_CHECK": "check",
 }
-# Connection lost, too many of them, shutting down; deadlock, serialisation failure, lock or statement timeout.
+# Connection lost, too many connections, shutting down; deadlock, serialisation failure, lock or statement timeout.
 _TRANSIENT = re.compile(r"08|53|57P0|57014|40001|40P01|55P03")
+_ROLLED_BACK = {"40001", "40P01"}  # Serialisation failure, deadlock.
+_RETRY_DELAY = 0.05  # seconds
 
 
 class _Violation(NamedTuple):
@@ -44,11 +50,11 @@ class _Violation(NamedTuple):
 
 
 def translate(exc: Exception, metadata: MetaData) -> APIException | None:
-    """The exception to answer with, or None when the error is a bug of ours rather than the caller's or the moment's.
+    """The API exception for a database error; None for a bug in the program, such as wrong SQL.
 
     Args:
-        exc: What SQLAlchemy raised, on asyncpg, psycopg or aiosqlite.
-        metadata: The tables, which say what a constraint's name stands for.
+        exc: Raised by SQLAlchemy with asyncpg, psycopg or aiosqlite.
+        metadata: The tables, in which constraint names are looked up.
     """
     if isinstance(exc, StaleDataError):
         return StaleVersionException()
@@ -58,11 +64,41 @@ def translate(exc: Exception, metadata: MetaData) -> APIException | None:
         return None
     if isinstance(exc, IntegrityError):
         return _conflict(*_violation(exc, metadata))
-    driver = exc.driver_exception
-    busy = getattr(driver, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
-    if busy or exc.connection_invalidated or _TRANSIENT.match(getattr(driver, "sqlstate", None) or ""):
+    if _is_locked(exc) or exc.connection_invalidated or _TRANSIENT.match(_sqlstate(exc)):
         return ServiceUnavailableException()
     return None
+
+
+async def retry(work: Callable[[], Awaitable[T]], attempts: int) -> T:
+    """Run a unit of work, and run it again after a deadlock, a serialisation failure or a locked SQLite file.
+
+    The delay grows exponentially, with jitter.
+
+    Args:
+        work: A whole unit of work, which raises translated errors.
+        attempts: How often it runs at most.
+    """
+    for attempt in range(1, attempts):
+        try:
+            return await work()
+        except ServiceUnavailableException as exc:
+            if not _was_rolled_back(exc.__cause__):
+                raise
+        await asyncio.sleep(random.uniform(0.5, 1) * _RETRY_DELAY * 2**attempt)  # noqa: S311 - not for secrets
+    return await work()
+
+
+def _was_rolled_back(exc: BaseException | None) -> bool:
+    """Whether the database certainly rolled back. After a lost connection that is unknown."""
+    return isinstance(exc, DBAPIError) and (_is_locked(exc) or _sqlstate(exc) in _ROLLED_BACK)
+
+
+def _is_locked(exc: DBAPIError) -> bool:
+    return getattr(exc.driver_exception, "sqlite_errorname", "").startswith(("SQLITE_BUSY", "SQLITE_LOCKED"))
+
+
+def _sqlstate(exc: DBAPIError) -> str:
+    return getattr(exc.driver_exception, "sqlstate", None) or ""
 
 
 def _conflict(kind: str, columns: Iterable[Column[object]]) -> APIException:
@@ -75,13 +111,13 @@ def _violation(exc: IntegrityError, metadata: MetaData) -> _Violation:
     driver = exc.driver_exception
     if name := getattr(driver, "sqlite_errorname", None):
         return _sqlite_violation(_SQLITE.get(name, "other"), str(driver), exc.statement or "", metadata)
-    details: Any = getattr(driver, "diag", driver)  # psycopg keeps them apart; asyncpg doesn't.
+    details: Any = getattr(driver, "diag", driver)  # psycopg has them in an object of their own; asyncpg hasn't.
     kind = _STATES.get(getattr(driver, "sqlstate", ""), "other")
     message = getattr(details, "message_primary", None) or str(driver)
     if kind == "foreign_key" and message.startswith("update or delete"):
         kind = "referenced"
     table = metadata.tables.get(_table_key(details, metadata))
-    if table is None or kind == "referenced":  # The constraint is another table's, whose fields nobody sent.
+    if table is None or kind == "referenced":  # Another table's constraint, so none of the request's fields.
         return _Violation(kind, ())
     if kind == "not_null":
         return _Violation(kind, _named(table, [details.column_name]))
@@ -96,7 +132,7 @@ def _sqlite_violation(kind: str, message: str, statement: str, metadata: MetaDat
         return _Violation("referenced", ())
     if table is None:
         return _Violation(kind, ())
-    if kind == "foreign_key":  # SQLite doesn't say which, so it is known only where there is one.
+    if kind == "foreign_key":  # SQLite doesn't name the constraint, so it is known only if there is one.
         keys = list(table.foreign_key_constraints)
         return _Violation(kind, keys[0].columns if len(keys) == 1 else ())
     if kind == "check" or names.startswith("index "):
@@ -116,13 +152,13 @@ def _named(table: Table, names: Iterable[str]) -> list[Column[object]]:
 def _constrained(table: Table, name: str | None) -> list[Column[object]]:
     everything: list[Constraint | Index] = [*table.constraints, *table.indexes]
     constraint = next((each for each in everything if each.name == name), None)
-    if isinstance(constraint, CheckConstraint):  # It may be text, which has no columns.
+    if isinstance(constraint, CheckConstraint):  # Its text may have no columns attached.
         return [column for column in table.columns if re.search(rf"\b{column.name}\b", str(constraint.sqltext))]
     return list(getattr(constraint, "columns", ()))
 
 
 def _field(column: Column[object]) -> str:
-    """The attribute that stands for the column, for it may be called otherwise."""
+    """The attribute that is mapped to the column; its name may differ."""
     for mapper in Base.registry.mappers:
         if mapper.local_table is column.table:
             return mapper.get_property_by_column(column).key

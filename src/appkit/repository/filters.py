@@ -1,4 +1,4 @@
-"""Query classes: what one endpoint lets its callers filter by, sort by and page through."""
+"""Query parameters of a list endpoint: filters, full-text search, sorting, and pages (`PageQuery`, `CursorQuery`)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from appkit.exceptions import AppKitError
 from appkit.repository.pagination import Count
 
-# SQLite takes expressions only so deep, and patterns only so long.
+# SQLite limits the depth of expressions and the length of patterns.
 _MOST_WORDS = 50
 _LONGEST = 10_000
 
@@ -26,33 +26,33 @@ Text = SQLColumnExpression[str] | SQLColumnExpression[str | None]
 
 @dataclass(frozen=True)
 class Where:
-    """What a query parameter does, when it is given.
+    """The condition that a query parameter adds, if it is given.
 
         class PostFilters(BaseModel):
             title: Annotated[str | None, Where.contains(Post.title)] = None
             author: Annotated[str | None, Where(lambda name: Post.author.has(User.name == name))] = None
 
     Args:
-        clause: Makes a condition of the parameter's value.
+        clause: Makes the condition from the parameter's value.
     """
 
     clause: Callable[[Any], ColumnElement[bool]]
 
     @classmethod
     def contains(cls, *columns: Text) -> "Where":
-        """The text occurs in one of the columns, whatever its case; `%` and `_` are letters like any other."""
+        """The text occurs in one of the columns, ignoring case; `%` and `_` have no special meaning."""
         return cls(lambda value: or_(*(column.icontains(value, autoescape=True) for column in columns)))
 
     @classmethod
     def search(cls, *columns: Text, language: str = "simple") -> "Where":
-        """Full-text search, as people know it from search engines.
+        """Full-text search.
 
-        PostgreSQL takes quotes for phrases, `or` for either and `-` for without, and knows a language's word forms.
-        Elsewhere each of the first 50 words must occur in one of the columns, as it is, whatever its case.
+        PostgreSQL supports quotes for phrases, `or` and `-`, and a language's word forms. On SQLite each of the first
+        50 words must occur in one of the columns, ignoring case.
 
         Args:
             columns: Where to search.
-            language: One of PostgreSQL's text search configurations, such as `english`; `simple` knows no word forms.
+            language: A text search configuration of PostgreSQL, such as `english`; `simple` has no word forms.
         """
         vector = search_vector(*columns, language=language)
 
@@ -67,24 +67,24 @@ class Where:
 
 
 def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
-    """What `Where.search` searches on PostgreSQL, for the index that makes it quick.
+    """The expression that `Where.search` searches on PostgreSQL, for its index.
 
     vector = search_vector(Post.title, Post.content)
     Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
     """
     document: Any = func.coalesce(columns[0], _constant(""))
-    for column in columns[1:]:  # Not `+`: this sets the brackets that PostgreSQL shows, which migrations compare.
+    for column in columns[1:]:  # Not `+`: migrations compare the text, and this has the same brackets as PostgreSQL's.
         document = document.op("||")(_constant(" ")).op("||")(func.coalesce(column, _constant("")))
     return func.to_tsvector(_constant(language), document)
 
 
 def _constant(value: str) -> ColumnElement[str]:
-    """Written into the statement, for an index on an expression serves no other one."""
+    """A literal in the SQL, because an index on an expression is used only for the same text."""
     return literal(value, literal_execute=True)
 
 
 class _Matches(FunctionElement[bool]):
-    """One condition for PostgreSQL, and one for the others."""
+    """One condition for PostgreSQL, and one for other databases."""
 
     type = Boolean()
     inherit_cache = True
@@ -101,31 +101,31 @@ def _compile_plain(element: _Matches, compiler: SQLCompiler, **options: Any) -> 
 
 
 def _terms(sort: str | None) -> list[tuple[str, bool]]:
-    """Names, each with whether it is to descend."""
+    """Names, each with whether it is descending."""
     return [] if not sort else [(term.removeprefix("-"), term.startswith("-")) for term in sort.split(",")]
 
 
 def _markers(field: FieldInfo) -> list[Where]:
-    """Those of `Annotated[str | None, Where(…)]`, and of `Annotated[str, Where(…)] | None`."""
+    """The `Where` of `Annotated[str | None, Where(…)]` and of `Annotated[str, Where(…)] | None`."""
     inner = [each for choice in get_args(field.annotation) for each in getattr(choice, "__metadata__", ())]
     return [each for each in (*field.metadata, *inner) if isinstance(each, Where)]
 
 
 class ListQuery(BaseModel):
-    """What `PageQuery` and `CursorQuery` share: the filters that a class adds, and an order from names that it allows.
+    """The base class of `PageQuery` and `CursorQuery`: filters and sorting.
 
-    A parameter that the class doesn't have is a 422, and so is a datetime without its time zone.
+    An unknown parameter is a 422, and so is a datetime without a time zone.
 
     Raises:
-        AppKitError: When a class's `default_sort` names what its `sortable` doesn't have.
+        AppKitError: When `default_sort` has a name that is not in `sortable`.
     """
 
     model_config = ConfigDict(extra="forbid")
 
     sortable: ClassVar[Mapping[str, SQLColumnExpression[Any]]] = {}
-    """What callers may sort by: names of the API, and the columns that they stand for."""
+    """What callers may sort by: the API's names and their columns."""
     default_sort: ClassVar[str] = ""
-    """The order when none is asked for, as in `-created_at,title`; that of the primary key unless given."""
+    """The default order, such as `-created_at,title`; by primary key if empty."""
 
     sort: str | None = None
 
@@ -145,7 +145,7 @@ class ListQuery(BaseModel):
         names = [name for name, _ in _terms(value)]
         if not set(names) <= cls.sortable.keys():
             choice = ", ".join(cls.sortable)
-            raise ValueError(f"Sort by {choice}; - in front turns it round." if choice else "This can't be sorted.")
+            raise ValueError(f"Sort by {choice}; - in front means descending." if choice else "This can't be sorted.")
         if len(set(names)) < len(names):
             raise ValueError("Name each one only once.")
         return value
@@ -161,7 +161,7 @@ class ListQuery(BaseModel):
         return value
 
     def where(self) -> list[ColumnElement[bool]]:
-        """The conditions of the parameters that are given."""
+        """The conditions of the given parameters."""
         return [
             marker.clause(value)
             for name, field in type(self).model_fields.items()
@@ -170,13 +170,13 @@ class ListQuery(BaseModel):
         ]
 
     def order(self) -> list[SQLColumnExpression[Any]]:
-        """The order that is asked for, or else the default."""
+        """The requested order, or the default."""
         terms = _terms(self.sort or self.default_sort)
         return [self.sortable[name].desc() if down else self.sortable[name].asc() for name, down in terms]
 
 
 class PageQuery(ListQuery):
-    """A page by number, for tables of results that people leaf through; deep pages take long.
+    """A page by number, for results with numbered pages. Deep pages are slow.
 
         class PostQuery(PageQuery, PostFilters):
             sortable = {"title": Post.title, "created_at": Post.created_at}
@@ -186,21 +186,21 @@ class PageQuery(ListQuery):
         async def list_posts(query: Annotated[PostQuery, Query()], db: ReadSession) -> Page[PostSchema]:
             return Page[PostSchema].model_validate(await Repository[Post](db).page(query))
 
-    Use one such class for each endpoint: FastAPI takes no second one.
+    FastAPI allows one such class for each endpoint.
     """
 
     count: ClassVar[Count] = "exact"
-    """Whether to count all rows, or `capped` at 10,000, or `none`."""
+    """Count all rows (`exact`), up to 10,000 of them (`capped`), or `none`."""
 
     page: int = Field(default=1, ge=1, le=10_000, description="Which page; the first is 1.")
     size: int = Field(default=20, ge=1, le=200, description="How many items at most.")
 
 
 class CursorQuery(ListQuery):
-    """A page by keyset, for feeds and for tables of any length: each is as quick as the first.
+    """A page by cursor (keyset), for feeds and large tables. Every page is as fast as the first.
 
     Raises:
-        AppKitError: When a column of `sortable` may be NULL, for a page would lose such rows.
+        AppKitError: When a column of `sortable` is nullable, because pages would skip rows with NULL.
     """
 
     cursor: str | None = Field(default=None, description="The `next_cursor` of the page before; none for the first.")
@@ -212,6 +212,6 @@ class CursorQuery(ListQuery):
         for name, column in cls.sortable.items():
             if getattr(column, "nullable", False):
                 raise AppKitError(
-                    f"{cls.__name__} can't sort by {name!r}: the column may be NULL, and a page would lose such rows. "
+                    f"{cls.__name__} can't sort by {name!r}: the column may be NULL, and pages would skip such rows. "
                     "Leave it out, or use a PageQuery."
                 )

@@ -1,4 +1,4 @@
-"""What a table may have beside the usual columns: deletion that can be undone, a version, and who wrote it."""
+"""Mixins for tables: soft deletion, optimistic locking by version, created by and updated by, integer ids."""
 
 from datetime import datetime
 from typing import Any
@@ -18,7 +18,7 @@ from sqlalchemy.orm import (
 from appkit.core.context import user_id
 from appkit.exceptions import AppKitError
 from appkit.repository.base import BaseTableModel
-from appkit.repository.glance import reads_only
+from appkit.repository.sqlalchemy_internals import has_option
 
 
 class IntBaseTableModel(BaseTableModel):
@@ -32,36 +32,38 @@ class IntBaseTableModel(BaseTableModel):
 
 
 class SoftDelete:
-    """Rows that are hidden when they are deleted, and can be brought back.
+    """Soft deletion: deleted rows are hidden, and can be restored.
 
         class Post(SoftDelete, BaseTableModel):
             __table_args__ = (SoftDelete.unique("slug"),)
             slug: Mapped[str]
 
-    Everything the ORM reads leaves deleted rows out, in joins, subqueries and relationships too, and its `update()`
-    and `delete()` leave them alone; `.execution_options(include_deleted=True)` is how a statement says otherwise.
-    `text()`, statements on a `Table`, and `session.get()` of an object that the session still holds know nothing
-    of it. A `Repository` deletes and restores; what belongs to a hidden row stays as it is. For rows that go for good,
-    let the database delete what belongs to them, the hidden too: `ForeignKey(…, ondelete="CASCADE")`, and
-    `passive_deletes=True` on the relationship. SQLAlchemy's own cascade finds only rows that are not hidden, and the
-    others then keep the row from going, with a 409.
+    Deleted rows are left out of every ORM query, in joins, subqueries and relationships too. The ORM's `update()` and
+    `delete()` skip them. A statement with `.execution_options(include_deleted=True)` includes them. Three things don't
+    know of soft deletion: `text()`, statements on a `Table`, and `session.get()` of an object in the session.
+
+    A `Repository` deletes and restores. Rows that refer to a hidden row stay as they are.
+
+    Before you delete rows for good, let the database delete the rows that refer to them:
+    `ForeignKey(…, ondelete="CASCADE")`, and `passive_deletes=True` on the relationship. SQLAlchemy's own cascade
+    doesn't find hidden rows, so deleting the row they refer to would fail with a 409.
     """
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, sort_order=97)
 
     @staticmethod
     def unique(*columns: str, name: str | None = None) -> Index:
-        """A unique index over the rows that are not deleted, so that a deleted row's value may be used again."""
+        """A unique index over the rows that are not deleted, so that the value of a deleted row can be used again."""
         live = text("deleted_at IS NULL")
         return Index(name, *columns, unique=True, postgresql_where=live, sqlite_where=live)
 
 
 class Versioned:
-    """Rows that count their changes, so that of two people who edit the same one, the second is told.
+    """Optimistic locking: a version number that detects two people editing the same row.
 
-    A change of a row that has changed since it was read is a `StaleVersionException`, 409. For an edit that begins in
-    one request and ends in another, send `version` along with what is edited: `Repository.update` compares it.
-    `update_where` and `upsert` count too; SQLAlchemy's `update()` by itself doesn't.
+    Updating a row that was changed since it was read raises `StaleVersionException`, 409. If an edit spans two
+    requests, send `version` with the edited fields: `Repository.update` compares it. `update_where` and `upsert`
+    increase the version too; SQLAlchemy's `update()` doesn't.
 
     Raises:
         AppKitError: When a model's own `__mapper_args__` leave out `version_id_col`.
@@ -75,54 +77,45 @@ class Versioned:
         return {"version_id_col": cls.version}
 
 
-def _person() -> UUID | None:
+def _current_user_id() -> UUID | None:
     value = user_id.get()
     return None if value is None else UUID(value)
 
 
 class Authored:
-    """Rows that say who made them and who changed them last: the person whose request it was, or None for the app.
+    """The ids of the users who created a row and who updated it last; None if that was the app itself.
 
-    No foreign keys: the ids outlive the accounts.
+    They are not foreign keys, because they are kept when an account is deleted.
     """
 
-    created_by: Mapped[UUID | None] = mapped_column(default=_person, sort_order=98)
-    updated_by: Mapped[UUID | None] = mapped_column(default=_person, onupdate=_person, sort_order=99)
+    created_by: Mapped[UUID | None] = mapped_column(default=_current_user_id, sort_order=98)
+    updated_by: Mapped[UUID | None] = mapped_column(default=_current_user_id, onupdate=_current_user_id, sort_order=99)
 
 
 _LIVE = with_loader_criteria(SoftDelete, lambda cls: cls.deleted_at.is_(None), include_aliases=True)
-_tables: set[Any] = set()
-
-
-def _hides_nothing(table: Any) -> bool:
-    return table not in _tables
 
 
 @event.listens_for(SoftDelete, "after_mapper_constructed", propagate=True)
-def _watch_sessions(mapper: Mapper[Any], _: type[Any]) -> None:
-    """From the first model on that needs it; before, and without one, statements cost what they always did."""
-    _tables.update(mapper.tables)
+def _listen_to_sessions(_: Mapper[Any], __: type[Any]) -> None:
+    """Once the first such model is mapped. Apps without one pay nothing."""
     if not event.contains(Session, "do_orm_execute", _leave_out_deleted):
         event.listen(Session, "do_orm_execute", _leave_out_deleted)
 
 
 def _leave_out_deleted(state: ORMExecuteState) -> None:
-    statement: Any = state.statement
-    if reads_only(statement, _hides_nothing):  # The criteria would cost it, for nothing, a tenth of its time.
-        return
     if not (state.is_select or state.is_update or state.is_delete):
         return
     if state.is_column_load or state.execution_options.get("include_deleted", False):
         return
-    # A relationship's load may have it from the statement that it belongs to.
-    if not (state.is_relationship_load and any(option is _LIVE for option in statement._with_options)):  # noqa: SLF001
-        state.statement = statement.options(_LIVE)
+    # The query that loads a relationship may have inherited the option.
+    if not (state.is_relationship_load and has_option(state.statement, _LIVE)):
+        state.statement = state.statement.options(_LIVE)
 
 
 @event.listens_for(Versioned, "after_mapper_constructed", propagate=True)
 def _check_version(mapper: Mapper[Any], cls: type[Any]) -> None:
     if mapper.version_id_col is None:
         raise AppKitError(
-            f"{cls.__name__} is Versioned, and its __mapper_args__ left that out. "
-            "Make them a @declared_attr.directive that extends super().__mapper_args__."
+            f"{cls.__name__} is Versioned, but its __mapper_args__ have no version_id_col. "
+            "Write them as a @declared_attr.directive that extends super().__mapper_args__."
         )

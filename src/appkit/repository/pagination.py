@@ -1,4 +1,4 @@
-"""Pages: by keyset, as quick at the millionth row as at the first and steady while rows come and go; and by number."""
+"""Pagination: pages by cursor (keyset) and by page number, as results and as API schemas."""
 
 import base64
 import json
@@ -33,12 +33,12 @@ ModelT = TypeVar("ModelT")
 Count = Literal["exact", "capped", "none"]
 
 CAP = 10_000
-"""How far a capped count goes."""
+"""The limit of a capped count."""
 
 
 @dataclass(frozen=True)
 class KeysetPage(Generic[ModelT]):
-    """Some of the rows that a query has, and where the next ones begin."""
+    """One page of a query's rows, and the cursor of the next."""
 
     items: list[ModelT]
     next_cursor: str | None
@@ -47,23 +47,23 @@ class KeysetPage(Generic[ModelT]):
 
 @dataclass(frozen=True)
 class OffsetPage(Generic[ModelT]):
-    """The rows of one page that has a number, the first being 1."""
+    """One page of a query's rows, by number from 1."""
 
     items: list[ModelT]
     page: int
     size: int
     total: int | None
-    """How many rows there are; None when they were not counted, or are more than a capped count goes."""
+    """How many rows there are; None if they were not counted or exceed a capped count."""
     has_next: bool
 
     @property
     def pages(self) -> int | None:
-        """How many pages there are, where the rows were counted."""
+        """How many pages there are; None if `total` is None."""
         return None if self.total is None else -(-self.total // self.size)
 
 
 class CursorPage(BaseModel, Generic[T]):
-    """A page by keyset as an API answers it: `-> CursorPage[PostSchema]`."""
+    """The response schema of a page by cursor: `-> CursorPage[PostSchema]`."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -72,7 +72,7 @@ class CursorPage(BaseModel, Generic[T]):
 
 
 class Page(BaseModel, Generic[T]):
-    """A page by number as an API answers it: `-> Page[PostSchema]`."""
+    """The response schema of a page by number: `-> Page[PostSchema]`."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -102,11 +102,10 @@ async def keyset_page(
 
         await keyset_page(db, select(Post), order=[Post.created_at.desc()], cursor=cursor)
 
-    The primary key is added to the order, so that rows which are otherwise equal have a place of their own.
-    Give the columns one index, in this order.
+    The primary key is added to the order, so that the order is unique. Create one index on the columns, in this order.
 
     Args:
-        session: Where to ask.
+        session: The database session.
         query: A select of one model, without an order or a limit.
         order: Columns, each with `.desc()` or `.asc()`, that are never NULL.
         cursor: The `next_cursor` of the page before.
@@ -114,7 +113,7 @@ async def keyset_page(
 
     Raises:
         UnprocessableException: When the cursor is damaged, or belongs to another order.
-        AppKitError: When a column of the order may be NULL and the query lets it: such rows would be lost.
+        AppKitError: When a column of the order is nullable and the query doesn't exclude NULL.
     """
     keys = _keys(query, order)
     _refuse_null(query, keys)
@@ -136,17 +135,17 @@ async def offset_page(
     size: int = 20,
     count: Count = "exact",
 ) -> OffsetPage[ModelT]:
-    """The rows of a query from the one where a page begins. The further on the page, the longer it takes.
+    """One page of a query's rows, by number. Deep pages are slow.
 
-    On the last page the number of rows follows from it, and nothing is counted.
+    The last page needs no COUNT: its length gives the total.
 
     Args:
-        session: Where to ask.
+        session: The database session.
         query: A select of one model, without an order or a limit.
         order: Columns, each with `.desc()` or `.asc()`; the primary key is added.
-        page: Which page, the first being 1.
+        page: The page's number, from 1.
         size: How many rows at most.
-        count: Whether to count all rows, or up to `CAP` of them, or none.
+        count: Count all rows, up to `CAP` of them, or none.
     """
     start = (page - 1) * size
     statement = in_order(query, order).offset(start).limit(size + 1)
@@ -161,7 +160,7 @@ async def offset_page(
 
 
 async def count_rows(session: AsyncSession, query: Select[Any], limit: int | None = None) -> int:
-    """How many rows a query has, or `limit` when they are more."""
+    """How many rows a query has, at most `limit`."""
     keys = primary_key(query.column_descriptions[0]["entity"])
     rows = query.with_only_columns(*keys, maintain_column_froms=True).order_by(None).limit(limit)
     statement = select(func.count()).select_from(rows.subquery()).execution_options(**query.get_execution_options())
@@ -169,13 +168,13 @@ async def count_rows(session: AsyncSession, query: Select[Any], limit: int | Non
 
 
 def primary_key(model: type[Any]) -> list[InstrumentedAttribute[Any]]:
-    """The attributes that tell a model's rows apart."""
+    """The attributes of a model's primary key."""
     mapper: Mapper[Any] = class_mapper(model)
     return [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
 
 
 def in_order(query: Select[ModelT], order: Sequence[SQLColumnExpression[Any]]) -> Select[ModelT]:
-    """The query in this order, and no other; the primary key comes last, so that no two rows share a place."""
+    """The query with this order instead of its own, and the primary key last, so that the order is unique."""
     return _ordered(query, _keys(query, order))
 
 
@@ -197,7 +196,7 @@ def _refuse_null(query: Select[Any], keys: Sequence[_Key]) -> None:
     for key in keys:
         if getattr(key.column, "nullable", False) and not _excludes_null(query, key.column):
             raise AppKitError(
-                f"{key.column} may be NULL, and a page would lose such rows. "
+                f"{key.column} may be NULL, and pages would skip such rows. "
                 f"Add .where({key.column}.is_not(None)), or order by something else."
             )
 
@@ -219,7 +218,7 @@ def _excludes_null(query: Select[Any], column: ColumnElement[Any]) -> bool:
 
 def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
     bound = [literal(value, key.column.type) for key, value in zip(keys, values, strict=True)]
-    if len({key.descending for key in keys}) == 1:  # One direction: the database compares rows, by the index.
+    if len({key.descending for key in keys}) == 1:  # One direction: a row comparison, which can use the index.
         row, last = tuple_(*(key.column for key in keys)), tuple_(*bound)
         return row < last if keys[0].descending else row > last
     beyond: list[Any] = [operators.lt if key.descending else operators.gt for key in keys]
@@ -227,13 +226,13 @@ def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
         and_(*(keys[j].column == bound[j] for j in range(i)), beyond[i](key.column, bound[i]))
         for i, key in enumerate(keys)
     ]
-    # The first part follows from the rest, and is how a database sees where in the index to begin.
+    # Implied by the rest; it lets the database start at the right place in the index.
     first = keys[0].column <= bound[0] if keys[0].descending else keys[0].column >= bound[0]
     return and_(first, or_(*alternatives))
 
 
 def _encode(keys: Sequence[_Key], values: Sequence[Any]) -> str:
-    """Ties the values to their order: damage is found out, and forgery is only a way to ask for another page."""
+    """The cursor, with a checksum over values and order. It isn't signed: a forged one is only another page."""
     order = [f"{key.column} {key.descending}" for key in keys]
     checksum = blake2b(json.dumps([order, values]).encode(), digest_size=6).hexdigest()
     text = json.dumps([checksum, *values], separators=(",", ":"))
@@ -249,4 +248,4 @@ def _decode(cursor: str, keys: Sequence[_Key]) -> list[Any]:
             return [TypeAdapter(kind).validate_python(value) for kind, value in zip(types, values, strict=True)]
     except (ValueError, TypeError, RecursionError):
         pass
-    raise UnprocessableException("This page can't be found. Start again from the first one.")
+    raise UnprocessableException("The cursor is damaged or belongs to another order. Start again from the first page.")

@@ -1,7 +1,7 @@
-"""The plain User of apps that define none; imported only when one is needed, for its table then exists."""
+"""The plain User of apps that define none. Import it only when needed, because that creates its table."""
 
 from appkit.repository.user import BaseUser
 
 
 class User(BaseUser):
-    """Somebody who can sign in."""
+    """A user account."""

@@ -1,4 +1,4 @@
-"""Reading: sessions that refuse to write, and whom a replica is too far behind for."""
+"""Database sessions that refuse to write, and read-your-writes: requests that must read from the primary."""
 
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ _WROTE = "appkit.wrote"
 
 @dataclass
 class Client:
-    """Who is served, and whether replicas will do for them.
+    """The client of the current request, and whether it must read from the primary.
 
     Args:
-        wrote: Whether they wrote a moment ago, and so must read from the primary to find it.
-        writes: Whether they wrote since.
+        wrote: Whether it wrote in an earlier request, so recently that a replica may lack the change.
+        writes: Whether it has written in this request.
     """
 
     wrote: bool = False
@@ -28,30 +28,30 @@ class Client:
 
     @property
     def needs_primary(self) -> bool:
-        """Whether a replica may lack what they wrote."""
+        """Whether a replica may lack the client's changes."""
         return self.wrote or self.writes
 
 
 client: ContextVar[Client | None] = ContextVar("appkit_client", default=None)
-"""The client whose request is answered, in an app that has replicas."""
+"""The client of the current request, in an app that has replicas."""
 
 
 def needs_primary() -> bool:
-    """Whether the work in hand must not be read from a replica."""
+    """Whether the current request must not read from a replica."""
     current = client.get()
     return current is not None and current.needs_primary
 
 
 class WritingSession(Session):
-    """What is under a unit of work."""
+    """The sync session of a unit of work."""
 
 
 class ReadingSession(Session):
-    """What is under a session that only reads."""
+    """The sync session of a read session."""
 
 
-class WatchedSession(WritingSession):
-    """What is under a unit of work where there are replicas, which lack for a moment what it writes."""
+class TrackedSession(WritingSession):
+    """The sync session of a unit of work in an app with replicas: it records that the client wrote."""
 
 
 @event.listens_for(ReadingSession, "do_orm_execute")
@@ -66,18 +66,18 @@ def _refuse_flush(session: Session, *_: Any) -> None:
         _refuse_to_write()
 
 
-@event.listens_for(WatchedSession, "do_orm_execute")
+@event.listens_for(TrackedSession, "do_orm_execute")
 def _note_statement(state: ORMExecuteState) -> None:
     if _writes(state):
         state.session.info[_WROTE] = True
 
 
-@event.listens_for(WatchedSession, "after_flush")
+@event.listens_for(TrackedSession, "after_flush")
 def _note_flush(session: Session, _: Any) -> None:
     session.info[_WROTE] = True
 
 
-@event.listens_for(WatchedSession, "after_commit")
+@event.listens_for(TrackedSession, "after_commit")
 def _note_commit(session: Session) -> None:
     current = client.get()
     if session.info.pop(_WROTE, False) and current is not None:
@@ -91,4 +91,4 @@ def _writes(state: ORMExecuteState) -> bool:
 
 
 def _refuse_to_write() -> None:
-    raise AppKitError("A read session can't write. Use `DbSession` in a route, or `session()`.")
+    raise AppKitError("A read session can't write. Use `DbSession` in a route, or `database.session()` elsewhere.")

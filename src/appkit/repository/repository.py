@@ -1,8 +1,8 @@
-"""Repository: the common moves on the rows of one model, in SQLAlchemy's own expressions."""
+"""Repository: read, page, create, update, upsert and delete the rows of one model."""
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, Generic, TypeVar, cast, get_args, get_origin, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 from pydantic import BaseModel
 from sqlalchemy import (
@@ -23,8 +23,7 @@ from sqlalchemy.orm import QueryableAttribute, class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
 from appkit.exceptions import AppKitError, ConstraintViolatedException, NotFoundException, StaleVersionException
-from appkit.repository.base import utcnow
-from appkit.repository.conflicts import insert_or_nothing, insert_or_update
+from appkit.repository.base import model_of, utcnow
 from appkit.repository.filters import CursorQuery, PageQuery
 from appkit.repository.mixins import SoftDelete, Versioned
 from appkit.repository.pagination import (
@@ -36,6 +35,7 @@ from appkit.repository.pagination import (
     offset_page,
     primary_key,
 )
+from appkit.repository.upsert import insert_or_nothing, insert_or_update
 
 ModelT = TypeVar("ModelT")
 Data = BaseModel | Mapping[str, Any]
@@ -53,15 +53,15 @@ class Repository(Generic[ModelT]):
             def select(self) -> Select[Post]:
                 return super().select().where(Post.published_at.is_not(None)).options(selectinload(Post.tags))
 
-    It flushes and never commits: whoever opened the session ends its transaction.
+    It flushes and never commits: the code that opened the session ends the transaction.
 
     Args:
-        db: The session.
-        model: The model, where a variable holds it; a type argument says the same.
-        include_deleted: Whether rows count that a `SoftDelete` model has hidden.
+        db: The database session.
+        model: The model, instead of a type argument.
+        include_deleted: Include the deleted rows of a `SoftDelete` model.
 
     Raises:
-        AppKitError: When no model is named, or data has what the model doesn't.
+        AppKitError: When no model is named, or data has fields that the model lacks.
     """
 
     def __init__(self, db: AsyncSession, model: type[ModelT] | None = None, *, include_deleted: bool = False) -> None:
@@ -76,31 +76,31 @@ class Repository(Generic[ModelT]):
         return model_of(getattr(self, "__orig_class__", type(self)), Repository)
 
     def select(self) -> Select[ModelT]:
-        """Which rows there are, without an order: override it to narrow them, or to load more with them.
+        """The query for all rows, without an order. Override it to filter rows, or to load relationships with them.
 
-        All that reads follows it, and so do `update_where` and `delete_where`.
+        Every read uses it, and so do `update_where` and `delete_where`.
         """
         return select(self.model)
 
     # Reading
 
     async def get(self, ident: Any, *, options: Sequence[ORMOption] = (), for_update: bool = False) -> ModelT:
-        """The row with this primary key, which is a tuple where it has several columns.
+        """The row with this primary key.
 
         Args:
-            ident: The primary key.
-            options: What to load with it.
-            for_update: Lock the row until the transaction ends, and read it anew.
+            ident: The primary key; a tuple if it has several columns.
+            options: Relationships to load with it.
+            for_update: Lock the row until the transaction ends, and read it again.
 
         Raises:
-            NotFoundException: When there is none.
+            NotFoundException: When there is no such row.
         """
         return _found(await self.get_or_none(ident, options=options, for_update=for_update))
 
     async def get_or_none(
         self, ident: Any, *, options: Sequence[ORMOption] = (), for_update: bool = False
     ) -> ModelT | None:
-        """The same, or None."""
+        """Like `get`, but None when there is no such row."""
         if options or self._narrowed:
             values = ident if isinstance(ident, tuple) else (ident,)
             keys = zip(primary_key(self.model), values, strict=True)
@@ -115,7 +115,7 @@ class Repository(Generic[ModelT]):
             with_for_update={"of": self.model} if for_update else None,
             execution_options={"include_deleted": True} if self.include_deleted else {},
         )
-        # The session may hold one that was deleted in it, and asks nobody then.
+        # The session may return an object that was deleted in it, without a query.
         hidden = isinstance(row, SoftDelete) and row.deleted_at is not None and not self.include_deleted
         return None if hidden else row
 
@@ -128,8 +128,8 @@ class Repository(Generic[ModelT]):
         """The only row that meets the conditions.
 
         Raises:
-            NotFoundException: When there is none.
-            MultipleResultsFound: When there are several: a mistake of the program's, not the caller's.
+            NotFoundException: When there is no such row.
+            MultipleResultsFound: When there are several, which is a bug in the program.
         """
         return _found((await self.db.scalars(self._rows(where).options(*options))).unique().one_or_none())
 
@@ -149,7 +149,7 @@ class Repository(Generic[ModelT]):
     @overload
     async def page(self, query: CursorQuery, *where: Condition) -> KeysetPage[ModelT]: ...
     async def page(self, query: PageQuery | CursorQuery, *where: Condition) -> OffsetPage[ModelT] | KeysetPage[ModelT]:
-        """The page that a query asks for, among the rows that meet its conditions and these.
+        """One page of the rows that meet the query's conditions and these.
 
         Raises:
             UnprocessableException: When the cursor is damaged, or belongs to another order.
@@ -160,9 +160,9 @@ class Repository(Generic[ModelT]):
         return await offset_page(self.db, statement, order=order, page=query.page, size=query.size, count=query.count)
 
     async def stream(self, *where: Condition, batch: int = 1000) -> AsyncIterator[ModelT]:
-        """All rows that meet the conditions, by the primary key, a batch at a time.
+        """All rows that meet the conditions, by the primary key, fetched in batches.
 
-        The transaction may end in between, and rows may come and go.
+        You may end the transaction in between, and rows may be added and deleted.
         """
         cursor: str | None = None
         while True:
@@ -184,11 +184,11 @@ class Repository(Generic[ModelT]):
     # Writing
 
     def new(self, data: Data, /, **extra: Any) -> ModelT:
-        """A row made of all that a schema or a mapping has, and of `extra`; not yet written."""
+        """A row with all fields of a schema or a mapping, and `extra`; not yet written."""
         return self.model(**self._known({**_fields(data), **extra}))
 
     async def create(self, data: Data, /, **extra: Any) -> ModelT:
-        """Write a new row, made of all that a schema or a mapping has, and of `extra`."""
+        """Write a new row with all fields of a schema or a mapping, and `extra`."""
         row = self.new(data, **extra)
         self.db.add(row)
         await self.db.flush()
@@ -202,16 +202,16 @@ class Repository(Generic[ModelT]):
         return made
 
     async def update(self, row: ModelT, data: Data, /, *, expected_version: int | None = None, **extra: Any) -> ModelT:
-        """Change a row to what a schema or a mapping says, and `extra`; a schema's fields that nobody set say nothing.
+        """Update a row with the fields of a schema or a mapping, and `extra`. Unset fields of a schema are skipped.
 
         Args:
             row: The row.
-            data: What changes. Its `version`, on a `Versioned` model, is the one that the editor saw.
-            expected_version: The same, where the data doesn't have it.
-            extra: What else changes.
+            data: The new values. On a `Versioned` model, its `version` is the one that was edited.
+            expected_version: The edited version, if `data` doesn't have it.
+            extra: More new values.
 
         Raises:
-            StaleVersionException: When somebody changed the row since the editor saw it.
+            StaleVersionException: When the row was changed since that version.
         """
         values = self._known({**_fields(data, exclude_unset=True), **extra})
         if isinstance(row, Versioned):
@@ -225,10 +225,7 @@ class Repository(Generic[ModelT]):
         return row
 
     async def delete(self, row: ModelT, *, hard: bool = False) -> None:
-        """Delete a row; of a `SoftDelete` model, hide it, unless it is to go for good.
-
-        Either way the session lets go of it.
-        """
+        """Delete a row and remove it from the session. `hard` deletes a `SoftDelete` row instead of hiding it."""
         if isinstance(row, SoftDelete) and not hard:
             row.deleted_at = utcnow()
             self.db.add(row)
@@ -239,12 +236,12 @@ class Repository(Generic[ModelT]):
             await self.db.flush()
 
     async def restore(self, row: ModelT) -> ModelT:
-        """Bring back a row that was hidden; a repository with `include_deleted` gets it.
+        """Restore a deleted row of a `SoftDelete` model, which a repository with `include_deleted` finds.
 
-        What took its place under a unique index meanwhile makes it a 409, as any violation.
+        It fails with a 409 if another row has its unique value by now.
         """
         if not isinstance(row, SoftDelete):
-            raise AppKitError(f"{self.model.__name__} is no SoftDelete model: what is deleted is gone.")
+            raise AppKitError(f"{self.model.__name__} is not a SoftDelete model, so deleted rows can't be restored.")
         row.deleted_at = None
         self.db.add(row)
         await self.db.flush()
@@ -253,13 +250,13 @@ class Repository(Generic[ModelT]):
     # Writing without reading first
 
     async def upsert(self, rows: Iterable[Data], *, on: Key) -> Sequence[ModelT]:
-        """Write rows, or change those that are there already: in one statement, whoever else does the same.
+        """Insert rows, or update those that exist, in one statement that is safe under concurrency.
 
-        Of two rows with the same key the last one counts. A row that was hidden is brought back.
+        Of two rows with the same key the last one counts. A deleted row of a `SoftDelete` model is restored.
 
         Args:
             rows: Schemas or mappings, all with the same columns.
-            on: What tells rows apart: the columns of the primary key, or of a unique constraint or index.
+            on: The key: the columns of the primary key, or of a unique constraint or index.
 
         Returns:
             The rows as they are now, in no particular order.
@@ -273,19 +270,19 @@ class Repository(Generic[ModelT]):
         if others:
             raise AppKitError("The rows of one upsert must all have the same columns.")
         statement = insert_or_update(self.db, mapper, on, names).returning(self.model)
-        # So that rows which the session holds already say what has become of them.
+        # So that objects in the session get the new values.
         options = {"populate_existing": True}
         return (await self.db.scalars(statement, list(by_key.values()), execution_options=options)).all()
 
     async def get_or_create(self, data: Data, *, on: Key) -> tuple[ModelT, bool]:
-        """The row with this key, or a new one; and whether it is new, which only one hears of those who try at once.
+        """The row with this key, or a new one; and whether it is new, which is true for one of concurrent callers.
 
         Args:
-            data: All of the row, the key among it.
-            on: What tells rows apart: the columns of the primary key, or of a unique constraint or index.
+            data: All values of the row, with its key.
+            on: The key: the columns of the primary key, or of a unique constraint or index.
 
         Raises:
-            ConstraintViolatedException: When a row has the key that this repository doesn't see, such as a hidden one.
+            ConstraintViolatedException: When the key belongs to a row that this repository filters out.
         """
         mapper = class_mapper(self.model)
         values = self._known(_fields(data), mapper.columns)
@@ -302,18 +299,16 @@ class Repository(Generic[ModelT]):
         raise ConstraintViolatedException(taken, extra={"errors": errors})
 
     async def update_where(self, *where: Condition, values: Data) -> int:
-        """Change all rows that meet the conditions, in one statement; returns how many they are."""
+        """Update all rows that meet the conditions, in one statement; returns how many there were."""
         columns = self._known(_fields(values, exclude_unset=True), class_mapper(self.model).columns)
         if issubclass(self.model, Versioned):
             columns["version"] = self.model.version + 1
         return await self._execute(update(self.model).values(columns), where, include_deleted=self.include_deleted)
 
     async def delete_where(self, *where: Condition, hard: bool = False) -> int:
-        """Delete all rows that meet the conditions, in one statement; returns how many they are.
+        """Delete all rows that meet the conditions, in one statement; returns how many there were.
 
-        Args:
-            where: The conditions.
-            hard: Delete rows of a `SoftDelete` model for good, the hidden ones too.
+        `hard` deletes rows of a `SoftDelete` model for good, hidden ones too.
         """
         if issubclass(self.model, SoftDelete) and not hard:
             return await self.update_where(*where, values={"deleted_at": utcnow()})
@@ -321,7 +316,7 @@ class Repository(Generic[ModelT]):
 
     async def _execute(self, statement: Update | Delete, where: Sequence[Condition], *, include_deleted: bool) -> int:
         if not where:
-            raise AppKitError("Say which rows; to mean all of them, say sqlalchemy.true().")
+            raise AppKitError("No condition was given. To change or delete all rows, pass sqlalchemy.true().")
         if self._narrowed:
             keys = primary_key(self.model)
             seen = self.select().where(*where).with_only_columns(*keys, maintain_column_froms=True)
@@ -343,20 +338,6 @@ class Repository(Generic[ModelT]):
         if unknown := [name for name in values if name not in names]:
             raise AppKitError(f"{self.model.__name__} has no {', '.join(unknown)}.")
         return values
-
-
-def model_of(generic: Any, origin: type[Any]) -> type[Any]:
-    """The model that a `Repository` or a `CRUDService` is for: the first type argument, given to it or to its class.
-
-    Raises:
-        AppKitError: When there is none.
-    """
-    classes = generic.__mro__ if isinstance(generic, type) else ()
-    for base in (generic, *(base for cls in classes for base in vars(cls).get("__orig_bases__", ()))):
-        named = get_args(base)[:1]
-        if isinstance(cls := get_origin(base), type) and issubclass(cls, origin) and isinstance(named[0], type):
-            return named[0]
-    raise AppKitError(f"{generic.__name__} doesn't say which model it is for, as {origin.__name__}[Post] does.")
 
 
 def _fields(data: Data, *, exclude_unset: bool = False) -> dict[str, Any]:

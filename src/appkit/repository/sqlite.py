@@ -1,40 +1,37 @@
-"""SQLite: how it is set up so that nobody waits in vain or loses a write, and its driver's thread is left alone."""
+"""SQLite: the single writing connection, PRAGMAs, transactions, and aborting a cancelled statement."""
 
 import asyncio
-from collections import deque
 from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Connection, event
-from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection, AsyncAdapt_aiosqlite_cursor
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolResetState
 
 from appkit.exceptions import AppKitError
-from appkit.repository.connections import connect
 
-_PATIENCE = 0.1  # seconds
-_STEPS = 5  # of the event loop, from the return of a connection until the code after its session has gone on
+_ABORT_TIMEOUT = 0.1  # seconds
+_STEPS = 5  # of the event loop, from the return of a connection until the code after its session has run
 
 
 class WriterPool(AsyncAdaptedQueuePool):
-    """SQLite's one writing connection. Who asks for it twice would wait for themselves, so they are told."""
+    """SQLite's one writing connection. An asyncio task that asks for it twice gets an error instead of a deadlock."""
 
-    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Else it says, with our lines, whenever it is disposed of.
+    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Without it, every disposal is logged with our source lines.
     _holder: asyncio.Task[Any] | None = None
 
     def connect(self) -> PoolProxiedConnection:
-        """Wait for it.
+        """Wait for the connection.
 
         Raises:
             AppKitError: When the same asyncio task holds it.
         """
         task = asyncio.current_task()
-        # Not a context variable: child tasks inherit those, and may well wait for their parent to finish.
+        # Not a context variable: child tasks inherit those, and may wait until their parent releases the connection.
         if task is not None and task is self._holder:
             raise AppKitError(
-                "This task holds SQLite's writer already, in a session that is still open. Use that session, "
-                "or end it before you open another one; to read beside it, use a read session."
+                "This asyncio task holds SQLite's writer already, in a session that is still open. Use that session, "
+                "or end it before you open another one; to read meanwhile, open a read session."
             )
         connection = super().connect()
         self._holder = task
@@ -50,10 +47,9 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
 
     Args:
         engine: Of a SQLite file.
-        begin: How its transactions begin.
-        foreign_keys: Whether they are enforced.
+        begin: The statement that begins a transaction.
+        foreign_keys: Whether foreign keys are enforced.
     """
-    event.listen(engine.sync_engine, "do_connect", _connect)
     script = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys={int(foreign_keys)};"
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -62,13 +58,13 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def on_invalidate(connection: Any, *_: Any) -> None:
-        # A cancelled statement goes on in its thread, and SQLite keeps the locks of a connection closed meanwhile.
+        # A cancelled statement goes on in its thread, and closing the connection meanwhile would leave its locks.
         with suppress(Exception, asyncio.CancelledError):
             connection.run_async(lambda driver: asyncio.shield(_abort(driver)))
 
     @event.listens_for(engine.sync_engine, "reset")
     def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
-        # A COMMIT that fails leaves the transaction open, and SQLAlchemy takes it for closed.
+        # A COMMIT that fails leaves the transaction open, but SQLAlchemy takes it for closed.
         if state.asyncio_safe:
             connection.rollback()
 
@@ -78,64 +74,20 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
         if connection.info.get("query_only", False) is not query_only:
             connection.exec_driver_sql(f"PRAGMA query_only={int(query_only)}")
             connection.info["query_only"] = query_only
-        if not query_only:  # As on PostgreSQL: what only reads has no transaction around it.
-            connection.connection.dbapi_connection.run_async(_let_go_on)  # type: ignore[union-attr] # it is adapted
+        if not query_only:  # Read sessions have no transaction, as on PostgreSQL.
+            connection.connection.dbapi_connection.run_async(_yield_to_previous)  # type: ignore[union-attr] # adapted
             connection.exec_driver_sql(begin)
 
 
-class _Cursor(AsyncAdapt_aiosqlite_cursor):
-    """SQLAlchemy's, which goes to the driver's thread once for each statement and once for its rows.
-
-    Its own goes there to open a cursor and to close it too, half of what a short statement costs. SQLite needs neither:
-    a cursor whose rows are read holds nothing.
-    """
-
-    __slots__ = ()
-    _awaitable_cursor_close = False
-
-    def _make_new_cursor(self, connection: Any) -> Any:
-        return connection
-
-    def _aenter_cursor(self, cursor: Any) -> Any:
-        return cursor
-
-    async def _execute_async(self, operation: Any, parameters: Any) -> Any:
-        async with self._adapt_connection._execute_mutex:  # noqa: SLF001 - as the method that this replaces
-            self._cursor = await self._connection.execute(operation, parameters)
-            if self._cursor.description:
-                self._rows = deque(await self._cursor.fetchall())
-
-    async def _executemany_async(self, operation: Any, seq_of_parameters: Any) -> Any:
-        async with self._adapt_connection._execute_mutex:  # noqa: SLF001 - as above
-            self._cursor = await self._connection.executemany(operation, seq_of_parameters)
-
-    def close(self) -> None:
-        self._rows.clear()
-
-
-class _Connection(AsyncAdapt_aiosqlite_connection):
-    __slots__ = ()
-    _cursor_cls = _Cursor
-
-    def rollback(self) -> None:
-        if self.driver_connection.in_transaction:  # Else it would wake the driver's thread for nothing.
-            super().rollback()
-
-
-def _connect(*about: Any) -> _Connection:
-    made = connect(*about)
-    return _Connection(made.dbapi, made.driver_connection)
-
-
-async def _let_go_on(_: Any) -> None:
-    """Let whoever had the connection before go on first: should they hold up the event loop, nobody has the lock."""
+async def _yield_to_previous(_: Any) -> None:
+    """Run the code after the previous session first: if that code blocks the event loop, the lock is still free."""
     for _step in range(_STEPS):
         await asyncio.sleep(0)
 
 
 async def _abort(driver: Any) -> None:
     rollback = asyncio.ensure_future(driver.rollback())
-    done, _ = await asyncio.wait([rollback], timeout=_PATIENCE)
-    if not done:  # Not at once, for it would hit the rollback too where a cursor is still open.
+    done, _ = await asyncio.wait([rollback], timeout=_ABORT_TIMEOUT)
+    if not done:  # Not at once: while a cursor is open, it would interrupt the rollback too.
         await driver.interrupt()
     await rollback

@@ -1,4 +1,4 @@
-"""BaseUser: the columns that signing in needs, and which class an app's users are."""
+"""BaseUser: the user table's columns for signing in, and how an app's user model is found."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -17,39 +17,39 @@ _PLAIN = "appkit.repository.plain_user"
 
 
 class BaseUser(BaseTableModel):
-    """Somebody who can sign in.
+    """A user account.
 
-    Subclass it, once, for columns of your own:
+    Subclass it once to add columns:
 
         class User(BaseUser):
             nickname: Mapped[str | None]
 
             profile = ProfileSchema  # Whose fields `GET` and `PATCH /auth/me` show and change
 
-    An app that doesn't gets a plain `User`.
+    An app without a subclass gets a plain `User`.
 
     Raises:
-        AppKitError: When a subclass is defined after the plain `User` came into use, or for a table that is taken.
+        AppKitError: When a subclass is defined after the plain `User` is in use, or for a table that another has.
     """
 
     __abstract__ = True
     __tablename__ = "user"
 
     profile: ClassVar[type[BaseModel] | None] = None
-    """A pydantic model of the columns that people may change of their own account; a field without a default can't be
-    set to nothing, and one left out of a request stays as it is."""
+    """A pydantic model of the columns that users may change in their own account. A field without a default can't be
+    set to null; a field that a request leaves out isn't changed."""
 
     email: Mapped[str] = mapped_column(String(320))
-    """As it was typed; mail goes here."""
+    """As entered; mail is sent to it."""
     email_key: Mapped[str] = mapped_column(String(320), unique=True)
-    """The form in which two spellings of one address are equal."""
+    """The normalised address, the same for every spelling."""
     hashed_password: Mapped[str | None] = mapped_column(String(255))
-    """Unset for people who sign in by other means."""
+    """None for users who sign in without a password."""
     is_active: Mapped[bool] = mapped_column(default=True)
     is_superuser: Mapped[bool] = mapped_column(default=False)
     email_verified_at: Mapped[datetime | None]
     security_version: Mapped[int] = mapped_column(default=1)
-    """Grows with every change after which older sessions and links are void."""
+    """Increased by every change that invalidates older sign-in sessions and links."""
     password_changed_at: Mapped[datetime | None]
     last_signin_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
@@ -72,15 +72,15 @@ class BaseUser(BaseTableModel):
 
     @property
     def email_verified(self) -> bool:
-        """Whether they proved that the address is theirs."""
+        """Whether the user has proved that the address is theirs."""
         return self.email_verified_at is not None
 
 
 def resolve_user_model(explicit: type[BaseUser] | None = None) -> type[BaseUser]:
-    """The class of an app's users: the one it names, else the one it defined, else a plain `User`.
+    """An app's user model: the given one, else the one that is defined, else a plain `User`.
 
     Raises:
-        AppKitError: When there are several and none is named.
+        AppKitError: When several are defined and none is given.
     """
     if explicit is not None:
         return explicit
@@ -95,7 +95,7 @@ def resolve_user_model(explicit: type[BaseUser] | None = None) -> type[BaseUser]
 
 
 def _user_models(base: type[BaseUser] = BaseUser) -> Iterator[type[BaseUser]]:
-    """Mapped subclasses, without those that extend another mapped one."""
+    """Mapped subclasses, except those of another mapped one."""
     for model in base.__subclasses__():
         if inspect(model, raiseerr=False) is None:
             yield from _user_models(model)
@@ -107,8 +107,8 @@ def _check_profile(cls: type[BaseUser]) -> None:
     for name in cls.profile.model_fields if cls.profile and not cls.__dict__.get("__abstract__", False) else ():
         if name in BaseUser.__annotations__ or not hasattr(cls, name):
             raise AppKitError(
-                f"{cls.__qualname__}.profile has the field {name!r}, which is no column that people may change. "
-                f"Name columns of {cls.__qualname__}'s own."
+                f"{cls.__qualname__}.profile has the field {name!r}, which is not a column that users may change. "
+                f"Use only columns that {cls.__qualname__} adds."
             )
 
 
@@ -122,6 +122,6 @@ def _refuse_second_user(cls: type[BaseUser]) -> None:
             )
         if other.__tablename__ == cls.__tablename__:
             raise AppKitError(
-                f"{cls.__qualname__} and {other.__qualname__} are both kept in the table {cls.__tablename__!r}. "
-                f"Keep one of them, or give {cls.__qualname__} a __tablename__ of its own."
+                f"{cls.__qualname__} and {other.__qualname__} both use the table {cls.__tablename__!r}. "
+                f"Remove one of them, or give {cls.__qualname__} its own __tablename__."
             )

@@ -6,9 +6,10 @@ from typing import Any, Generic, TypeVar, overload
 
 from pydantic import BaseModel
 
+from appkit.repository.base import model_of
 from appkit.repository.filters import CursorQuery, PageQuery
 from appkit.repository.pagination import KeysetPage, OffsetPage
-from appkit.repository.repository import Repository, model_of
+from appkit.repository.repository import Repository
 from appkit.service.base import BaseService
 
 ModelT = TypeVar("ModelT")

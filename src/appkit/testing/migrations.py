@@ -16,10 +16,10 @@ async def assert_migrations_reversible(kit: AppKit) -> None:
     from alembic import command
 
     from appkit.repository.migrations import Migrations
-    from appkit.repository.migrations.connections import scratch
+    from appkit.repository.migrations.locking import scratch_database
 
     migrations = Migrations(kit.database, kit.settings.database.migrations)
-    async with scratch(kit.database.url) as connection:
+    async with scratch_database(kit.database.url) as connection:
 
         async def run(function: Callable[..., None], revision: str) -> set[str]:
             await connection.run_sync(migrations._alembic, function, revision)

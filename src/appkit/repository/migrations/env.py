@@ -1,4 +1,4 @@
-"""Alembic's environment: the connection is `Migrations`'s, and what it writes imports nothing but SQLAlchemy."""
+"""Alembic's environment, for all apps. Migrations that it writes import only Alembic and SQLAlchemy."""
 
 from typing import Any, Literal
 
@@ -8,11 +8,11 @@ from sqlalchemy import Enum
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
-from appkit.repository.json import JSONOf
+from appkit.repository.column_types import JSONOf
 
 
 def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
-    """Types of ours and of the app as what they are in the database, for classes move and migrations stay."""
+    """Write custom types as the database's types, because a class may be moved after the migration was written."""
     if kind != "type":
         return False
     if isinstance(item, JSONOf):
@@ -30,19 +30,19 @@ def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[
 
 
 def drop_empty(_context: Any, _revision: Any, directives: list[Any]) -> None:
-    """Write no file when nothing changed."""
+    """Write no file when there are no differences."""
     if directives[0].upgrade_ops.is_empty():
         directives.clear()
 
 
 context.configure(
     **context.config.attributes["options"],
-    render_as_batch=True,  # SQLite can alter a table in no other way, and the same file then serves PostgreSQL.
+    render_as_batch=True,  # SQLite needs batch mode to alter tables; PostgreSQL runs the same file.
     render_item=render_item,
     process_revision_directives=drop_empty,
 )
 with context.begin_transaction():
     if context.get_context().dialect.name == "postgresql":
-        # Who waits for a table makes all others wait behind them. Local, for a concurrent index does wait.
+        # Later queries wait behind a migration that waits for a table. LOCAL, because a concurrent index has to wait.
         context.execute(f"SET LOCAL lock_timeout = {context.config.attributes['lock_timeout'] * 1000:.0f}")
     context.run_migrations()

@@ -1,7 +1,7 @@
-"""What in a migration stops an app that runs meanwhile: locks that others wait for, and changes that break its code.
+"""Lint for migrations: find locks that stop the running app, and changes that break its code.
 
-Judged as on PostgreSQL, for that is where more than one process has the database open. Tables that the same migration
-creates are empty and nobody's yet, so what happens to them is nobody's trouble.
+The rules are those of PostgreSQL, whatever the database. Tables that the same migration creates are skipped, because
+the running app doesn't use them yet.
 """
 
 import re
@@ -15,60 +15,60 @@ from alembic.script import Script
 from sqlalchemy import Column, Enum, String
 from sqlalchemy.sql.dml import UpdateBase
 
-from appkit.repository.migrations.recorder import Recording, Step, record
+from appkit.repository.migrations.alembic_internals import Recording, Step, record
 
 RULES: Final[dict[str, tuple[str, str]]] = {
     "AK001": (
-        "A column that must be filled is added without a default: rows that are there have no value for it.",
-        "Add it with a `server_default`, or nullable, fill it, and make it NOT NULL in a later release.",
+        "A NOT NULL column is added without a default, so existing rows have no value for it.",
+        "Add it with a `server_default`; or add it nullable, fill it, and make it NOT NULL in a later release.",
     ),
     "AK002": (
-        "An index is built in a way that keeps everybody from writing to the table.",
+        "An index is built without `CONCURRENTLY`, so the table can't be written to until it is built.",
         "Build it with `postgresql_concurrently=True`, inside `with op.get_context().autocommit_block():`.",
     ),
     "AK003": (
-        "A concurrent index is built or dropped inside a transaction, which PostgreSQL refuses.",
-        "Put it inside `with op.get_context().autocommit_block():`.",
+        "An index is built or dropped concurrently inside a transaction, which PostgreSQL refuses.",
+        "Move it into `with op.get_context().autocommit_block():`.",
     ),
     "AK004": (
-        "A table or column is renamed, and the code that still runs asks for the old name.",
+        "A table or column is renamed, but running code still uses the old name.",
         "Add the new one, write both, copy, read the new one, and drop the old one in a later release.",
     ),
     "AK005": (
-        "A table or column is dropped, and the code that still runs may ask for it.",
-        "Deploy code without it first; then drop it, and say in a comment that this was done.",
+        "A table or column is dropped, but running code may still use it.",
+        "Deploy code that doesn't use it first. Then drop it, and allow this rule with a comment.",
     ),
     "AK006": (
-        "A column's type changes, so the table is rewritten while nobody can read it.",
+        "A column's type changes, so the table is rewritten and can't be read meanwhile.",
         "Add a column of the new type, write both, copy, and drop the old one in a later release.",
     ),
     "AK007": (
-        "A column is made NOT NULL, so the whole table is read while nobody can use it.",
+        "A column is made NOT NULL, so the whole table is scanned and can't be used meanwhile.",
         "Add `CHECK (… IS NOT NULL) NOT VALID`, validate it in the next migration, and set NOT NULL in a third.",
     ),
     "AK008": (
-        "A foreign key or CHECK is added, so all rows are read while nobody can write.",
+        "A foreign key or CHECK is added, so all rows are scanned and can't be written meanwhile.",
         "Add it with `postgresql_not_valid=True`, and in the next migration `ALTER TABLE … VALIDATE CONSTRAINT …`.",
     ),
     "AK009": (
-        "A column is added with a default of its own for each row, so the table is rewritten while nobody can read it.",
+        "A column is added with a default that differs by row, so the table is rewritten and can't be read meanwhile.",
         "Add it nullable without a default, fill it in batches, and set the default afterwards.",
     ),
     "AK010": (
-        "A unique constraint is added, so an index is built while nobody can use the table.",
-        "Build a unique index concurrently, and make the constraint of it: `postgresql_using_index=…`.",
+        "A unique constraint or primary key is added, so an index is built and the table can't be used meanwhile.",
+        'Build a unique index concurrently; then `op.execute("ALTER TABLE … ADD CONSTRAINT … UNIQUE USING INDEX …")`.',
     ),
     "AK011": (
-        "Rows are changed in the transaction that changes tables, so its locks are held until the last row is done.",
-        "Move it to a migration of its own, or to a task that works in batches.",
+        "Rows and tables are changed in one transaction, so its locks are held until the last row is changed.",
+        "Move the rows to a migration of their own, or to a task that works in batches.",
     ),
     "AK012": (
-        "A value of a native enum is renamed or removed, and the code that still runs may write the old one.",
-        "Add the new value, deploy, change the rows, and leave the old value where it is.",
+        "A value of a native enum is renamed or removed, but running code may still write it.",
+        "Add the new value, deploy, change the rows, and keep the old value.",
     ),
     "AK013": (
-        "There is something to undo, and `downgrade()` is empty.",
-        "Write it, or let it `raise NotImplementedError` where nothing can be undone.",
+        "`upgrade()` changes something, but `downgrade()` is empty.",
+        "Write the downgrade, or `raise NotImplementedError` if there can be none.",
     ),
 }
 
@@ -84,7 +84,7 @@ _SAME_FOR_ALL_ROWS = {"now", "transaction_timestamp", "statement_timestamp", "ti
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that a migration had better not do."""
+    """A rule that a migration breaks."""
 
     code: str
     revision: str
@@ -94,15 +94,15 @@ class Finding:
 
 
 def lint(script: Script) -> Iterator[Finding]:
-    """Look at one migration. `# appkit: allow AK003 reason` in its file says that somebody has thought about it."""
+    """Check one migration. `# appkit: allow AK003 reason` in its file allows a rule."""
     allowed = set(_ALLOWANCE.findall(Path(script.path).read_text(encoding="utf-8")))
-    found = dict.fromkeys(_judge(record(script.module.upgrade), record(script.module.downgrade)))
+    found = dict.fromkeys(_broken_rules(record(script.module.upgrade), record(script.module.downgrade)))
     for code, where in found:
         if code not in allowed:
             yield Finding(code, script.revision, where, *RULES[code])
 
 
-def _judge(upgrade: Recording, downgrade: Recording) -> Iterator[tuple[str, str]]:
+def _broken_rules(upgrade: Recording, downgrade: Recording) -> Iterator[tuple[str, str]]:
     created = {_table(step.operation) for step in upgrade.steps if isinstance(step.operation, ops.CreateTableOp)}
     steps = [step for step in upgrade.steps if _table(step.operation) not in created]
     for step in steps:
@@ -110,7 +110,7 @@ def _judge(upgrade: Recording, downgrade: Recording) -> Iterator[tuple[str, str]
     if any(step.in_transaction and not isinstance(step.operation, _DATA) for step in steps):
         yield from (("AK011", _where(step.operation)) for step in steps if _rows(step.operation))
     if upgrade.failure:
-        yield "AK011", f"something that needs the database ({type(upgrade.failure).__name__}: {upgrade.failure})"
+        yield "AK011", f"upgrade() needs a database ({type(upgrade.failure).__name__}: {upgrade.failure})"
     if upgrade.steps and not downgrade.steps and not downgrade.failure:
         yield "AK013", "downgrade()"
 
@@ -146,9 +146,8 @@ def _new_constraint(constraint: ops.AddConstraintOp) -> Iterator[str]:
         case ops.CreateForeignKeyOp(kw=options) | ops.CreateCheckConstraintOp(kw=options):
             if not options.get("postgresql_not_valid"):
                 yield "AK008"
-        case ops.CreateUniqueConstraintOp(kw=options) | ops.CreatePrimaryKeyOp(kw=options):
-            if not options.get("postgresql_using_index"):
-                yield "AK010"
+        case ops.CreateUniqueConstraintOp() | ops.CreatePrimaryKeyOp():
+            yield "AK010"
 
 
 def _new_column(column: Column[Any]) -> Iterator[str]:
@@ -164,7 +163,7 @@ def _new_column(column: Column[Any]) -> Iterator[str]:
 
 
 def _differs_by_row(default: object) -> bool:
-    """Whether it calls a function, other than one that says the same all through a statement; a string is a value."""
+    """Whether it calls a function whose result differs within a statement. A Python string is a constant."""
     called = () if isinstance(default, str) else _CALL.findall(re.sub("'[^']*'", "", str(default).lower()))
     return not _SAME_FOR_ALL_ROWS.issuperset(called)
 
@@ -183,13 +182,13 @@ def _changed_column(change: ops.AlterColumnOp) -> Iterator[str]:
         case Enum(native_enum=True), _:
             yield "AK006"
         case String(length=before), String(length=after) if after is None or (before is not None and before <= after):
-            pass  # PostgreSQL only notes that there is more room.
+            pass  # A longer limit is only a change of metadata.
         case _:
             yield "AK006"
 
 
 def _rows(operation: MigrateOperation) -> str | None:
-    """The table whose rows it changes."""
+    """The table whose rows the operation changes."""
     match operation:
         case ops.BulkInsertOp(table=table):
             return str(table)
@@ -201,7 +200,7 @@ def _rows(operation: MigrateOperation) -> str | None:
 
 
 def _table(operation: Any) -> str | None:
-    """The table that it is about; for a foreign key, the one that refers."""
+    """The table that the operation changes; for a foreign key, the referring one."""
     if isinstance(operation, _DATA):
         return _rows(operation)
     if isinstance(operation, ops.CreateForeignKeyOp):
@@ -212,7 +211,7 @@ def _table(operation: Any) -> str | None:
 
 
 def _where(operation: Any) -> str:
-    """What to look for in the file."""
+    """The table, column or SQL to look for in the file."""
     if isinstance(operation, ops.ExecuteSQLOp):
         return " ".join(str(operation.sqltext).split())[:60]
     column = getattr(operation, "column_name", None) or getattr(getattr(operation, "column", None), "name", None)

@@ -1,4 +1,4 @@
-"""INSERT … ON CONFLICT: what both databases have for writing a row that somebody else may write at the same moment."""
+"""INSERT … ON CONFLICT, for `upsert` and `get_or_create`: safe when two sessions write the same row."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -15,7 +15,7 @@ _INSERTS: Mapping[str, Callable[[Any], Any]] = {"postgresql": postgresql.insert,
 
 
 def insert_or_nothing(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]]) -> Any:
-    """An INSERT that writes no row where there is one with the same key."""
+    """An INSERT that skips rows whose key exists."""
     insert, target = _insert(db, mapper, on)
     return insert.on_conflict_do_nothing(**target)
 
@@ -23,9 +23,9 @@ def insert_or_nothing(db: AsyncSession, mapper: Mapper[Any], on: Sequence[Querya
 def insert_or_update(
     db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]], names: frozenset[str]
 ) -> Any:
-    """An INSERT that, where there is a row with the same key, gives it the new values of the named attributes.
+    """An INSERT that updates the named attributes of rows whose key exists.
 
-    It also does to the row what the ORM does to every row that it changes, and brings back one that was hidden.
+    Like an update by the ORM it sets `onupdate` columns and the version. It also restores deleted rows.
     """
     insert, target = _insert(db, mapper, on)
     columns: Any = mapper.columns
@@ -38,7 +38,7 @@ def insert_or_update(
         changes[mapper.version_id_col] = mapper.version_id_col + 1
     if issubclass(mapper.class_, SoftDelete):
         changes[columns.deleted_at] = None
-    for name in names.difference(attribute.key for attribute in on) or names:  # The database wants at least one.
+    for name in names.difference(attribute.key for attribute in on) or names:  # At least one is required.
         changes[columns[name]] = insert.excluded[columns[name].key]
     return insert.on_conflict_do_update(**target, set_=changes)
 
@@ -49,7 +49,7 @@ def _insert(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribu
 
 
 def _target(mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]], dialect: str) -> dict[str, Any]:
-    """What ON CONFLICT names; of a partial index, the condition too."""
+    """The columns of ON CONFLICT, and the condition if the index is partial."""
     table: Any = mapper.local_table
     columns = {mapper.columns[attribute.key] for attribute in on}
     for each in (table.primary_key, *table.constraints, *table.indexes):

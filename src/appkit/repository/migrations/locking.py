@@ -1,4 +1,4 @@
-"""Where migrations run: on a connection that nobody else migrates on, or in a database that is thrown away."""
+"""Where migrations run: on a connection that holds the migration lock, or in a temporary database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -24,44 +24,47 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def locked(database: Database, wait: float) -> AsyncIterator[AsyncConnection]:
-    """A connection on which one process at a time migrates; its work is committed at the end.
+async def migration_lock(database: Database, wait: float) -> AsyncIterator[AsyncConnection]:
+    """A connection on which only one process at a time migrates; committed when the block ends.
 
     Args:
         database: The database.
-        wait: Seconds to wait for the process that has it now.
+        wait: Seconds to wait for the process that holds the lock.
 
     Raises:
-        AppKitError: When that one takes longer, when a migration on SQLite leaves rows that refer to nothing, or
-            behind a pooler that shares connections, where a lock would stay with whoever comes next.
+        AppKitError: When that process takes longer, when a migration on SQLite leaves rows whose foreign key refers to
+            no row, or behind a pooler that shares connections, where the lock would stay with the next client.
     """
     if database.sqlite:
-        # Alembic alters a table by making it anew, and dropping the old one would delete all that refers to it.
+        # Alembic alters a table by copying it, and dropping the old one would delete the rows that refer to it.
         async with _engine(database.url, wait, foreign_keys=False) as engine, engine.begin() as connection:
             yield connection
             if orphans := (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all():
-                raise AppKitError(f"Rows of the table {orphans[0][0]} would refer to nothing. Nothing was changed.")
+                raise AppKitError(
+                    f"The migration would leave rows of the table {orphans[0][0]} whose foreign key refers to no row. "
+                    "Nothing was changed."
+                )
         return
     async with _engine(database.url) as engine, engine.connect() as guard, engine.connect() as connection:
-        # The lock is a session's own, on a connection of its own, for a migration may end its transaction.
+        # A session-level lock on a second connection, because a migration may end its transaction.
         await guard.execution_options(isolation_level="AUTOCOMMIT")
-        await _refuse_shared(guard, connection)
+        await _refuse_shared_connections(guard, connection)
         await _acquire(guard, wait)
         yield connection
         await connection.commit()
 
 
-async def patiently(connection: AsyncConnection, wait: float, work: Callable[..., T], *args: Any) -> T:
-    """Run `work`; when others hold a table that it needs, let them pass, and try again.
+async def retry_while_locked(connection: AsyncConnection, wait: float, work: Callable[..., T], *args: Any) -> T:
+    """Run `work`, and retry it with exponential backoff while it fails with a lock timeout.
 
     Args:
-        connection: What `work` is given, as `run_sync` does.
-        wait: Seconds in which to try.
-        work: What to run.
-        args: What else to give it.
+        connection: Passed to `work`, by `run_sync`.
+        wait: Seconds in which to retry.
+        work: The function to run.
+        args: Its other arguments.
 
     Raises:
-        AppKitError: When they hold it for longer.
+        AppKitError: When the lock isn't free in time.
     """
     loop = asyncio.get_running_loop()
     deadline, pause = loop.time() + wait, 0.1
@@ -72,15 +75,18 @@ async def patiently(connection: AsyncConnection, wait: float, work: Callable[...
             if getattr(exc.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
                 raise
             if loop.time() + pause > deadline:
-                raise AppKitError(f"Others held a table for {wait:.0f} seconds: {exc.statement}") from exc
+                raise AppKitError(
+                    f"A table was locked by other sessions for {wait:.0f} seconds, at the statement: {exc.statement}. "
+                    "End the long transactions that hold it, and migrate again."
+                ) from exc
         await connection.rollback()
         await asyncio.sleep(pause)
         pause = min(2 * pause, 5.0)
 
 
 @asynccontextmanager
-async def scratch(url: URL) -> AsyncIterator[AsyncConnection]:
-    """An empty database of the same kind that is gone afterwards: a temporary file, or on PostgreSQL a schema."""
+async def scratch_database(url: URL) -> AsyncIterator[AsyncConnection]:
+    """An empty temporary database of the same kind: a file on SQLite, a schema on PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         with TemporaryDirectory() as directory:
             file = url.set(database=str(Path(directory) / "scratch.db"))
@@ -111,15 +117,15 @@ async def _engine(
         await engine.dispose()
 
 
-async def _refuse_shared(*connections: AsyncConnection) -> None:
+async def _refuse_shared_connections(*connections: AsyncConnection) -> None:
     servers = [await connection.scalar(select(func.pg_backend_pid())) for connection in connections]
     for connection in connections:
         await connection.rollback()
     if len(set(servers)) < len(servers):
         raise AppKitError(
-            "Between here and PostgreSQL there is a pooler that gives connections away between transactions, and "
-            "migrations need theirs to themselves. Run `appkit db upgrade` with a DATABASE_URL that leads to "
-            "PostgreSQL itself, or to a pool by session, and set DATABASE_MIGRATE=check for the app."
+            "DATABASE_URL leads to a pooler that shares connections between transactions, such as PgBouncer, and "
+            "migrations need a connection of their own. Run `appkit db upgrade` with a DATABASE_URL that leads to "
+            "PostgreSQL itself or to a session pool, and set DATABASE_MIGRATE=check for the app."
         )
 
 
@@ -128,5 +134,8 @@ async def _acquire(connection: AsyncConnection, wait: float) -> None:
     deadline = loop.time() + wait
     while not await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):
         if loop.time() > deadline:
-            raise AppKitError(f"Another process has been migrating this database for {wait:.0f} seconds.")
+            raise AppKitError(
+                f"Another process has held the migration lock of this database for {wait:.0f} seconds. "
+                "Wait until it has migrated, or end it, and try again."
+            )
         await asyncio.sleep(0.1)

@@ -1,10 +1,14 @@
-"""What a migration would do, as Alembic's own operation objects: it runs, and no database is asked."""
+"""Record a migration's operations without a database, for the lint. Relies on Alembic's private names.
+
+Check it first when a new version of Alembic breaks something. Apart from `sqlalchemy_internals`, because a web process
+doesn't import Alembic.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import StringIO
-from typing import Any
+from typing import Any, Final
 
 from alembic.operations import BatchOperations, MigrateOperation, Operations
 from alembic.operations.batch import BatchOperationsImpl
@@ -12,10 +16,13 @@ from alembic.operations.ops import CreateTableOp, ExecuteSQLOp
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
+TRIED_WITH: Final = {"alembic": "1.20.1"}
+"""The newest version that this module was tested with. A test fails when a newer one is installed."""
+
 
 @dataclass(frozen=True)
 class Step:
-    """One operation, and whether it has a transaction around it."""
+    """One operation, and whether it runs inside a transaction."""
 
     operation: MigrateOperation
     in_transaction: bool
@@ -23,25 +30,25 @@ class Step:
 
 @dataclass
 class Recording:
-    """What one function of a migration does."""
+    """What `upgrade` or `downgrade` of a migration does."""
 
     steps: list[Step] = field(default_factory=list)
     failure: Exception | None = None
-    """What it raised, perhaps for the want of a database."""
+    """What it raised, perhaps because there is no database."""
 
 
 def record(function: Callable[[], None]) -> Recording:
-    """Run `upgrade` or `downgrade` as if on PostgreSQL, and note what it asks for."""
+    """Run `upgrade` or `downgrade` as if on PostgreSQL, and record its operations."""
     recording = Recording()
-    postgresql = PGDialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's.
+    postgresql = PGDialect()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
     recorder = _Recorder(_Context(postgresql, None, {"as_sql": True, "output_buffer": StringIO()}), recording)
-    recorder._install_proxy()  # noqa: SLF001 - Alembic's way to say what `op` is.
+    recorder._install_proxy()  # noqa: SLF001 - sets what `alembic.op` is
     try:
         function()
-    except Exception as exc:  # noqa: BLE001 - A migration may raise anything.
+    except Exception as exc:  # noqa: BLE001 - a migration may raise anything
         recording.failure = exc
     finally:
-        recorder._remove_proxy()  # noqa: SLF001 - As above.
+        recorder._remove_proxy()  # noqa: SLF001 - as above
     return recording
 
 
@@ -62,25 +69,25 @@ class _Recorder(Operations):
         self._recording = recording
 
     @property
-    def _setups(self) -> Any:  # type: ignore[override]  # Nobody writes it.
-        """What `op` takes from here: the same as from Operations, which Alembic asks for by the very class."""
-        return {_Recorder: Operations._setups[Operations]}  # noqa: SLF001 - Ours, as a subclass.
+    def _setups(self) -> Any:  # type: ignore[override]  # read-only here
+        """The functions of `alembic.op`: those of Operations, which Alembic looks up by class."""
+        return {_Recorder: Operations._setups[Operations]}  # noqa: SLF001 - of the base class
 
     def invoke(self, operation: MigrateOperation) -> Any:
         self._recording.steps.append(Step(operation, self._context.in_transaction))
         return operation.to_table(self._context) if isinstance(operation, CreateTableOp) else None
 
     @contextmanager
-    def batch_alter_table(self, table_name: str, schema: str | None = None, **_: Any) -> Iterator[BatchOperations]:  # type: ignore[override]  # The others say how SQLite copies.
+    def batch_alter_table(self, table_name: str, schema: str | None = None, **_: Any) -> Iterator[BatchOperations]:  # type: ignore[override]  # The other parameters are for SQLite.
         yield _Batch(self, table_name, schema)
 
     def get_bind(self) -> Any:
-        return _Nobody(self)
+        return _FakeConnection(self)
 
 
 class _Batch(BatchOperations):
     def __init__(self, recorder: _Recorder, table: str, schema: str | None) -> None:
-        impl = BatchOperationsImpl(recorder, table, schema, "never", None, (), {}, (), {}, None, None)  # type: ignore[no-untyped-call]  # Alembic's.
+        impl = BatchOperationsImpl(recorder, table, schema, "never", None, (), {}, (), {}, None, None)  # type: ignore[no-untyped-call]  # untyped in Alembic
         super().__init__(recorder.migration_context, impl=impl)
         self._recorder = recorder
 
@@ -88,14 +95,14 @@ class _Batch(BatchOperations):
         return self._recorder.invoke(operation)
 
 
-class _Nobody:
-    """A connection that finds no rows: statements are noted as if `op.execute` had been given them."""
+class _FakeConnection:
+    """A connection that finds no rows. Its statements are recorded like those of `op.execute`."""
 
     def __init__(self, recorder: _Recorder) -> None:
         self._recorder = recorder
         self.dialect = recorder.migration_context.dialect
 
-    def execute(self, statement: Any, *_: Any, **__: Any) -> "_Nobody":
+    def execute(self, statement: Any, *_: Any, **__: Any) -> "_FakeConnection":
         self._recorder.invoke(ExecuteSQLOp(statement))
         return self
 
