@@ -64,8 +64,8 @@ if TYPE_CHECKING:
         JSONOf as JSONOf,
         encrypt_again as encrypt_again,
     )
-    from appkit.repository.context import AppContext as AppContext
-    from appkit.repository.database import Database as Database, invalidate as invalidate, on_commit as on_commit
+    from appkit.repository.context import AppContext as AppContext, invalidate as invalidate
+    from appkit.repository.database import Database as Database, on_commit as on_commit
     from appkit.repository.filters import (
         CursorQuery as CursorQuery,
         PageQuery as PageQuery,
@@ -133,8 +133,8 @@ else:
         "plugins.markers": "hookimpl hookspec",
         "repository.base": "BaseTableModel",
         "repository.column_types": "EncryptedString JSONOf encrypt_again",
-        "repository.context": "AppContext",
-        "repository.database": "Database invalidate on_commit",
+        "repository.context": "AppContext invalidate",
+        "repository.database": "Database on_commit",
         "repository.filters": "CursorQuery PageQuery Where",
         "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
         "repository.pagination": "CursorPage KeysetPage OffsetPage Page",

@@ -6,7 +6,8 @@ from fastapi import FastAPI
 from appkit.core.cache import Cache
 from appkit.exceptions import AppKitError
 from appkit.kit import AppKit
-from appkit.repository.database import Database, invalidate
+from appkit.repository.context import invalidate
+from appkit.repository.database import Database
 from appkit.service.base import BaseService
 
 

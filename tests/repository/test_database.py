@@ -454,7 +454,7 @@ async def test_only_a_connection_that_was_idle_is_asked_whether_it_lives(postgre
         return type(dialect).do_ping(dialect, connection)
 
     monkeypatch.setattr(dialect, "do_ping", do_ping)
-    monkeypatch.setattr("appkit.repository.engines._TRUST", 300)
+    monkeypatch.setattr("appkit.repository.engines._PING_AFTER", 300)
     for _ in range(3):
         await database.ping()
     assert pings == []

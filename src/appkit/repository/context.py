@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.core.keys import derive
 from appkit.exceptions import AppKitError
+from appkit.repository.database import on_commit
 
 if TYPE_CHECKING:
     from appkit.core.cache import Cache
@@ -67,3 +68,13 @@ def app_context(session: AsyncSession) -> AppContext:
             "This session belongs to no app. Open it with `kit.session()`, not with the `session()` of a bare Database."
         )
     return context
+
+
+def invalidate(session: AsyncSession, *tags: str) -> None:
+    """Delete the cached values with any of these tags after the session's commit; never, if it is rolled back.
+
+    Raises:
+        AppKitError: When the session belongs to no app.
+    """
+    cache = app_context(session).cache
+    on_commit(session, lambda: cache.invalidate(*tags))

@@ -279,16 +279,6 @@ def on_commit(session: AsyncSession, hook: Hook) -> None:
     session.info.setdefault(_HOOKS, []).append((session.sync_session.get_nested_transaction(), hook))
 
 
-def invalidate(session: AsyncSession, *tags: str) -> None:
-    """Delete the cached values with any of these tags after the session's commit; never, if it is rolled back.
-
-    Raises:
-        AppKitError: When the session belongs to no app.
-    """
-    cache = app_context(session).cache
-    on_commit(session, lambda: cache.invalidate(*tags))
-
-
 @event.listens_for(WritingSession, "after_soft_rollback", propagate=True)
 def _drop_hooks(session: Session, rolled_back: SessionTransaction) -> None:
     def kept(savepoint: SessionTransaction | None) -> bool:
