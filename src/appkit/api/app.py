@@ -17,7 +17,7 @@ from appkit.api.cookies import cookie_names
 from appkit.api.csrf import CSRFMiddleware
 from appkit.api.dependencies import refuse_late_commits
 from appkit.api.docs import install_docs
-from appkit.api.errors import install_error_handlers
+from appkit.api.errors import extend_openapi, install_error_handlers
 from appkit.api.frontend import install_frontend
 from appkit.api.middleware import (
     BodyLimitMiddleware,
@@ -79,16 +79,13 @@ def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRou
 
 def _document_cookie(app: FastAPI, name: str) -> None:
     """Put the name of this app's access cookie into the OpenAPI document."""
-    build = app.openapi
 
-    def openapi() -> dict[str, Any]:
-        document = build()
+    def set_name(document: dict[str, Any]) -> None:
         schemes = document.get("components", {}).get("securitySchemes", {})
         if "Cookie" in schemes:
             schemes["Cookie"]["name"] = name
-        return document
 
-    app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
+    extend_openapi(app, set_name)
 
 
 class _UnknownRoute(Route):

@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -132,7 +133,7 @@ async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -
 
 async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException) -> Response | None:
     """Errors of the framework, and of apps that raise `HTTPException`."""
-    if exc.status_code < 400:  # noqa: PLR2004 - A redirect or "not modified" is no error.
+    if exc.status_code < HTTPStatus.BAD_REQUEST:  # A redirect or "not modified" is no error.
         return Response(status_code=exc.status_code, headers=exc.headers)
     document = describe_status(exc.status_code)
     extra: dict[str, Any] = {}
@@ -221,10 +222,8 @@ def _response(description: str) -> dict[str, Any]:
 
 def _document_problems(app: FastAPI) -> None:
     """Put our problem schema into the OpenAPI document, in place of FastAPI's validation error."""
-    build = app.openapi
 
-    def openapi() -> dict[str, Any]:
-        document = build()
+    def add_problems(document: dict[str, Any]) -> None:
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         if "ProblemDetails" not in schemas:
             schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
@@ -235,6 +234,17 @@ def _document_problems(app: FastAPI) -> None:
                     _complete(operation, safe=method.upper() in SAFE_METHODS, kit=hasattr(app.state, "appkit"))
             if "HTTPValidationError" in schemas and "HTTPValidationError" not in str(paths):
                 del schemas["HTTPValidationError"], schemas["ValidationError"]
+
+    extend_openapi(app, add_problems)
+
+
+def extend_openapi(app: FastAPI, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the OpenAPI document of an app after FastAPI has built it; `change` must be idempotent."""
+    build = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = build()
+        change(document)
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
