@@ -36,7 +36,7 @@ RULES: Final[dict[str, tuple[str, str]]] = {
     ),
     "AK005": (
         "A table or column is dropped, but running code may still use it.",
-        "Deploy code that doesn't use it first. Then drop it, and allow this rule with a comment.",
+        "Deploy code without it first; then drop it, and allow this rule with a comment.",
     ),
     "AK006": (
         "A column's type changes, so the table is rewritten and can't be read meanwhile.",

@@ -98,7 +98,7 @@ class Migrations:
         """
         if self.production:
             raise AppKitError(
-                "reset() would drop all tables, and this is production (ENVIRONMENT). Nothing was changed."
+                "This is production (ENVIRONMENT), where reset() refuses to drop the tables. Nothing was changed."
             )
         async with migration_lock(self.database, self.wait) as connection:
             await retry_while_locked(connection, self.wait, self._drop)
