@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
     from typer import Typer
 
-    from appkit.tasks.broker import OutboxBroker
+    from appkit.tasks.outbox_broker import OutboxBroker
     from appkit.tasks.worker import Worker
 
 

@@ -72,7 +72,7 @@ def test_failure_beside_other_tests_fails_the_session(suite: pytest.Pytester) ->
     assert spec.loader is not None
     noxfile = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(noxfile)
-    noxfile.PARALLEL = ("-n", "1")
+    vars(noxfile)["PARALLEL"] = ("-n", "1")
     suite.makepyfile(ONLY_PASSES_ALONE)
     commands = []
 

@@ -25,7 +25,8 @@ from appkit.repository.context import AppContext
 from appkit.repository.database import Database
 from appkit.repository.outbox import OutboxTask, TaskPolicy
 from appkit.repository.user import BaseUser
-from appkit.tasks.broker import OutboxBroker, create_broker, register_tasks
+from appkit.tasks.broker import create_broker, register_tasks
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.router import TaskRouter
 from appkit.tasks.worker import Worker
 

@@ -15,9 +15,10 @@ from taskiq.api import run_receiver_task
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError
 from appkit.plugins.markers import hookimpl
-from appkit.tasks.broker import OutboxBroker, create_broker
+from appkit.tasks.broker import create_broker
 from appkit.tasks.context import TaskSession, _task_context
 from appkit.tasks.hookspecs import BrokerScheme
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.router import enqueue
 from appkit.tasks.transports.memory import MemoryBroker
 from appkit.tasks.worker import Worker

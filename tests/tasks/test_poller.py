@@ -11,7 +11,7 @@ from sqlalchemy import event
 
 from appkit.repository.enqueueing import add_task
 from appkit.repository.outbox import TaskPolicy
-from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.poller import IDLE_INTERVAL, Poller
 
 

@@ -11,7 +11,7 @@ from taskiq.utils import maybe_awaitable
 
 from appkit.core.settings import Settings
 from appkit.repository.database import Database
-from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.router import Task
 from appkit.tasks.transports import Connect
 

@@ -12,8 +12,8 @@ from taskiq.receiver import Receiver as TaskiqReceiver
 from taskiq_dependencies import DependencyGraph
 from taskiq_dependencies.ctx import AsyncResolveContext
 
-from appkit.tasks.broker import OutboxBroker
 from appkit.tasks.context import LeaseLostError
+from appkit.tasks.outbox_broker import OutboxBroker
 
 
 class Receiver(TaskiqReceiver):

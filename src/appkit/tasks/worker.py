@@ -7,7 +7,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from appkit.tasks.broker import OutboxBroker
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.receiver import Receiver
 
 logger = logging.getLogger(__name__)

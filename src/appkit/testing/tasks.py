@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from appkit.kit import AppKit
 from appkit.repository.outbox import OutboxTask, TaskState
-from appkit.tasks.broker import OutboxBroker
 from appkit.tasks.context import Attempt
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.receiver import Receiver
 from appkit.tasks.router import Task, enqueue
 

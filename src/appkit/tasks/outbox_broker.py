@@ -1,0 +1,255 @@
+"""OutboxBroker: the base of all brokers. It builds the queue, the in-flight tasks, the pollers and the schedules."""
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+from taskiq import AckableMessage, AsyncBroker, AsyncTaskiqDecoratedTask, BrokerMessage, TaskiqMessage
+
+from appkit.core.settings import Settings
+from appkit.exceptions import AppKitError
+from appkit.repository.base import Base, uuid7
+from appkit.repository.database import Database
+from appkit.repository.enqueueing import task_row
+from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy
+from appkit.repository.queue import TaskQueue
+from appkit.tasks.arguments import Arguments, UnreadableRow
+from appkit.tasks.context import Attempt, keep_result
+from appkit.tasks.inflight import InFlightTasks
+from appkit.tasks.maintenance import Maintenance, PeriodicMaintenance
+from appkit.tasks.middleware import ATTEMPT, OutboxMiddleware, OutboxResults
+from appkit.tasks.poller import IDLE_INTERVAL, Listener, Poller
+from appkit.tasks.router import Task
+from appkit.tasks.schedule import Schedules
+
+T = TypeVar("T")
+
+_LABELS: Final = {"delay", "max_attempts", "priority", "queue"}
+
+logger = logging.getLogger(__name__)
+
+
+class OutboxBroker(AsyncBroker):
+    """`db://`: tasks are rows of the outbox, and workers claim them there.
+
+    Args:
+        settings: The app's settings.
+        database: The database with the outbox; unless given, the broker opens its own at `DATABASE_URL`.
+        transport: Passed on to Taskiq's broker.
+    """
+
+    def __init__(self, settings: Settings, database: Database | None = None, **transport: Any) -> None:
+        super().__init__(**transport)
+        self.settings = settings
+        self.database = database or Database(settings.database)
+        self.with_id_generator(lambda: uuid7().hex)
+        self.with_result_backend(OutboxResults(self.database))
+        self.add_middlewares(OutboxMiddleware(lambda: self.in_flight, self.arguments))
+        self.schedules = Schedules(self.database)
+        self.concurrency = 1
+        """Tasks in flight at most; Taskiq's own receiver asks for one after the other."""
+        self._started = False
+        self._owns_database = database is None
+        self._arguments: dict[str, Arguments] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._listener: Listener | None = None
+        self._build()
+
+    def _build(self) -> None:
+        """Make the parts that claim and run tasks.
+
+        Each start makes new ones with a new lease owner, so that tasks left over from an earlier run change no rows.
+        """
+        tasks = self.settings.tasks
+        self.queue = TaskQueue(self.database, tasks)
+        self.in_flight = InFlightTasks(
+            self.queue,
+            self.database,
+            self.settings,
+            names=self.get_all_tasks,
+            concurrency=lambda: self.concurrency,
+            wake=self.wake,
+        )
+        self.maintenance = Maintenance(self.database, tasks)
+        self._periodic_maintenance = PeriodicMaintenance(
+            self.maintenance,
+            self.schedules,
+            names=self.get_all_tasks,
+            in_flight=self.in_flight.tasks,
+            interval=self.poll_interval,
+        )
+        self._pollers: list[Poller[Any]] = []
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the broker runs and its last polls succeeded."""
+        return self._started and all(poller.healthy for poller in self._pollers)
+
+    @property
+    def listening(self) -> bool:
+        """Whether PostgreSQL notifies this process of commits."""
+        return self._listener is not None and self._listener.connected
+
+    @property
+    def poll_interval(self) -> float:
+        """Seconds between polls without a notification."""
+        return min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
+
+    def add_task(self, task: Task[..., Any]) -> None:
+        """Register a router's task.
+
+        Raises:
+            AppKitError: When another task has its name, or its parameters can't be read from JSON.
+        """
+        self._arguments[task.name] = task.arguments
+        self._register_task(task.name, _RouterTask(self, task.name, task.function, task.policy.labels))
+        task.brokers.add(self)
+
+    def arguments(self, name: str) -> Arguments:
+        """The parameters of the task with this name."""
+        if name not in self._arguments:
+            task = self.find_task(name)
+            assert task is not None  # noqa: S101 - only known tasks are claimed
+            self._arguments[name] = Arguments(task.original_func, name)
+        return self._arguments[name]
+
+    def wake(self) -> None:
+        """Poll now rather than within a second; call this from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._wake_pollers)
+
+    async def startup(self) -> None:
+        """Get ready to run tasks in this process and event loop."""
+        self._loop = asyncio.get_running_loop()
+        self._build()
+        if self._owns_database:
+            async with self.database.engine.begin() as connection:
+                for row in (OutboxTask, ScheduledTask):
+                    await connection.run_sync(Base.metadata.tables[row.__tablename__].create, checkfirst=True)
+        if self.database.context is not None:
+            self.database.context.wake = self.wake
+        await super().startup()
+        self._started = True
+
+    async def shutdown(self) -> None:
+        """Cancel the tasks that still run, and release their leases."""
+        self._started = False
+        if self._listener is not None:
+            await self._listener.stop()
+            self._listener = None
+        if self.database.context is not None:
+            self.database.context.works = False
+        await self.in_flight.stop()
+        await super().shutdown()
+        if self._owns_database:
+            await self.database.dispose()
+
+    async def kick(self, message: BrokerMessage) -> None:
+        """Write a row in a transaction of its own, or reschedule the row if this task runs: Taskiq's way to retry.
+
+        It respects the labels `delay` (seconds), `queue`, `priority` and `max_attempts`.
+        """
+        if not await self.queue.requeue(message.task_id, float(message.labels.get("delay", 0))):
+            task = self.formatter.loads(message.message)
+            task.parse_labels()
+            policy = TaskPolicy(name=task.task_name, **{key: task.labels[key] for key in _LABELS & task.labels.keys()})
+            row = task_row(policy, task.args, task.kwargs, task.labels, task_id=task.task_id)
+            async with self.database.session() as session:
+                session.add(row)
+        self.wake()
+
+    async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
+        """Claim rows and yield their messages, forever."""
+        poller = self.add_poller(self.in_flight.claim_next)
+        try:
+            while True:
+                for attempt in await poller.next():
+                    if (message := await self.message(attempt)) is not None:
+                        yield message
+        finally:
+            self.in_flight.forget_unstarted()
+
+    def add_poller(self, take: Callable[[], Coroutine[Any, Any, T]]) -> Poller[T]:
+        """Make a poller that commits wake, in this process and, on PostgreSQL, in others."""
+        tasks = self.settings.tasks
+        if self.database.context is not None:
+            self.database.context.works = True
+        if self._listener is None and not self.database.sqlite and tasks.notify != "off":
+            self._listener = Listener(self.database, self._wake_pollers)
+        poller = Poller(
+            take,
+            self._periodic_maintenance,
+            interval=self.poll_interval,
+            idle_interval=min(IDLE_INTERVAL, tasks.lease / 3),
+            listening=lambda: self.listening,
+        )
+        self._pollers.append(poller)
+        return poller
+
+    def _wake_pollers(self) -> None:
+        for poller in self._pollers:
+            poller.wake()
+
+    async def message(self, attempt: Attempt) -> bytes | None:
+        """Make Taskiq's message for a claimed task; None when the row can't be read, and the task is dead."""
+        row = attempt.task
+        try:
+            task = self.get_all_tasks()[row.task_name]
+            attempt.labels = {**task.labels, **row.payload["labels"]}
+            attempt.interruptible = inspect.iscoroutinefunction(task.original_func)
+            message = TaskiqMessage(
+                task_id=row.task_id,
+                task_name=row.task_name,
+                labels={**attempt.labels, ATTEMPT: row.key},
+                args=row.payload["args"],
+                kwargs=row.payload["kwargs"],
+            )
+            return self.formatter.dumps(message).message
+        except Exception as exc:
+            logger.exception("%s is dead, because its row can't be read.", attempt)
+            await self.in_flight.settle(attempt, UnreadableRow(f"The row can't be read: {type(exc).__qualname__}."))
+            return None
+
+    def _register_task(self, task_name: str, task: AsyncTaskiqDecoratedTask[Any, Any]) -> None:
+        known = self.local_task_registry.get(task_name)
+        if known is None:
+            task.original_func = _keeping_result(task.original_func)
+        elif inspect.unwrap(known.original_func) is not inspect.unwrap(task.original_func):
+            raise AppKitError(
+                f"Two tasks are named {task_name!r}, in {known.original_func.__module__} and in "
+                f"{task.original_func.__module__}. Pass name= to one of them, as in @router.task(name=…)."
+            )
+        else:
+            task.original_func = known.original_func
+        super()._register_task(task_name, task)
+
+
+def _keeping_result(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which keeps its result for the row before Taskiq closes the task's session."""
+    if inspect.iscoroutinefunction(function):
+
+        @wraps(function)
+        async def run(*args: Any, **kwargs: Any) -> Any:
+            return keep_result(await function(*args, **kwargs))
+
+        return run
+
+    @wraps(function)
+    def run_in_thread(*args: Any, **kwargs: Any) -> Any:
+        return keep_result(function(*args, **kwargs))
+
+    return run_in_thread
+
+
+class _RouterTask(AsyncTaskiqDecoratedTask[Any, Any]):
+    """A router's task for Taskiq. It leaves the function's name as it is, because other kits may share the function."""
+
+    def __init__(self, broker: AsyncBroker, task_name: str, original_func: Callable[..., Any], labels: Any) -> None:
+        self.broker = broker
+        self.task_name = task_name
+        self.original_func = original_func
+        self.labels = labels
+        self.return_type = None
