@@ -151,7 +151,7 @@ async def test_statement_timeout_is_a_503(postgresql, driver):
 
 
 async def test_pool_timeout_is_a_503_with_retry_after(database_url):
-    router, release, holders = APIRouter(), asyncio.Event(), asyncio.Queue()
+    router, release, holders = APIRouter(), asyncio.Event(), asyncio.Queue[None]()
 
     @router.get("/hold")
     async def hold(db: ReadSession) -> None:
