@@ -456,8 +456,13 @@ async def test_upsert_still_refuses_other_conflicts(database):
 
 
 async def test_get_or_create_makes_one_row_however_many_try_at_once(database):
+    one_writer = database.engine.dialect.name == "sqlite"
+    connected = asyncio.Barrier(1 if one_writer else 10)
+
     async def attempt(n: int) -> tuple[UUID, bool]:
         async with database.session() as db:
+            await db.connection()
+            await connected.wait()
             planet, created = await Repository[Planet](db).get_or_create({"name": "x", "mass": n}, on=[Planet.name])
             return planet.id, created
 
