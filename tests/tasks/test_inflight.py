@@ -33,7 +33,7 @@ async def expire(app) -> None:
 async def wait_until_idle(broker) -> None:
     """Wait until the broker has no task in flight."""
     async with asyncio.timeout(60):
-        while len(broker.in_flight):  # noqa: ASYNC110 - there is no event to wait for
+        while broker.in_flight.tasks():  # noqa: ASYNC110 - there is no event to wait for
             await asyncio.sleep(0.01)
 
 

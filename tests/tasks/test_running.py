@@ -299,7 +299,7 @@ async def test_task_without_app_context_is_polled(app):
         await asyncio.wait_for(ran.wait(), 30)
 
 
-async def test_unknown_tasks_wait_and_are_spoken_of(app, caplog):
+async def test_unknown_tasks_stay_pending_and_are_logged(app, caplog):
     @app.router.task(name="new:task")
     async def note() -> None:
         raise AssertionError
@@ -309,7 +309,7 @@ async def test_unknown_tasks_wait_and_are_spoken_of(app, caplog):
     app.router.tasks.clear()
     with caplog.at_level(logging.WARNING):
         async with app.working(), asyncio.timeout(60):
-            while "tasks wait for" not in caplog.text:  # noqa: ASYNC110 - a log tells nobody
+            while "tasks are named" not in caplog.text:  # noqa: ASYNC110 - a log has no event to wait for
                 await asyncio.sleep(0.01)
 
     assert [row.state for row in await app.rows()] == ["pending"]
