@@ -32,8 +32,8 @@ from appkit.repository.database import Database
 from appkit.repository.outbox import OPEN, OutboxTask
 from appkit.repository.queue import TaskQueue
 from appkit.tasks.broker import create_broker, register_tasks
-from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.context import TaskContext, TaskSession
+from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.router import Task, TaskRouter, enqueue, enqueue_many
 from appkit.tasks.worker import Worker
 

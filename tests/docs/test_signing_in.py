@@ -77,7 +77,10 @@ def test_role_permits_publishing(folder, serve, python):
             python(directory, "-m", "appkit", "roles", *words)
             for words in (["define", "editor", "posts:*", "files:read"], ["grant", ACCOUNT["email"], "editor"])
         ]
-        assert said == ["editor may do files:read, posts:* now.\n", "ada@example.com is editor now.\n"]
+        assert said == [
+            "Role editor now has the permissions files:read, posts:*.\n",
+            "ada@example.com now has the role editor.\n",
+        ]
         assert browser.post("/api/posts/publish").json() == "Published."
 
 

@@ -426,7 +426,7 @@ async def test_ten_processes_migrate_once(own_database_url, directory, versioned
     )
     output = (await racers.communicate())[0].decode()
     assert racers.returncode == 0, output
-    assert output.count("appkit.repository.migrations migrated") == 1, output
+    assert output.count("appkit.repository.migrations.runner migrated") == 1, output
 
 
 async def test_unopenable_file_is_an_app_kit_error(tmp_path, directory):

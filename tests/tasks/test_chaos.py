@@ -133,19 +133,19 @@ def assert_nothing_lost(report: Report) -> None:
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
-def test_killed_instances_lose_nothing_and_double_nothing(database_url: str, several: bool) -> None:
-    instances = 1 if not several else 2 if database_url.startswith("sqlite") else 3
-    assert_nothing_lost(Chaos(database_url, instances=instances).run(KILLS))
+def test_killed_instances_lose_nothing_and_double_nothing(own_database_url: str, several: bool) -> None:
+    instances = 1 if not several else 2 if own_database_url.startswith("sqlite") else 3
+    assert_nothing_lost(Chaos(own_database_url, instances=instances).run(KILLS))
 
 
-def test_killed_workers_and_servers_lose_nothing(database_url: str, message_server: tuple[str, Server]) -> None:
+def test_killed_workers_and_servers_lose_nothing(own_database_url: str, message_server: tuple[str, Server]) -> None:
     url, server = message_server
 
     def restart_now_and_then(kill: int) -> None:
         if kill % 6 == 0:
             server.restart()
 
-    chaos = Chaos(database_url, instances=4, broker_url=f"{url}?queue=chaos")
+    chaos = Chaos(own_database_url, instances=4, broker_url=f"{url}?queue=chaos")
     assert_nothing_lost(chaos.run(KILLS, restart_now_and_then))
 
 

@@ -50,7 +50,8 @@ apiClient.interceptors.response.use(undefined, async (failure: unknown) => {
   if (config && !config.proven && error.is(ErrorCode.REAUTHENTICATION_REQUIRED) && (await askPassword())) {
     return apiClient.request({ ...config, proven: true })
   }
-  if (error.is(ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_REVOKED, ErrorCode.REFRESH_REPLAYED)) notifySignedOut()
+  if (error.is(ErrorCode.UNAUTHORIZED, ErrorCode.SESSION_REVOKED, ErrorCode.REFRESH_REPLAYED))
+    notifySignedOut()
   throw error
 })
 

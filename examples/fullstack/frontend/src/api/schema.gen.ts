@@ -4123,7 +4123,7 @@ export interface operations {
             query?: {
                 /** @description By nothing, `-` in front for descending, commas in between. */
                 sort?: string | null;
-                /** @description The `next_cursor` of the previous page. */
+                /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
                 /** @description How many items at most. */
                 size?: number;
@@ -4566,7 +4566,7 @@ export interface operations {
             query?: {
                 /** @description By nothing, `-` in front for descending, commas in between. */
                 sort?: string | null;
-                /** @description The `next_cursor` of the previous page. */
+                /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
                 /** @description How many items at most. */
                 size?: number;
@@ -6103,7 +6103,7 @@ export interface operations {
             query?: {
                 /** @description By `age`, `-` in front for descending, commas in between. Otherwise by `-age`. */
                 sort?: string | null;
-                /** @description The `next_cursor` of the previous page. */
+                /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
                 /** @description How many items at most. */
                 size?: number;
