@@ -23,6 +23,7 @@ HERE = Path(__file__).parent
 # slow tests.
 WRITE_STATEMENTS = {"repository", "service", "tasks", "testing"}
 REPEATS = 2
+CLOCK_TESTS = 10  # At most: the others wait for a condition, count, or move the clock.
 
 
 # Each app reads the signatures of the same 300 dependencies again, 20 ms of processor time for each test of an app.
@@ -31,6 +32,7 @@ fastapi.dependencies.utils.get_typed_signature = cache(fastapi.dependencies.util
 
 @pytest.hookimpl(tryfirst=True)  # Before `-m` selects.
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    clocks = set()
     for item in items:
         if _meets_postgresql(item) and not _meets_both_databases(item):
             item.add_marker(pytest.mark.slow)
@@ -38,6 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             if not clock.kwargs.get("reason"):
                 raise pytest.UsageError(f"{item.nodeid} must give the reason why it depends on the clock.")
             item.add_marker(pytest.mark.flaky(reruns=REPEATS))
+            clocks.add(item.nodeid.partition("[")[0])
+    if len(clocks) > CLOCK_TESTS:
+        raise pytest.UsageError(
+            f"{len(clocks)} tests are marked clock; {CLOCK_TESTS} may be. Wait for a condition instead."
+        )
 
 
 def _meets_postgresql(item: pytest.Item) -> bool:

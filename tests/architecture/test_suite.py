@@ -106,6 +106,14 @@ def test_test_marked_clock_gives_its_reason(suite: pytest.Pytester) -> None:
         conftest.pytest_collection_modifyitems(items)
 
 
+def test_few_tests_are_marked_clock(suite: pytest.Pytester) -> None:
+    marks = "@pytest.mark.clock(reason='It reads the clock.')\n@pytest.mark.parametrize('n', [1, 2])\n"
+    items = suite.getitems("import pytest\n" + "".join(f"{marks}def test_{n}(n): ...\n" for n in range(11)))
+    conftest.pytest_collection_modifyitems(items[:20])
+    with pytest.raises(pytest.UsageError, match="11 tests are marked clock"):
+        conftest.pytest_collection_modifyitems(items)
+
+
 @pytest.mark.parametrize(("package", "slow"), [("api", ["test_one[postgresql]"]), ("repository", [])])
 def test_databases_of_a_test_follow_from_its_package(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, package: str, slow: list[str]
