@@ -79,21 +79,21 @@ def run_tests(session: nox.Session, *command: str) -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the fast tests, with the Python that runs nox; `-- tests/tasks -k retry` runs some of them."""
-    install(session, "test", "lint", "runners")
+    install(session, "test", "lint", "order", "runners")
     run_tests(session, "pytest", "-m", "not slow")
 
 
 @nox.session
 def slow(session: nox.Session) -> None:
     """Run the tests that kill, measure, or start whole processes."""
-    install(session, "test", "lint", "runners")
+    install(session, "test", "lint", "order", "runners")
     run_tests(session, "pytest", "-m", "slow")
 
 
 @nox.session
 def coverage(session: nox.Session) -> None:
     """Run all tests, and fail when they miss more than 3 % of the branches."""
-    install(session, "test", "lint", "runners")
+    install(session, "test", "lint", "order", "runners")
     session.run("coverage", "erase")
     run_tests(session, "coverage", "run", "-m", "pytest")
     session.run("coverage", "combine", "-q")

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 class AppKit:
     """An app: its settings, its database, its broker, its plugins and its routes.
 
-    Parts are built at first use, so a module can create its kit first and define models, routes and tasks after.
+    Parts are built at first use, so a module can create its kit first and define models, routes and tasks afterwards.
 
     Args:
         settings: The app's settings; read from the environment unless given.
@@ -123,7 +123,7 @@ class AppKit:
     @cached_property
     def context(self) -> AppContext:
         """The app context: the parts that services, routes and tasks use."""
-        import appkit.repository.auth  # noqa: F401 - every app with a kit has its tables
+        import appkit.repository.auth  # noqa: F401 - every app with a kit has these tables
 
         database = Database(self.settings.database)
         database.context = context = AppContext(
@@ -160,7 +160,7 @@ class AppKit:
 
     @cached_property
     def redis(self) -> "Redis | None":
-        """A client of the server at `REDIS_URL`; None if it isn't set."""
+        """A client of the server at `REDIS_URL`; None if the variable isn't set."""
         if self.settings.redis.url is None:
             return None
         from redis.asyncio import Redis
@@ -203,7 +203,7 @@ class AppKit:
         return create_app(self.context, self._routers, self.lifespan)
 
     def install(self, app: FastAPI) -> None:
-        """Add everything that `kit.app` has to an existing FastAPI app, which is `kit.app` from then on."""
+        """Add to an existing FastAPI app everything that `kit.app` has. From then on, `kit.app` is that app."""
         install(app, self.context, self._routers, self.lifespan)
         self.app = app
 
@@ -226,7 +226,7 @@ class AppKit:
 
         async with AsyncExitStack() as stack:
             await self._start(stack)
-            register_tasks(self.broker, self._task_routers)  # Some may have been declared since.
+            register_tasks(self.broker, self._task_routers)  # Tasks may have been declared after the broker was built.
             self._worker = await stack.enter_async_context(Worker(self.broker, work=work))
             yield
             self._worker = None
@@ -264,7 +264,7 @@ class AppKit:
 
 
 class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
-    """The tasks that an event starts; live, because tasks may be declared at any time."""
+    """The tasks that an event starts. A live view, because tasks may be declared at any time."""
 
     def __init__(self, routers: Sequence[TaskRouter]) -> None:
         self._routers = routers
@@ -289,9 +289,9 @@ class Check(NamedTuple):
     fix: str
     """How to fix it, in a sentence."""
     find: "Callable[[AppKit], Iterable[str] | Awaitable[Iterable[str]]]"
-    """Returns the places where it is wrong, a few words for each; nothing when all is well."""
+    """Returns the places that have the problem, in a few words each. Returns nothing if there are none."""
     deploy: bool = False
-    """Whether it concerns production only, and runs with `--deploy`."""
+    """Whether the check is for production only. Such a check runs only with `--deploy`."""
     url: str | None = None
     """A page that says more."""
 
@@ -346,4 +346,4 @@ class KitHooks(Protocol):
 
 
 HOOKS: Final = (core_hooks, service_hooks, tasks_hooks, api_hooks, KitHooks)
-"""Where the hooks are declared: on the layer that each extends."""
+"""Where the hooks are declared: in the layer that each hook extends."""

@@ -54,7 +54,7 @@ def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lif
     """Install appkit into an existing FastAPI app."""
     settings = context.settings
     app.state.appkit = context
-    Security.of(context)  # Now, so that no request waits for its imports.
+    Security.of(context)  # Here, so that no request waits until the modules of Security are imported.
     install_error_handlers(app)
     for handlers in context.plugins.collect("register_exception_handlers"):
         _add_exception_handlers(app, handlers)
@@ -89,9 +89,9 @@ def _document_cookie(app: FastAPI, name: str) -> None:
 
 
 class _UnknownRoute(Route):
-    """Answers 404 for paths under the API prefix without a route, which would otherwise get the frontend's index page.
+    """Answers 404 for unknown paths under the API prefix, because these would otherwise get the frontend's index page.
 
-    It matches partially, so that a route for another method takes precedence and answers 405.
+    This route matches only partially, so that a route with the same path for another method answers 405 instead.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -142,7 +142,7 @@ def _add_exception_handlers(app: FastAPI, handlers: Mapping[type[Exception], Any
 
 
 def _wrap_lifespan(app: FastAPI, lifespan: Lifespan) -> None:
-    """Wrap our lifespan around the app's own, which may then use the database and the broker."""
+    """Run the app's own lifespan inside ours, so that the app's lifespan can use the database and the broker."""
     own = app.router.lifespan_context
 
     @asynccontextmanager

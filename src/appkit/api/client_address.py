@@ -34,7 +34,7 @@ def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> st
 
     Args:
         peer: The address of the socket's peer.
-        forwarded: `X-Forwarded-For`, to which each proxy appends the address that it was called from.
+        forwarded: `X-Forwarded-For`: each proxy appends the address of the machine that connected to this proxy.
         trusted: Networks of the trusted proxies.
     """
     found = _parse(peer)

@@ -29,9 +29,9 @@ class PresentedTokens(NamedTuple):
 
 
 def cookie_names(settings: Settings) -> CookieNames:
-    """The names of an app's cookies. They contain the app's name, because cookies of all ports of a host are shared.
+    """The names of an app's cookies. They contain the app's name, because all ports of a host share their cookies.
 
-    Over HTTPS they start with `__Host-`: browsers then refuse them from other hosts and over plain HTTP
+    Over HTTPS, the names start with `__Host-`: browsers then refuse such cookies from other hosts and over plain HTTP
     (RFC 6265bis, 4.1.3.2).
     """
     app = re.sub(r"[^a-z0-9]+", "_", settings.app_name.lower()).strip("_")
@@ -42,7 +42,7 @@ def cookie_names(settings: Settings) -> CookieNames:
 def set_cookies(response: Response, settings: Settings, tokens: TokenPair) -> None:
     """Set the access and the refresh cookie, which scripts can't read.
 
-    The access cookie outlives its token, so that an expired token can be told from a missing one.
+    The access cookie outlives the token in it, so that the app can distinguish an expired token from a missing one.
     """
     names = cookie_names(settings)
     _set(response, settings, names.access, tokens.access, tokens.max_age, "lax")
@@ -50,7 +50,7 @@ def set_cookies(response: Response, settings: Settings, tokens: TokenPair) -> No
 
 
 def set_device_cookie(response: Response, settings: Settings, token: str) -> None:
-    """Set the device cookie, which exempts a browser from lockouts that others cause. It survives sign-out."""
+    """Set the device cookie. It exempts a browser from lockouts that other clients cause, and is kept at sign-out."""
     _set(response, settings, cookie_names(settings).device, token, DEVICE_AGE, "strict")
 
 
@@ -64,7 +64,7 @@ def clear_cookies(response: Response, settings: Settings) -> None:
 def presented_tokens(connection: HTTPConnection, settings: Settings) -> PresentedTokens:
     """The tokens of a request: from its `Authorization` header if it has one, otherwise from its cookies.
 
-    Cookies beside an `Authorization` header don't count, because CSRF protection skips requests with a bearer token.
+    Cookies beside an `Authorization` header are ignored, because CSRF protection skips requests with a bearer token.
     """
     if (authorization := connection.headers.get("authorization")) is not None:
         scheme, _, token = authorization.partition(" ")

@@ -45,16 +45,16 @@ def crud_router(
             PostService, read=PostSchema, create=PostCreate, update=PostUpdate, query=PostQuery, prefix="/posts"
         )
 
-    You write every schema, so a new column is not exposed until you add it to one. Permissions go into
-    `dependencies`; if they differ between routes, call this once for each group of `actions`.
+    You write every schema, so a new column is exposed only when you add it to a schema. Permissions go into
+    `dependencies`; if permissions differ between routes, call `crud_router` once for each group of `actions`.
 
     Args:
         service: The service that the routes call.
         read: The schema of a row in a response.
         create: The body of a POST.
-        update: The body of a PATCH; fields that it leaves out stay unchanged.
+        update: The body of a PATCH; fields that a request leaves out stay unchanged.
         query: The parameters of the list: a `PageQuery` for numbered pages, a `CursorQuery` for keyset pages.
-        prefix: Path of the routes, such as `/posts`; its last part is also their tag.
+        prefix: The path of the routes, such as `/posts`; the last part of this path is also the tag of the routes.
         dependencies: Dependencies of all the routes, such as `Depends(get_user)`.
         actions: The routes to create.
 

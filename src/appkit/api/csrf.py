@@ -19,17 +19,17 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 class CSRFMiddleware:
     """Refuses requests that another site makes a browser send with our cookies (OWASP: Fetch Metadata).
 
-    It checks websocket handshakes and requests with an unsafe method if they carry one of our cookies. Under the path
-    `always` it also checks those without a cookie, so that no site can sign a visitor in to somebody else's account.
-    Requests with a bearer token are not checked, because another site can't make a browser send one.
+    The middleware checks websocket handshakes, and requests with an unsafe method, if they carry one of our cookies.
+    Under the path `always`, it also checks those without our cookies, so that no other site can sign a visitor in to
+    somebody else's account. Requests with a bearer token are not checked: another site can't make a browser send one.
 
-    `Sec-Fetch-Site` decides, then `Origin`. A request with neither header doesn't come from a browser, and passes.
+    `Sec-Fetch-Site` is read first, then `Origin`. A request with neither doesn't come from a browser, and is allowed.
 
     Args:
-        origins: URLs of the pages that may call; their origins are compared exactly, and never with `Host`.
+        origins: URLs of the pages that may send requests; their origins are compared exactly, and never with `Host`.
         cookies: The names of our cookies.
         always: The path under which requests without our cookies are checked too.
-        trust_host: While there are no origins, accept the one in `Host`: for development only.
+        trust_host: If `origins` is empty, accept the origin that `Host` names: for development only.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CSRFMiddleware:
     def _is_checked(self, scope: Scope, headers: Headers) -> bool:
         if scope.get("method") in SAFE_METHODS:
             return False
-        # Only Bearer: a link like https://name:password@host/ makes a browser send Basic.
+        # Only Bearer: a link such as https://name:password@host/ makes a browser send Basic credentials.
         if headers.get("authorization", "").lower().startswith("bearer "):
             return False
         always = (self._always, scope.get("root_path", "") + self._always)
@@ -86,7 +86,7 @@ def origin_of(url: str) -> str:
 
 
 def _cookie_names(headers: Headers) -> set[str]:
-    # HTTP/2 may send each cookie in a header of its own.
+    # HTTP/2 may send each cookie in a separate header.
     return {pair.partition("=")[0].strip() for line in headers.getlist("cookie") for pair in line.split(";")}
 
 

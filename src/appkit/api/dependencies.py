@@ -40,7 +40,7 @@ from appkit.service.sessions import SessionService
 
 _logger: Final = logging.getLogger(__name__)
 
-# For the OpenAPI document only: presented_tokens() reads the token, from the cookie and from the header alike.
+# For the OpenAPI document only: presented_tokens() reads the token, whether it is in the cookie or in the header.
 _COOKIE = APIKeyCookie(
     name="access",  # create_app() replaces it with the app's own cookie name.
     scheme_name="Cookie",
@@ -101,8 +101,8 @@ ReadSession = Annotated[AsyncSession, Depends(get_read_session, scope="function"
 def refuse_late_commits(app: FastAPI) -> None:
     """Check that every route commits its database session before the response is sent.
 
-    FastAPI ends dependencies with `yield` after the response unless their scope is "function". The client would then
-    receive a success that the database may still refuse.
+    FastAPI runs the code after a dependency's `yield` after the response, unless the dependency has the scope
+    "function". The client would then receive a success, although the database may still refuse the commit.
 
     Raises:
         AppKitError: When a route would commit too late; the message names the route.
@@ -144,7 +144,7 @@ async def get_optional_principal(
     _cookie: Annotated[object, Depends(_COOKIE)],
     _bearer: Annotated[object, Depends(_BEARER)],
 ) -> Principal | None:
-    """The principal of a request, from a plugin or the access token; None without credentials, 401 if they are bad."""
+    """The principal of a request, from a plugin or the access token; None without credentials, 401 with bad ones."""
     app = app_of(connection)
     principal = await _ask_plugins(connection, app)
     if principal is None:
@@ -175,7 +175,7 @@ async def get_principal(principal: OptionalPrincipal) -> Principal:
 
 
 CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
-"""What the credentials say, without a database query: an access token counts until it expires, even after sign-out."""
+"""The principal. An access token needs no database query, and is valid until it expires, even after sign-out."""
 
 
 async def get_session_principal(principal: CurrentPrincipal) -> SessionPrincipal:
@@ -190,7 +190,7 @@ SignedInPrincipal = Annotated[SessionPrincipal, Depends(get_session_principal)]
 
 
 async def get_known_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
-    """The user of a request, read from the primary database; the connection returns to its pool at once."""
+    """The user of a request, read from the primary database; the database connection returns to its pool at once."""
     if principal is None:
         return None
     async with app_of(connection).database.read_session(primary=True) as session:
@@ -207,7 +207,7 @@ async def get_optional_user(user: KnownUser, principal: OptionalPrincipal) -> Ba
 
 
 OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
-"""The signed-in user, or None when nobody is signed in. Bad credentials are still refused with 401."""
+"""The signed-in user; None for a request without credentials. Bad credentials are still refused with 401."""
 
 
 async def get_user(user: OptionalUser) -> BaseUser:
@@ -218,7 +218,7 @@ async def get_user(user: OptionalUser) -> BaseUser:
 
 
 CurrentUser = Annotated[BaseUser, Depends(get_user)]
-"""The signed-in user, whose sign-in session is checked in the database. To change the user, load it by `DbSession`."""
+"""The user, whose sign-in session was checked in the database. To change the user's row, load it by `DbSession`."""
 
 
 async def get_superuser(user: CurrentUser) -> BaseUser:
@@ -248,11 +248,11 @@ def require(
 
     Args:
         verified: Require a verified e-mail address.
-        fresh: Require that the password was entered recently: within so many seconds, or, with True, within
-            `AUTH_FRESH_TTL`. `POST /auth/reauth` renews it.
-        scopes: Require credentials with all of these scopes. An API key with scopes opens only routes that require
-            one of them, and no route with `CurrentUser` alone. Users who signed in have all scopes, unless a plugin's
-            `token_claims()` sets theirs.
+        fresh: Require a recent sign-in: at most this many seconds ago, or, with True, `AUTH_FRESH_TTL` seconds.
+            Entering the password again at `POST /auth/reauth` counts as a sign-in.
+        scopes: Require credentials with all of these scopes. An API key with scopes opens a route only if the route
+            requires scopes and the key has all of these; it opens no route with `CurrentUser` alone. A user who
+            signed in has all scopes, unless a plugin's `token_claims()` sets the user's scopes.
         superuser: Require a superuser.
         mfa: Require a sign-in with a second factor.
 
@@ -261,8 +261,8 @@ def require(
         ForbiddenException: When the user is not a superuser.
         ScopeMissingException: When the credentials lack a scope.
         SecondFactorRequiredException: When the user signed in without a second factor.
-        EmailNotVerifiedException: When the user's address is not verified.
-        ReauthenticationRequiredException: When the password was entered too long ago.
+        EmailNotVerifiedException: When the user's e-mail address is not verified.
+        ReauthenticationRequiredException: When the last sign-in was too long ago.
     """
     needed = frozenset([scopes] if isinstance(scopes, str) else scopes)
 
@@ -285,7 +285,7 @@ def require(
 
 
 def _check_scopes(principal: Principal | None, needed: frozenset[str]) -> None:
-    """An API key with scopes opens only routes that require one; a signed-in user also opens routes without any."""
+    """Check that credentials have all needed scopes. An API key with scopes is also refused where none is needed."""
     if principal is None or principal.scopes is None:
         return
     if not needed and not isinstance(principal, SessionPrincipal):
@@ -300,7 +300,7 @@ def _is_recent(principal: Principal, seconds: int) -> bool:
 
 
 async def get_socket_user(socket: WebSocket, user: CurrentUser, principal: CurrentPrincipal) -> AsyncIterator[BaseUser]:
-    """The user who opened a websocket, which is closed when their sign-in session ends."""
+    """The user who opened a websocket. The websocket is closed when the user's sign-in session ends."""
     checks = asyncio.create_task(_close_after_signout(socket, principal))
     try:
         yield user
@@ -312,7 +312,7 @@ async def get_socket_user(socket: WebSocket, user: CurrentUser, principal: Curre
 
 SocketUser = Annotated[BaseUser, Depends(get_socket_user)]
 """The user who opened a websocket. The sign-in session is checked every `AUTH_SOCKET_CHECK` seconds, and the websocket
-is closed with code 1008 when it has ended. `CurrentUser` checks only when the websocket is opened."""
+is closed with code 1008 when that session has ended. `CurrentUser` checks only when the websocket is opened."""
 
 
 async def _close_after_signout(socket: WebSocket, principal: Principal) -> None:

@@ -1,4 +1,4 @@
-"""Exception handlers: turn every exception into a problem document (RFC 9457), and document them in OpenAPI."""
+"""Exception handlers: turn every exception into a problem document (RFC 9457), and add the errors to OpenAPI."""
 
 import logging
 import re
@@ -52,9 +52,9 @@ _SCHEMES: Final = frozenset({"Cookie", "Bearer"})
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every error of an app with a problem document (RFC 9457), and add them to its OpenAPI document.
+    """Answer every error of an app with a problem document (RFC 9457), and add the errors to the OpenAPI document.
 
-    It works without the rest of appkit. Call it before the app serves its first request. Your own exception handlers
+    This works without the rest of appkit. Call it before the app serves its first request. Your own exception handlers
     take precedence for their classes.
     """
     handlers: dict[type[Exception], _Handler] = {
@@ -80,8 +80,8 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
 
         @router.post("", status_code=201, responses=errors(EmailTakenException, SignupClosedException))
 
-    Leave out the 401s of signed-in routes, the 403 of CSRF protection, and the errors of a body: they are added to
-    every route that can answer them. `install_error_handlers` adds the schema that these responses refer to.
+    Leave out the 401s of signed-in routes, the 403 of CSRF protection, and the errors of a body: each is added to
+    every route that can return it. `install_error_handlers` adds the schema that these responses refer to.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for cls in classes:
@@ -94,7 +94,7 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
 
 
 def _rendered(handler: _Handler) -> _Handler:
-    """Let plugins replace the handler's response. The handler runs first, because it may decide that this is a bug."""
+    """Let plugins replace the handler's response. The handler runs first, because it raises bugs again."""
 
     async def answer(connection: HTTPConnection, exc: Any) -> Response | None:
         response = await handler(connection, exc)
@@ -132,7 +132,7 @@ async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -
 
 
 async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException) -> Response | None:
-    """Errors of the framework, and of apps that raise `HTTPException`."""
+    """Answer errors of the framework, and of apps that raise `HTTPException`."""
     if exc.status_code < HTTPStatus.BAD_REQUEST:  # A redirect or "not modified" is no error.
         return Response(status_code=exc.status_code, headers=exc.headers)
     document = describe_status(exc.status_code)
@@ -152,14 +152,14 @@ async def _answer_validation_error(
 
 
 async def _answer_database_error(connection: HTTPConnection, exc: SQLAlchemyError) -> Response | None:
-    """Errors of the database that the database session didn't translate itself."""
+    """Answer database errors that the database session didn't translate itself."""
     if (translated := translate(exc, Base.metadata)) is not None:
         return await _answer_api_exception(connection, translated)
     return await _answer_unstorable(connection, exc)
 
 
 async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Response | None:
-    """Values that are valid for their type but not for the database or UTF-8. They came from the client: no bug."""
+    """Refuse values that are valid for their type but not for the database or UTF-8. The client sent them: no bug."""
     cause = exc.driver_exception if isinstance(exc, DBAPIError) else exc
     if getattr(cause, "sqlstate", None) not in _UNSTORABLE_STATES and not _UNSTORABLE.search(str(cause)):
         raise exc
@@ -168,7 +168,7 @@ async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Resp
 
 
 async def _answer_unhandled(connection: HTTPConnection, exc: Exception) -> Response:
-    """Log and report a bug with its traceback; the response says nothing about it."""
+    """Log and report a bug with its traceback; the response contains nothing about the bug."""
     if _REPORTED not in connection.scope:
         connection.scope[_REPORTED] = True
         logger.error("unhandled_exception", exc_info=exc)
@@ -182,7 +182,7 @@ async def _answer_unhandled(connection: HTTPConnection, exc: Exception) -> Respo
 
 
 class UnhandledErrorMiddleware:
-    """Answers exceptions that have no handler, and raises them again for servers and tests to see."""
+    """Answers exceptions that have no handler, and raises them again, so that servers and tests see them."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -206,7 +206,7 @@ class UnhandledErrorMiddleware:
 
 
 async def _answer(connection: HTTPConnection, response: Response) -> Response | None:
-    """Return the response for requests and for handshakes that can carry one; otherwise close the websocket."""
+    """Return the response for a request, or for a handshake that can carry one; otherwise close the websocket."""
     if not isinstance(connection, WebSocket):
         return response
     connecting = connection.application_state is WebSocketState.CONNECTING

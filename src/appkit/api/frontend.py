@@ -1,4 +1,4 @@
-"""Serves a built frontend (`FRONTEND_DIST`) from the API's own origin, which needs no CORS and no second server."""
+"""Serves a built frontend (`FRONTEND_DIST`) from the API's own origin: this needs no CORS and no second server."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -26,7 +26,7 @@ def install_frontend(app: FastAPI, directory: Path) -> None:
 
 
 class BuiltFrontend(StaticFiles):
-    """Serves the files of a build, and its index page for every other path that a browser opens.
+    """Serves the files of a build, and the build's index page for every other path that a browser opens as a page.
 
     Files in `assets` have a content hash in their names, as Vite writes them. They are cached for a year, and a missing
     one is a 404. Browsers revalidate all other files (see `SecurityHeadersMiddleware`). If a file has a compressed

@@ -45,8 +45,8 @@ _API_POLICY: Final = "default-src 'none'; object-src 'none'; base-uri 'none'; fr
 class RequestContextMiddleware:
     """Gives each request an id, for the logs and `X-Request-ID`, and logs one access line.
 
-    An incoming `X-Request-ID` is kept if it is at most 64 plain characters, so that a proxy's id is ours too.
-    The line has the path of the route and no query string, because the request's own may contain personal data.
+    A request's `X-Request-ID` is kept if it is at most 64 plain characters, so that the app logs a proxy's id.
+    The access line has the route's path and no query string, because the request's URL may contain personal data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -79,7 +79,7 @@ class RequestContextMiddleware:
 
 
 class SecurityHeadersMiddleware:
-    """Adds security headers, such as Content-Security-Policy, to responses that don't set their own.
+    """Adds security headers, such as Content-Security-Policy, unless the response has set the header itself.
 
     Args:
         api_prefix: Path of the API. Its responses get `no-store`; all others get `no-cache`.
@@ -123,9 +123,9 @@ class SecurityHeadersMiddleware:
 
 
 class BodyLimitMiddleware:
-    """Refuses larger bodies with 413, by `Content-Length` or, for chunked bodies, once the limit is exceeded.
+    """Refuses bodies over the limit with 413: by `Content-Length`, or, if chunked, once the body exceeds the limit.
 
-    It checks when the body is read, so that a route's own `max_body_size=` replaces the limit.
+    The body is checked when it is read, so that a route's own `max_body_size=` can replace the limit.
 
     Args:
         max_bytes: The largest allowed body.
@@ -168,7 +168,7 @@ class BodyLimitMiddleware:
         try:
             await self.app(scope, receive_within_limit, replace_plain_text)
         except _TooLarge:
-            # Middleware outside of the error handlers read the body.
+            # The body was read by a middleware outside of the error handlers.
             if started:
                 raise
             await problem(HTTPConnection(scope), PayloadTooLargeException())(scope, receive, send)
@@ -203,9 +203,9 @@ def route_path(scope: Scope) -> str:
 
 
 class ReadYourWritesMiddleware:
-    """Sends clients that just wrote to the primary database, for as long as a replica may lag behind.
+    """Lets clients that just wrote read from the primary database, for as long as a replica may lag behind.
 
-    A write sets a cookie that lasts `DATABASE_REPLICA_LAG` seconds. While a request carries it, `ReadSession` reads
+    A write sets a cookie that lasts `DATABASE_REPLICA_LAG` seconds. In a request with this cookie, `ReadSession` reads
     from the primary. The cookie holds no data, so it isn't signed. Clients without cookies always read from a replica
     and may miss their own latest writes.
     """
@@ -243,7 +243,7 @@ class ReadYourWritesMiddleware:
 class RepeatedQueriesMiddleware:
     """In development, warns of N+1 queries: SQL statements that ran more than ten times in one request.
 
-    The warning has the route, the statement and the count, but no parameters, which may be personal data.
+    The warning has the route, the statement and the count, but no parameters, because these may be personal data.
     """
 
     def __init__(self, app: ASGIApp, *, database: Database) -> None:
@@ -260,7 +260,7 @@ class RepeatedQueriesMiddleware:
         token, streams = statements.set(counter), False
 
         async def detect_stream(message: Message) -> None:
-            """Server-sent events may repeat a statement for as long as they run, by design."""
+            """Detect server-sent events: such a stream may repeat a statement for as long as it runs, by design."""
             nonlocal streams
             streams |= _STREAM in message.get("headers", ())
             await send(message)

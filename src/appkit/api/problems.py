@@ -48,7 +48,7 @@ class ProblemResponse(Response):
     media_type = MEDIA_TYPE
 
     def render(self, content: Mapping[str, Any]) -> bytes:
-        """JSON in UTF-8. Lone surrogates, which JSON can carry and UTF-8 can't, become `?`."""
+        """JSON in UTF-8. Lone surrogates, which are possible in JSON but not in UTF-8, become `?`."""
         return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
@@ -72,7 +72,7 @@ def respond(
         content["request_id"] = request_id
     response = ProblemResponse(content, status_code=document["status"], headers=headers)
     if response.status_code == UnauthorizedException.status_code:
-        response.headers.setdefault("WWW-Authenticate", "Bearer")  # RFC 9110, 15.5.2: one must be named.
+        response.headers.setdefault("WWW-Authenticate", "Bearer")  # RFC 9110, 15.5.2: a 401 must name one.
     return response
 
 
@@ -85,7 +85,7 @@ def describe(cls: type[APIException]) -> dict[str, Any]:
 
 
 def describe_status(status: int) -> dict[str, Any]:
-    """The same for a status without an exception class, which only the framework raises."""
+    """The same members for an `HTTPException`, which has a status but may have no exception class of appkit."""
     if status in _BASES:
         return describe(_BASES[status])
     code = 50000 if status >= ServerException.status_code else 40000

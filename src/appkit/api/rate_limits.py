@@ -1,6 +1,6 @@
 """Rate limits: the `limit()` dependency for routes, and the built-in limits on sign-in, sign-up, refresh and mails.
 
-`LIMITS_ENABLED=false` turns them all off. When several rules count a request, each of them must allow it.
+`LIMITS_ENABLED=false` turns them all off. When several rules count a request, each rule must allow the request.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -40,12 +40,12 @@ async def by_address(connection: HTTPConnection) -> str:
 
 
 def limit(rule: str, *, key: Callable[..., Any] = by_address) -> Callable[..., Awaitable[None]]:
-    """A dependency that limits how often a route may be called, and answers 429 above that.
+    """A dependency that limits how often a route may be called, and answers 429 above this limit.
 
         @router.post("/search", dependencies=[Depends(limit("30/minute"))])
 
-    Each route has its own counter, also when the dependency belongs to a router. Requests count when they arrive,
-    whatever their outcome.
+    Each route has a separate counter, even if the dependency belongs to a router. Requests are counted when they
+    arrive, whatever their outcome.
 
     Args:
         rule: The number of requests in a period, such as `20/hour` or `5/10 minutes`.
@@ -64,7 +64,7 @@ def limit(rule: str, *, key: Callable[..., Any] = by_address) -> Callable[..., A
 
 
 async def emit_rate_limited(connection: HTTPConnection, action: str) -> None:
-    """Emit `RateLimited` in a database session of its own, because the request's own is rolled back."""
+    """Emit `RateLimited` in a separate database session, because the database session of the request is rolled back."""
     context = find_app(connection)
     if context is None:
         return
@@ -78,12 +78,12 @@ async def emit_rate_limited(connection: HTTPConnection, action: str) -> None:
 
 @asynccontextmanager
 async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
-    """Count an attempt to sign in, by IP address; and failed ones by account and IP address, and by account.
+    """Count sign-in attempts per IP address, and failed ones also per account, and per account and IP address together.
 
-    A browser with the account's device cookie has a counter of its own (OWASP: device cookies). Guessing a password
-    from many addresses therefore locks the owner out of new devices only, until they reset the password by mail.
-    Success resets only the counter of this account and device: knowing one account's password must not reset other
-    accounts' counters.
+    Browsers with the account's device cookie are counted separately (OWASP: device cookies). Password guesses from many
+    IP addresses therefore lock the owner out of new devices only, until the owner resets the password by mail. A
+    successful sign-in resets only the counter of this account and device: knowing one account's password must not
+    reset other accounts' counters.
 
     Raises:
         TooManyRequestsException: When a limit is exceeded, before the password is checked.
@@ -106,10 +106,10 @@ async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
 
 
 async def count_mail(request: Request, action: str, email: str) -> None:
-    """Count a request that sends mail to an address from its body.
+    """Count a request that sends mail to the e-mail address in its body.
 
     Raises:
-        TooManyRequestsException: When too many came from one IP address or went to one e-mail address.
+        TooManyRequestsException: When too many requests came from one IP address or named one e-mail address.
     """
     limiter = app_of(request).limiter
     await limiter.hit(MAIL_BY_ADDRESS, action, client_address(request))
@@ -120,7 +120,7 @@ async def count_resend(request: Request, user_id: UUID) -> None:
     """Count a request of a signed-in user for another verification mail.
 
     Raises:
-        TooManyRequestsException: When the last one was too recent.
+        TooManyRequestsException: When the last such request was too recent.
     """
     await app_of(request).limiter.hit(RESEND_BY_USER, "resend", user_id)
 
@@ -129,7 +129,7 @@ async def count_refresh(request: Request, token: str) -> None:
     """Count the use of a refresh token.
 
     Raises:
-        TooManyRequestsException: When there were too many, from one IP address or in one sign-in session.
+        TooManyRequestsException: When there were too many uses, from one IP address or in one sign-in session.
     """
     app = app_of(request)
     await app.limiter.hit(REFRESH_BY_ADDRESS, "refresh", client_address(request))
@@ -138,9 +138,9 @@ async def count_refresh(request: Request, token: str) -> None:
 
 
 async def count_proof(request: Request, user_id: UUID) -> None:
-    """Count a password that a signed-in user enters again, because somebody else may be using their browser.
+    """Count a password that a signed-in user enters again: somebody else may be guessing it in the user's browser.
 
     Raises:
-        TooManyRequestsException: When there were too many.
+        TooManyRequestsException: When there were too many attempts.
     """
     await app_of(request).limiter.hit(PROOF_BY_USER, "proof", user_id)

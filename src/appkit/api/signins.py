@@ -75,8 +75,8 @@ async def complete_challenge(
         request: The request that met the challenge.
         response: The response that gets the cookies; declare it as a parameter of the route.
         db: The route's database session.
-        challenge: The challenge from the sign-in response; of concurrent requests, one succeeds.
-        methods: How the user met it (RFC 8176). The methods of the sign-in and `mfa` are added.
+        challenge: The challenge from the sign-in response. If concurrent requests send the same one, one succeeds.
+        methods: How the user met the challenge (RFC 8176). `mfa` and the methods of the sign-in are added.
 
     Raises:
         InvalidTokenException: When the challenge is used or expired.

@@ -90,7 +90,7 @@ def _message(error: Mapping[str, Any]) -> str:
 
 
 def _own_words(context: Mapping[str, Any]) -> str:
-    """The message of a validator's ValueError; `EmailStr` raises one too, with a technical reason instead."""
+    """The message of a validator's ValueError. `EmailStr`'s error has only a technical reason, which is replaced."""
     if "error" in context:
         return str(context["error"]) or _OTHERWISE
     return "This is not an e-mail address." if "reason" in context else _OTHERWISE

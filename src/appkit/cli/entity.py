@@ -13,7 +13,7 @@ class FieldType:
     """The code that a field type generates."""
 
     python: str
-    """Its type in the model and in responses."""
+    """The Python type in the model and in responses."""
     unset: str
     """The default in the update schema, which means "not sent" and is never written."""
     sample: str
@@ -21,9 +21,9 @@ class FieldType:
     change: str
     """Another JSON value for tests."""
     column: str = ""
-    """Its SQLAlchemy type, if the annotation doesn't imply it."""
+    """The SQLAlchemy type, if the Python type doesn't imply it."""
     accepts: str = ""
-    """Its type in requests, if narrower."""
+    """The type in requests, if it is narrower."""
 
 
 TYPES = {
@@ -78,7 +78,7 @@ class Field:
 
     @property
     def type(self) -> FieldType:
-        """What its type generates."""
+        """The code that the field's type generates."""
         return TYPES[self.kind]
 
     @property
@@ -144,7 +144,7 @@ class Entity:
 
     @property
     def file(self) -> str:
-        """The name of its modules."""
+        """The name of the entity's modules."""
         return self.snake
 
     @property
@@ -181,7 +181,7 @@ class Entity:
 
     @property
     def sentence(self) -> str:
-        """The name as a docstring: `A blog post`, and a full stop."""
+        """The name as a docstring, with a full stop: `A blog post.`"""
         return f"{self.words_with_article.capitalize()}."
 
     @property
@@ -191,7 +191,7 @@ class Entity:
 
     @property
     def owner(self) -> Field | None:
-        """The field of its owner, if it has one."""
+        """The field of the entity's owner, if the entity has one."""
         return next((field for field in self.fields if field.owns), None)
 
     @property

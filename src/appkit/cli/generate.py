@@ -168,7 +168,7 @@ def render(template: str, context: Mapping[str, Any]) -> Iterator[tuple[Path, st
     )
     for name in sorted(jinja.list_templates()):
         path = jinja.from_string(name.removesuffix(".jinja")).render(context)
-        # Named without a dot among the templates, where Git and build tools would apply it.
+        # The template's name has no dot, because Git and build tools would apply a template named `.gitignore`.
         yield Path(".gitignore" if path == "gitignore" else path), jinja.get_template(name).render(context)
 
 
@@ -208,7 +208,7 @@ def write_migration(root: Path, message: str) -> str:
 
 
 def run_appkit(root: Path, *arguments: str) -> str:
-    """Run `appkit` for the app in a folder, in a process of its own, and return its output.
+    """Run `appkit` for the app in a folder, in a separate process, and return its output.
 
     Raises:
         AppKitError: When the command failed.

@@ -93,7 +93,7 @@ def secret() -> None:
 
 
 def typescript(classes: "list[type[APIException]]") -> str:
-    """The error codes as a TypeScript module, named after their classes."""
+    """A TypeScript module with the error codes. Each code is named after its exception class."""
     lines = ["// Made by `appkit errors --ts`: don't edit, run it again.", "", "export const ErrorCode = {"]
     for cls in classes:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Exception"))

@@ -1,4 +1,4 @@
-"""LivenessFile: a probe checks it to see whether a worker is alive, because a worker answers no requests."""
+"""LivenessFile: a file by which a probe checks whether a worker is alive, because a worker answers no requests."""
 
 import tempfile
 import time
@@ -14,8 +14,8 @@ from appkit.core.settings import Settings
 class LivenessFile:
     """A file that a worker touches while its polls succeed.
 
-    Its name depends on the working directory and the app's name. To probe workers one by one, give each a container or
-    working directory of its own.
+    The file's name depends on the working directory and the app's name. To probe each worker separately, give each one
+    a separate container or working directory.
     """
 
     def __init__(self, settings: Settings) -> None:

@@ -30,7 +30,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def show(
     rows: Sequence[Mapping[str, Any]], *, as_json: bool, red: Callable[[Mapping[str, Any]], bool] = lambda _: False
 ) -> None:
-    """Print rows as JSON, or as a table, with the rows for which `red` is true in red."""
+    """Print rows as JSON or as a table. In the table, rows for which `red` returns true are printed in red."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2, default=str))
     elif rows:

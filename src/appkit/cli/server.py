@@ -110,7 +110,7 @@ def _default(name: str, value: str) -> None:
 
 
 async def _preflight(kit: "AppKit") -> None:
-    """Report an error at startup once, instead of in each server process."""
+    """Start the app once, so that an error at startup is reported once and not by each server process."""
     async with kit.lifespan(work=False):
         pass
 

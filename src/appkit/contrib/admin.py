@@ -40,11 +40,11 @@ except ImportError as exc:
     ) from exc
 
 PERMISSION: Final = "admin:enter"
-"""The permission, of the plugin `roles`, that lets users in who are not superusers."""
+"""The permission of the plugin `roles` that opens the admin pages to users who are not superusers."""
 
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _KEPT: Final = ("id", "created_at", "updated_at")
-# starlette-admin takes names of fields, but its annotation doesn't.
+# starlette-admin accepts names of fields, but its type annotation doesn't allow them.
 _PERSON: Final[Sequence[Any]] = (
     "id",
     "email",
@@ -81,7 +81,7 @@ class Converter(ModelConverter):
 
     @converts("DateTime")
     def conv_datetime(self, *args: Any, **kwargs: Any) -> BaseField:
-        """Use a field that gives aware datetimes."""
+        """Use a field that gives UTC-aware datetimes."""
         return UTCDateTimeField(**self._field_common(*args, **kwargs))
 
     @converts("Enum")
@@ -93,7 +93,7 @@ class Converter(ModelConverter):
 
 
 class RowView(ModelView):
-    """The pages of a table. To change them, subclass it and set the subclass as the model's `admin_view`.
+    """The pages of a table. To change the pages, subclass `RowView` and set the subclass as the model's `admin_view`.
 
     class Post(BaseTableModel):
         admin_view = PostView  # None for no pages
@@ -108,7 +108,7 @@ class RowView(ModelView):
         super().__init__(model, **{"converter": Converter(), **more})
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
-        """The row with this id; None (a 404) when there is none or the id is malformed."""
+        """The row with this id; None (a 404) when there is no such row or the id is malformed."""
         try:
             return await super().find_by_pk(request, pk)
         except ValueError:
@@ -116,12 +116,12 @@ class RowView(ModelView):
 
 
 class PersonView(RowView):
-    """The users, read-only. Use `/users` or `appkit users` for changes, which end sessions and emit events."""
+    """The users, read-only. Change users by `/users` or `appkit users`: these also end sessions and emit events."""
 
     fields = _PERSON
 
     def can_create(self, request: Request) -> bool:  # noqa: ARG002 - starlette-admin's signature
-        """Nobody may."""
+        """False, because this view is read-only."""
         return False
 
     can_edit = can_delete = can_import = can_create
@@ -147,7 +147,7 @@ class AdminPages:
         admin.mount_to(self._shell)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a page, with a Content-Security-Policy that allows only its own scripts."""
+        """Serve a page, with a Content-Security-Policy that allows only the page's own scripts."""
         nonce = secrets.token_urlsafe(16)
         _nonce.set(nonce)
 
@@ -214,7 +214,7 @@ async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
 async def _has_permission(app: AppContext, user: BaseUser) -> bool:
     if "appkit.contrib.roles" not in app.plugins.names():
         return False
-    from appkit.contrib.roles.service import RoleService  # Here, because importing it adds its tables.
+    from appkit.contrib.roles.service import RoleService  # Here, because importing it adds the roles' tables.
 
     async with app.database.read_session(primary=True) as db:
         return await RoleService(db).allows(user, PERMISSION)
@@ -260,7 +260,7 @@ def _policy(nonce: str) -> str:
 
 
 def _models(user: type[BaseUser]) -> Iterator[type[BaseTableModel]]:
-    """The app's models by name, and the user model; none of appkit's or its plugins'."""
+    """The app's models and the user model, ordered by name; without the other models of appkit and its plugins."""
     mappers: list[Mapper[Any]] = sorted(BaseTableModel.registry.mappers, key=lambda mapper: mapper.class_.__name__)
     for model in (mapper.class_ for mapper in mappers):
         if model is user or not (issubclass(model, BaseUser) or model.__module__.startswith("appkit.")):

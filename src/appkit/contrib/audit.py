@@ -52,12 +52,12 @@ class AuditEntry(BaseTableModel):
     kind: Mapped[str] = mapped_column(String(255), index=True)
     """The event's class, as in `UserSignedIn`, or the table and the change, as in `post.updated`."""
     actor_id: Mapped[UUID | None] = mapped_column(index=True)
-    """The user who did it, if known; not a foreign key, because entries outlive accounts."""
+    """The user who acted, if known; not a foreign key, because entries outlive accounts."""
     subject: Mapped[str | None] = mapped_column(String(255), index=True)
     """The id of the changed row, or of the user that an event is about."""
     request_id: Mapped[str | None] = mapped_column(String(64))
     data: Mapped[dict[str, Any]]
-    """The event's fields; or, by column, the value before and after."""
+    """The fields of the event; or, for a change, the value of each column before and after the change."""
     task_id: Mapped[str | None] = mapped_column(String(255), unique=True)
     """The task that delivered the event. Unique, so that a repeated delivery adds no second entry."""
 
@@ -68,11 +68,11 @@ class Audited:
         class Post(Audited, BaseTableModel):
             audit_hidden = {"draft"}
 
-    It records what a session writes object by object. It misses bulk statements such as `update(Post)`.
+    It records each object that a database session writes. It doesn't record bulk statements such as `update(Post)`.
     """
 
     audit_hidden: ClassVar[set[str]] = set()
-    """Columns whose values are masked, as those of encrypted columns and passwords always are."""
+    """Columns whose values are masked. The values of encrypted columns and of passwords are always masked."""
 
 
 class AuditEntrySchema(Schema):

@@ -49,8 +49,8 @@ class BreachService(BaseService):
     async def is_breached(self, password: str) -> bool:
         """Whether a password is known from a breach. Without an answer in time: False, and a `BreachCheckFailed` event.
 
-        Only the first five digits of its SHA-1 leave the app, and the answer is padded. Neither the API nor an
-        eavesdropper learns the password or whether it is known.
+        Only the first five digits of the password's SHA-1 leave the app, and the answer is padded. Neither the API nor
+        an eavesdropper learns the password or whether it is known.
         """
         own = self.settings.group(BreachedPasswordsSettings)
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()

@@ -72,25 +72,25 @@ class MagicLinkService(BaseService):
         """Request a link. A task looks up the account, so that the response time doesn't reveal whether there is one.
 
         Raises:
-            TooManyRequestsException: When too many were requested for this address.
+            TooManyRequestsException: When too many links were requested for this e-mail address.
         """
         await self.limiter.hit(BY_EMAIL, PURPOSE, email.lower())
         self.emit(MagicLinkRequested(email=email))
 
     async def write(self, email: str) -> Mail | None:
-        """Compose the mail with a new link, which voids older ones; None when there is no open account."""
+        """Compose the mail with a new link, and void older links; None when there is no open account."""
         user = await UserService(self.db).find(email, lock=True)
         if user is None or not user.is_open:
             return None
         ttl, url = self.settings.group(MagicLinkSettings).ttl, self.settings.frontend.url
         token = await LinkService(self.db).make(user, PURPOSE, ttl=ttl)
-        # In the fragment, which no server log and no Referer header contains.
+        # The token is in the fragment, which no server log and no Referer header contains.
         link = f"{url.rstrip('/')}/magic-link#token={token}" if url else token
         custom: Mail | None = await self.plugins.first("write_mail", kind=PURPOSE, user=user, to=user.email, link=link)
         return custom or _compose(self.settings.app_name, user.email, link)
 
     async def use(self, token: str) -> BaseUser:
-        """The user of a link. It proves the address, so an unverified account is taken over by its owner.
+        """The user of a link. Using it proves the e-mail address, so its owner takes over an unverified account.
 
         Raises:
             InvalidTokenException: When the link is used, expired, or replaced by a newer one.

@@ -63,7 +63,7 @@ class EventCount(BaseTableModel):
 
 
 class MetricsMiddleware:
-    """Counts and times requests, by the route's path template, so that there are as many series as routes."""
+    """Counts and times requests, by the route's path template: one series per route, not one per URL."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

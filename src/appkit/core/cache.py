@@ -1,6 +1,6 @@
 """Cache: JSON values in this process or in Redis, loaded once for concurrent callers, and invalidated by tags.
 
-Not a library's, because those keep a value that was loaded before an invalidation and stored after it.
+No library is used, because libraries keep a value that was loaded before an invalidation and stored after it.
 """
 
 import asyncio
@@ -45,11 +45,11 @@ class Cache:
     Values are stored as JSON and read back as the type you name: a schema, a `list[PostSchema]`, or a `TypeAdapter`
     if the type is no class. ORM objects are refused. A stored value that no longer fits the type is loaded anew.
 
-    Tags say which data a value is made of. Invalidating a tag removes its values, including those that are being loaded
-    at that moment. When Redis is down, every value is loaded anew.
+    Tags say which data a value is made of. Invalidating a tag removes the values that have it, including values that
+    are being loaded at that moment. When Redis is down, every value is loaded anew.
 
     Args:
-        redis: The client of a Redis that all instances share. Without it, each process stores and invalidates its own.
+        redis: The client of a Redis that all instances share. Without Redis, each process has its own values and tags.
         prefix: The prefix of the keys in Redis.
         max_entries: The number of values and tags that a process stores; the least recently used are evicted first.
     """
@@ -83,14 +83,14 @@ class Cache:
         ttl: float,
         tags: Iterable[str] = (),
     ) -> ValueT:
-        """Return the value, loaded by `loader` if there is none: once, even for concurrent callers.
+        """Return the value. If there is none, `loader` loads it: only once, even for concurrent callers.
 
-        An exception of the loader is raised for every caller in this process that waits for it. Nothing is stored then.
+        If the loader raises, all waiting callers in this process get the exception, and nothing is stored.
 
         Args:
             key: The name of the value.
-            loader: Loads the value. Let it open a read session of its own, so that it stores no uncommitted or stale
-                data of one transaction for everyone.
+            loader: Loads the value. Let it open a read session of its own, so that uncommitted or stale data of one
+                transaction isn't stored for everyone.
             type: The type that the value is read back as.
             ttl: Seconds to store it.
             tags: The tags that invalidate it.
@@ -108,11 +108,11 @@ class Cache:
         return value
 
     async def delete(self, *keys: str) -> None:
-        """Remove these values, including those that are being loaded at this moment."""
+        """Remove these values, including values that are being loaded at this moment."""
         await self._store.forget([f"key:{key}" for key in keys])
 
     async def invalidate(self, *tags: str) -> None:
-        """Remove the values with any of these tags. In a transaction use `invalidate(db, …)`: it awaits the commit."""
+        """Remove values with any of these tags. In a transaction use `invalidate(db, …)`: it waits for the commit."""
         await self._store.forget([f"tag:{tag}" for tag in tags])
 
     def _adapter(self, kind: "type[ValueT] | TypeAdapter[ValueT]") -> TypeAdapter[ValueT]:
@@ -139,7 +139,7 @@ class Cache:
             return _MISSING
 
     async def _lead(self, key: str, make: Callable[[], Awaitable[tuple[ValueT, bytes | None]]]) -> ValueT:
-        """Load the value while other callers in this process wait; they read it afterwards, or share the exception."""
+        """Load the value while other callers in this process wait. Afterwards, they get the value or the exception."""
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
             value, unkept = await make()
@@ -151,7 +151,7 @@ class Cache:
             return value
         finally:
             del self._flights[key]
-            flight.cancel()  # If this caller was cancelled, another takes over; on a finished future this does nothing.
+            flight.cancel()  # After a cancellation, another caller loads the value. A finished future stays as it is.
 
     async def _make(
         self,
@@ -161,7 +161,7 @@ class Cache:
         ttl: float,
         names: Sequence[str],
     ) -> tuple[ValueT, bytes | None]:
-        """Load the value, unless another process does. Returns its JSON too if it could not be stored."""
+        """Load the value, unless another process does. Also returns the value's JSON if it could not be stored."""
         while (release := await self._store.lock(key)) is None:
             await asyncio.sleep(_POLL)
             if (value := await self._find(key, adapter, names)) is not _MISSING:
@@ -169,7 +169,7 @@ class Cache:
         try:
             if (value := await self._find(key, adapter, names)) is not _MISSING:  # Stored since the last read.
                 return value, None
-            tokens = await self._store.tokens(names, ttl)  # Before loading, so that an invalidation meanwhile counts.
+            tokens = await self._store.tokens(names, ttl)  # First, so that an invalidation during loading is noticed.
             payload = _dump(await loader())
             if tokens:
                 await self._store.write(f"value:{key}", _head(tokens) + payload, ttl)
@@ -190,7 +190,7 @@ def _head(tokens: dict[str, str]) -> bytes:
 
 
 def _names(key: str, tags: Iterable[str]) -> list[str]:
-    """A value's tags: the given ones, and its own, so that deleting it while it is being loaded counts too."""
+    """The given tags, and one for the key, so that `delete` also works while the value is being loaded."""
     return [f"key:{key}", *(f"tag:{tag}" for tag in tags)]
 
 

@@ -8,10 +8,10 @@ from appkit.exceptions import AppKitError
 
 
 class Cipher:
-    """Encrypts with the first secret and decrypts with all (Fernet: AES-128-CBC and HMAC-SHA256).
+    """Encrypts with the first secret and decrypts with any of them (Fernet: AES-128-CBC and HMAC-SHA256).
 
     Args:
-        secrets: Those of `AUTH_SECRET_KEYS`. The encryption keys are derived from them, for this purpose only.
+        secrets: The secrets in `AUTH_SECRET_KEYS`. The encryption keys are derived from them, for this purpose only.
 
     Raises:
         AppKitError: When there is no secret, or `cryptography` isn't installed.
@@ -38,7 +38,7 @@ class Cipher:
         """Decrypt a value.
 
         Raises:
-            AppKitError: When none of the secrets encrypted it, or it was altered.
+            AppKitError: When none of the secrets encrypted the value, or the value was altered.
         """
         try:
             return self._fernet.decrypt(encrypted.encode()).decode()

@@ -1,4 +1,4 @@
-"""Environment variables: which variable fills which field of the settings, and which are ignored."""
+"""Environment variables: which variable fills which field of the settings, and which variables are ignored."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def variables(settings_cls: type[BaseSettings]) -> list[Variable]:
 
 
 def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
-    """Variables of the environment and `.env` that start like a group's but fill no field, sorted.
+    """Variables in the environment and `.env` that are named like a group's but fill no field, sorted.
 
     Some are misspelt. Others only look similar, such as the `REDIS_PORT` that Kubernetes sets.
     """
@@ -125,7 +125,7 @@ def _takes_json(annotation: Any) -> bool:
 
 
 def _secret_files(directories: Any, names: set[str]) -> Iterator[tuple[str, str]]:
-    """The variables stored as files. Other files there, which may be binary or unreadable, aren't opened."""
+    """The variables stored as files. Other files aren't opened, because they may be binary or unreadable."""
     for directory in [directories] if isinstance(directories, str | os.PathLike) else directories or ():
         path = Path(directory).expanduser()
         for file in path.iterdir() if path.is_dir() else ():

@@ -14,7 +14,7 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def add_groups(settings: SettingsT, groups: Mapping[str, type[SettingsGroup]]) -> SettingsT:
-    """Return the settings with further groups, by name. Groups that they have already stay as they are.
+    """Return the settings with further groups, by name. Groups that the settings have already are not changed.
 
     Raises:
         AppKitError: When a name is taken, or a variable's value is invalid; the message names the variable.

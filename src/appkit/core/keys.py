@@ -62,6 +62,6 @@ def sign(key: bytes, payload: bytes) -> bytes:
 
 
 def verify(key: bytes, signed: bytes) -> bool:
-    """Whether the MAC of a signed payload is right; compares in constant time."""
+    """Whether the MAC of a signed payload is right. The comparison takes constant time."""
     payload = signed[:-32]
     return hmac.compare_digest(sign(key, payload), signed)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 Key = str | int | UUID | IPv4Address | IPv6Address
-"""A part of what is counted: an action's name, an address, an account."""
+"""A part of what is counted: an action's name, an IP address, an account."""
 
 
 class Limiter:
@@ -34,14 +34,14 @@ class Limiter:
 
         await limiter.hit("5/5 minutes", "signin", address, email_key)
 
-    They are stored as one HMAC, so that Redis contains no addresses. An IP address may be a string. An IPv6 address
-    counts as its /64, because one client has a whole /64 (RFC 6177); IPv4 mapped to IPv6 counts as IPv4.
+    They are stored as one HMAC, so that Redis contains no IP or e-mail address. An IP address may be a string. An IPv6
+    address counts as its /64, because one client has a whole /64 (RFC 6177); IPv4 mapped to IPv6 counts as IPv4.
 
     When Redis is down, every call is allowed, so that an outage locks nobody out.
 
     Args:
         settings: The app's settings. With `LIMITS_ENABLED=false`, nothing is counted and every call is allowed.
-        redis: The client of a Redis in which all instances count together; without it, each process counts for itself.
+        redis: The client of a Redis in which all instances count together; without Redis, each process counts alone.
     """
 
     def __init__(self, settings: Settings, redis: "Redis | None" = None) -> None:
@@ -53,15 +53,15 @@ class Limiter:
     async def hit(self, rule: str, *keys: Key) -> bool:
         """Count a call, or refuse it. Refused calls aren't counted.
 
-        To count failures only, `hit` before each attempt and `clear` the keys when it succeeds, so that concurrent
-        attempts are counted too. If a success must not reset the counter, `test` before and `hit` after a failure.
+        To count only failures, call `hit` before an attempt and `clear` after a success: concurrent attempts count
+        too. If a success must not reset the counter, call `test` before an attempt and `hit` after a failure.
 
         Args:
             rule: The limit, such as `20/hour` or `5/10 minutes`.
             keys: What is counted; all keys together name one counter.
 
         Returns:
-            False if the call is allowed only because Redis is down, and wasn't counted.
+            False if Redis is down, so that the call is allowed but not counted.
 
         Raises:
             TooManyRequestsException: When the limit is reached; `Retry-After` says when the next call is allowed.
@@ -112,7 +112,7 @@ def parse_rule(rule: str) -> RateLimitItem:
     """Parse a rule such as `20/hour`.
 
     Raises:
-        AppKitError: When it is no valid rule.
+        AppKitError: When the rule is not valid.
     """
     try:
         (item,) = parse_many(rule)
@@ -139,7 +139,7 @@ def _network(key: Key) -> str | int:
 
 
 def _redis_storage(redis: "Redis", prefix: str) -> RedisStorage:
-    # The URL isn't used, because the client's connection pool is.
+    # The URL isn't used, because the client's connection pool is passed too.
     pool: Any = redis.connection_pool
     return RedisStorage("async+redis://", implementation="redispy", key_prefix=prefix, connection_pool=pool)
 

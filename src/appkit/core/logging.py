@@ -21,8 +21,8 @@ def configure_logging(settings: Settings) -> None:
     """Write all log lines of this process to stderr: as JSON in production, as plain text otherwise.
 
     Lines of the standard library's loggers (uvicorn's, SQLAlchemy's, Taskiq's) get the same format, and the fields in
-    `extra=` become fields of the line. `structlog.get_logger()` writes there too. uvicorn's access lines are dropped,
-    because appkit writes its own. It may be called more than once.
+    `extra=` become fields of the line. `structlog.get_logger()` writes to stderr too. uvicorn's access lines are
+    dropped, because appkit writes its own. This function may be called more than once.
     """
     import structlog
 
@@ -64,7 +64,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def redact(value: Any) -> Any:
-    """The value without passwords in URLs, and without nested values whose names look like a secret's."""
+    """The value without passwords in URLs, and without nested values whose names look like names of secrets."""
     if isinstance(value, str):
         return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value) if "@" in value else value
     if isinstance(value, Mapping):

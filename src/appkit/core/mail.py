@@ -35,7 +35,7 @@ class Mailer(Protocol):
     """Sends mail."""
 
     async def send(self, mail: Mail) -> None:
-        """Send it, or raise."""
+        """Send the mail, or raise an exception."""
 
 
 class ConsoleMailer:
@@ -45,7 +45,7 @@ class ConsoleMailer:
         self._sender = sender
 
     async def send(self, mail: Mail) -> None:
-        """Print it, with its links."""
+        """Print the mail, with its links."""
         head = f"From: {self._sender}\nTo: {mail.to}\nSubject: {mail.subject}"
         print(f"\n{head}\n\n{mail.text}\n", file=sys.stderr, flush=True)  # noqa: T201  # its purpose
 
@@ -57,12 +57,12 @@ class MemoryMailer:
         self.outbox: list[Mail] = []
 
     async def send(self, mail: Mail) -> None:
-        """Add it to `outbox`."""
+        """Add the mail to `outbox`."""
         self.outbox.append(mail)
 
 
 class SmtpMailer:
-    """Sends mail to an SMTP server: over TLS if the server offers it, and always if there is a password.
+    """Sends mail to an SMTP server. TLS is used if the server offers it, and is required if there is a password.
 
     Args:
         url: The server, `smtp://` or `smtps://`.
@@ -84,10 +84,10 @@ class SmtpMailer:
         self._timeout = timeout
 
     async def send(self, mail: Mail) -> None:
-        """Send it to the server.
+        """Send the mail to the server.
 
         Raises:
-            aiosmtplib.SMTPException: When the server can't be reached or refuses it.
+            aiosmtplib.SMTPException: When the server can't be reached or refuses the mail.
         """
         url = self._url
         await self._deliver(

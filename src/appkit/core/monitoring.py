@@ -7,7 +7,7 @@ from appkit.plugins.markers import hookimpl
 
 
 class Monitoring:
-    """Reports unhandled exceptions, with the ids of request and task, if `SENTRY_ENABLED`: a plugin of the app.
+    """A plugin of the app: if `SENTRY_ENABLED`, it reports unhandled exceptions, with the ids of request and task.
 
     Raises:
         AppKitError: When `SENTRY_DSN` or the package is missing.
@@ -20,7 +20,7 @@ class Monitoring:
 
     @hookimpl
     def on_exception(self, exception: Exception) -> None:
-        """Report it; Sentry sends it in a thread of its own."""
+        """Report the exception. Sentry sends it in a thread of its own."""
         if not self._enabled:
             return
         import sentry_sdk

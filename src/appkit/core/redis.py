@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TIMEOUT: Final = 1.0
-"""Seconds to wait for an answer. After a timeout Redis isn't called for as long, so that not every request waits."""
+"""Seconds to wait for an answer. After a timeout, Redis isn't called for this time, so that not every request waits."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -18,7 +18,7 @@ _logger = logging.getLogger(__name__)
 
 
 class BestEffort:
-    """Calls Redis, and falls back to a default when it doesn't answer. Logs when it goes down and when it is back.
+    """Calls Redis, and falls back to a default when it doesn't answer. Logs when Redis goes down and when it is back.
 
     Args:
         redis: The client; None for a store in this process.

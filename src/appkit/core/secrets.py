@@ -38,7 +38,7 @@ def development_secret(directory: Path = Path(".appkit")) -> bytes:
     """The secret in `directory`. The first process generates it, and all others share it.
 
     Raises:
-        AppKitError: When it can't be stored there, or is too short.
+        AppKitError: When the secret can't be stored there, or is too short.
     """
     path = directory / "secret"
     try:
@@ -59,7 +59,7 @@ def _is_placeholder(key: str) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Write a secret to a temporary file, then hard-link it: the first process wins, and no one reads half a file."""
+    """Write a secret to a temporary file, then hard-link it: the first process wins, and none reads half a file."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

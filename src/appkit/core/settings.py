@@ -271,10 +271,10 @@ class Settings(BaseSettings):
         def __init__(self, **values: Any) -> None: ...
 
     def group(self, kind: type[GroupT]) -> GroupT:
-        """Return the group of this class. For a plugin's group, whose attribute type checkers don't know.
+        """Return the group of this class. Use it for a plugin's group, because type checkers don't know its attribute.
 
         Raises:
-            AppKitError: When no plugin has registered it.
+            AppKitError: When no plugin has registered the group.
         """
         values = (getattr(self, name) for name in type(self).model_fields)
         found = next((value for value in values if isinstance(value, kind)), None)
@@ -294,7 +294,7 @@ class Settings(BaseSettings):
 
     @property
     def signing_keys(self) -> tuple[bytes, ...]:
-        """The secrets that tokens are verified with; the first signs.
+        """The secrets that tokens are verified with; the first secret signs them.
 
         They are `AUTH_SECRET_KEYS` or, outside production, the secret in `.appkit/secret`.
 

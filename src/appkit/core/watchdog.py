@@ -45,7 +45,7 @@ class Watchdog:
     """Logs what blocks the event loop of an app or a worker: a plugin of the app.
 
     Args:
-        settings: `WATCHDOG` enables it; unset, it runs in development.
+        settings: `WATCHDOG` enables the watchdog. If unset, the watchdog runs in development.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -70,15 +70,15 @@ def _warn(blocked: Blocked) -> None:
 def watch_loop(
     loop: asyncio.AbstractEventLoop, *, limit: float = LIMIT, report: Callable[[Blocked], None] = lambda _: None
 ) -> Iterator[list[Blocked]]:
-    """Monitor an event loop from a separate thread. Enter it on the loop's own thread.
+    """Monitor an event loop from a separate thread. Enter this context on the loop's own thread.
 
-    First-time imports, garbage collection and, on Linux, the time for which other processes had the processor don't
+    First-time imports, garbage collection and, on Linux, the time in which other processes used the processor don't
     count, because no line of the app causes them.
 
     Args:
         loop: The running loop.
         limit: Seconds that one step of the loop may take.
-        report: Called with each blocking incident, once it is over.
+        report: Called with each blocking incident, when the incident is over.
     """
     monitor = _Monitor(loop, limit, report)
     thread = threading.Thread(target=monitor.run, name="appkit-watchdog", daemon=True)
@@ -137,7 +137,7 @@ class _Monitor:
             self._steps.clear()
             self._end()
             return
-        # Reading all threads' stacks is expensive, so it is done only from half the limit on.
+        # Reading all threads' stacks is expensive, so it is done only after half the limit.
         stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - the only API for it
         queued, step = self._queueing(), _step(stack)
         if not self._steps or self._steps[0] is not step:
@@ -206,6 +206,6 @@ def _step(stack: list[FrameType]) -> FrameType | None:
 
 
 def _describe(stack: list[FrameType]) -> Blocked:
-    """The innermost line of the app's own code, because that is the one to change."""
+    """The innermost line of the app's own code, because that is the line to change."""
     own = next((frame for frame in stack if not frame.f_code.co_filename.startswith(_FOREIGN)), stack[0])
     return Blocked(0.0, own.f_code.co_filename, own.f_lineno, own.f_code.co_name)

@@ -19,7 +19,7 @@ class EmailAddress:
 
 
 def parse_email(text: str) -> EmailAddress:
-    """Parse an e-mail address. It doesn't check by DNS whether the domain exists.
+    """Parse an e-mail address, without checking by DNS whether the domain exists.
 
     Only ASCII is accepted before the @. Unicode's case and compatibility rules map different letters to the same one
     (`ß` to `ss`, the Kelvin sign to `k`), so that one person's address could become another's.

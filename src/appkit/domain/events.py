@@ -29,7 +29,7 @@ def event_name(event: type[Event]) -> str:
 
 
 def find_event(name: str) -> type[Event]:
-    """Find the event class with this name; its package may differ from that in the process that wrote the name.
+    """Find the event class with this name; the package may differ in the process that wrote the name.
 
     Raises:
         AppKitError: When this process has no such class, or several.

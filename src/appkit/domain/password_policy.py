@@ -23,7 +23,7 @@ def complaints(password: str, *, min_length: int, forbidden: Collection[str] = (
     Args:
         password: As typed: nothing is trimmed or normalised.
         min_length: The smallest number of characters.
-        forbidden: Words that it must not be in upper or lower case, such as the e-mail address and the app's name.
+        forbidden: Words that can't be the password in any letter case, such as the e-mail address and the app's name.
     """
     found = []
     if len(password) < min_length:

@@ -55,7 +55,7 @@ class PluginManager:
         """Installed plugins that could not be loaded or failed while the app was built, with the exception."""
 
     def names(self, hook: str | None = None) -> list[str]:
-        """The names of the plugins, in order of registration; with a hook, of those that implement it."""
+        """The names of the plugins, in order of registration; with `hook`, only of the plugins that implement it."""
         names = [name for name, _ in self._manager.list_name_plugin()]
         if hook is None:
             return names
@@ -70,8 +70,8 @@ class PluginManager:
             name: Its name in messages; by default, the name of the module or class.
 
         Raises:
-            AppKitError: When it implements an unknown hook, takes an argument that the hook doesn't have, wraps a hook,
-                is async where the hook is not, or is registered already. Nothing of it is kept then.
+            AppKitError: When the plugin implements an unknown hook, takes an argument that the hook doesn't have, wraps
+                a hook, is async where the hook is not, or is registered already. Then no part of it is registered.
         """
         name = name or self._free_name(plugin)
         if inspect.isclass(plugin):
@@ -93,7 +93,7 @@ class PluginManager:
         A plugin that fails is logged and kept in `failed`, and the others are loaded.
 
         Raises:
-            AppKitError: When one fails and `PLUGINS_STRICT` is set.
+            AppKitError: When a plugin fails and `PLUGINS_STRICT` is set.
         """
         for entry_point in installed_plugins(tuple(sys.path)):
             if entry_point.name not in self._disabled:
@@ -102,8 +102,8 @@ class PluginManager:
     def collect(self, hook: str, **kwargs: Any) -> list[Any]:
         """Collect the contributions of all plugins.
 
-        A failure is raised with the plugin's name. But an installed plugin's failure in a `register_` hook is only kept
-        in `failed`, unless `PLUGINS_STRICT` is set.
+        A failure is raised with the plugin's name. But an installed plugin's failure in a `register_` hook is only
+        logged and kept in `failed`, unless `PLUGINS_STRICT` is set.
         """
         items: list[Any] = []
         for implementation in self._implementations(hook):
@@ -119,7 +119,7 @@ class PluginManager:
         return items
 
     async def gather(self, hook: str, **kwargs: Any) -> list[Any]:
-        """As `collect`, for a hook that is an `async def`. Every failure is raised."""
+        """Like `collect`, for a hook that is an `async def`. Every failure is raised."""
         items: list[Any] = []
         for implementation in self._implementations(hook):
             with _name_plugin(implementation, hook):
@@ -139,7 +139,7 @@ class PluginManager:
         """Call every plugin. A failure is logged, and the others are still called.
 
         Raises:
-            Exception: The first failure, once all have been called, when `PLUGINS_STRICT` is set.
+            Exception: The first failure, after all plugins have been called, if `PLUGINS_STRICT` is set.
         """
         failure: Exception | None = None
         for implementation in self._implementations(hook):
@@ -201,7 +201,7 @@ class PluginManager:
             return await answer
 
     def _fail(self, implementation: pluggy.HookImpl, hook: str, exc: Exception) -> None:
-        """Record the failure of an installed plugin while the app is built; raise that of any other."""
+        """Record an installed plugin's failure while the app is built; raise the failure of any other plugin."""
         name = implementation.plugin_name
         if name not in self._installed:
             raise exc
@@ -252,7 +252,7 @@ def _add(items: list[Any], answer: Any) -> None:
 
 @contextmanager
 def _trace(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
-    """Log a call and its duration, without arguments and answers, which may be secrets."""
+    """Log a call and its duration. Arguments and answers aren't logged, because they may be secrets."""
     started = perf_counter()
     try:
         yield

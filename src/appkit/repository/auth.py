@@ -1,4 +1,4 @@
-"""Tables of sign-in sessions and one-time tokens. Not in `user`, because they reference the user table."""
+"""Tables of sign-in sessions and one-time tokens. They aren't in `user.py`, because they reference the user table."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -22,7 +22,7 @@ class AuthSession(BaseTableModel):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4, sort_order=-1)
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"))
     security_version: Mapped[int]
-    """The user's at the time of the sign-in. A session with an older one has ended."""
+    """The user's security version at the sign-in. If the user has a newer one, the session has ended."""
     refresh_seq: Mapped[int] = mapped_column(default=0)
     """The number of the refresh token that is valid now."""
     rotated_at: Mapped[datetime | None]
@@ -43,7 +43,7 @@ class AuthSession(BaseTableModel):
 
 
 class AuthToken(BaseTableModel):
-    """A link or code that works once, such as to verify an address or to reset a password."""
+    """A link or code that works once, such as a link to verify an e-mail address or to reset a password."""
 
     __table_args__ = (Index(None, "user_id", "purpose"), Index(None, "expires_at"))
 
@@ -53,10 +53,10 @@ class AuthToken(BaseTableModel):
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 in hexadecimal; the token itself is never stored."""
     email: Mapped[str | None] = mapped_column(String(320))
-    """The address it was sent to; for a change of address, the new one."""
+    """The e-mail address that the token was sent to. For a change of e-mail address, this is the new one."""
     security_version: Mapped[int]
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
-    """Data of the code that made the token, for when it is used."""
+    """Data that the code which made the token needs when the token is used."""
     attempts: Mapped[int] = mapped_column(default=0)
     expires_at: Mapped[datetime]
     consumed_at: Mapped[datetime | None]

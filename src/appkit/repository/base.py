@@ -41,7 +41,7 @@ else:
     _uuid7_latest = 0
 
     def uuid7() -> UUID:
-        """A UUID that sorts by age (RFC 9562, 5.7), after all earlier ones of this process."""
+        """A UUID that sorts by age (RFC 9562, 5.7): after all UUIDs that this process has made before."""
         global _uuid7_latest  # noqa: PLW0603 - the order of one process's ids depends on the latest one
         now = time.time_ns() // 1_000_000 << 74
         with _uuid7_lock:  # "Monotonic Random", RFC 9562, 6.2, method 2
@@ -50,7 +50,7 @@ else:
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """A point in time, always UTC-aware when read, whatever its time zone when written.
+    """A point in time. When it is read, it is UTC-aware, whatever time zone it was written with.
 
     Raises:
         ValueError: When a naive datetime is written, because its time zone is unknown.
@@ -60,7 +60,7 @@ class UTCDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
-        """To UTC."""
+        """Convert to UTC."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -68,7 +68,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
-        """To UTC-aware; SQLite stores UTC without an offset."""
+        """Convert to a UTC-aware datetime; SQLite stores UTC without an offset."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -78,8 +78,8 @@ class UTCDateTime(TypeDecorator[datetime]):
         return Interval() if isinstance(value, timedelta) else self
 
 
-# Not native: a native enum needs a migration for each new member, and its type stays when its table is dropped.
-# A value that is not a member is refused when it is written, because it couldn't be read.
+# Not a native enum: each new member would need a migration, and the type would remain when the table is dropped.
+# A value that is not a member is refused at the write, because reading it would fail.
 _ENUM: Any = {"native_enum": False, "length": 64, "validate_strings": True}
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 
@@ -128,15 +128,15 @@ class BaseTableModel(Base):
 
 
 def snake_case(name: str) -> str:
-    """`BookmarkFolder` is `bookmark_folder`, and `HTTPServer` is `http_server`."""
+    """`BookmarkFolder` becomes `bookmark_folder`, and `HTTPServer` becomes `http_server`."""
     return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
 
 
 def model_of(generic: Any, origin: type[Any]) -> type[Any]:
-    """The model of a `Repository` or a `CRUDService`: its first type argument, or that of its class.
+    """The model of a `Repository` or a `CRUDService`: the first type argument of the object, or of its class's base.
 
     Raises:
-        AppKitError: When there is none.
+        AppKitError: When there is no type argument.
     """
     classes = generic.__mro__ if isinstance(generic, type) else ()
     for base in (generic, *(base for cls in classes for base in vars(cls).get("__orig_bases__", ()))):

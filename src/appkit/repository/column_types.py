@@ -17,14 +17,14 @@ _BATCH = 500
 
 
 class JSONOf(TypeDecorator[Any]):
-    """JSON that is written from, and read back as, a schema or any other type that pydantic knows.
+    """JSON in the database; in Python a schema, or any other type that pydantic knows.
 
         class Person(BaseTableModel):
             address: Mapped[Address] = mapped_column(JSONOf(Address))
             phones: Mapped[list[Phone]] = mapped_column(JSONOf(list[Phone]))
 
     A value is validated when it is assigned, so a new row has the same value as the row read back later.
-    A change inside a value isn't noticed: assign a new one.
+    A change inside a value isn't noticed: assign a new value.
 
     Args:
         kind: The type.
@@ -53,11 +53,11 @@ class JSONOf(TypeDecorator[Any]):
         )
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - TypeDecorator's signature
-        """To JSON."""
+        """Convert to JSON."""
         return None if value is None else self._adapter.dump_python(self.validate(value), mode="json")
 
     def process_result_value(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - TypeDecorator's signature
-        """From JSON."""
+        """Convert from JSON."""
         return self.validate(value)
 
 
@@ -67,8 +67,8 @@ class EncryptedString(TypeDecorator[str]):
         class Patient(BaseTableModel):
             insurance_number: Mapped[str] = mapped_column(EncryptedString)
 
-    The database can't search or sort by encrypted text: keep a hash or a part of it in a second column for that.
-    Keep a secret in `AUTH_SECRET_KEYS` until `encrypt_again` has run for each encrypted column.
+    The database can't search or sort by encrypted text. For that, keep a hash or a part of the text in a second column.
+    Remove a secret from `AUTH_SECRET_KEYS` only after `encrypt_again` has run for each encrypted column.
     """
 
     impl = Text
@@ -81,7 +81,7 @@ class EncryptedString(TypeDecorator[str]):
             """Compare with None.
 
             Raises:
-                AppKitError: When it is any other comparison, which would find nothing.
+                AppKitError: On any other comparison, because it would find nothing.
             """
             if op in {is_, is_not} or (op in {eq, ne} and other == (None,)):
                 return super().operate(op, *other, **kwargs)

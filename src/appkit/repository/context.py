@@ -37,16 +37,16 @@ class AppContext:
     limiter: "Limiter"
     user_model: "type[BaseUser]"
     subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
-    """Which tasks run for an event of exactly this class. A live view, because tasks can be declared at any time."""
+    """The tasks that run for an event, by its exact class. A live view, because tasks can be declared at any time."""
     wake: "Hook" = _no_worker
     """Called after a commit that enqueued tasks."""
     works: bool = False
     """Whether this process has an embedded worker."""
     resources: dict[type[Any], Any] = field(default_factory=dict, repr=False)
-    """Objects that the layers above keep for this app, by their class, made when first needed."""
+    """Objects that the layers above keep for this app, by their class. Each one is made when it is first needed."""
 
     def derive_key(self, purpose: str) -> bytes:
-        """A key for one purpose, such as a plugin's own, derived from the first of `AUTH_SECRET_KEYS`."""
+        """A key for one purpose, such as one of a plugin, derived from the first secret in `AUTH_SECRET_KEYS`."""
         return derive(self.settings.signing_keys[0], purpose)
 
     @property
@@ -60,7 +60,7 @@ def app_context(session: AsyncSession) -> AppContext:
     """The app that a database session belongs to.
 
     Raises:
-        AppKitError: When it belongs to no app, as sessions of a bare `Database(url)` do.
+        AppKitError: When the session belongs to no app, because a bare `Database(url)` opened it.
     """
     context = session.info.get("appkit")
     if not isinstance(context, AppContext):
@@ -71,7 +71,7 @@ def app_context(session: AsyncSession) -> AppContext:
 
 
 def invalidate(session: AsyncSession, *tags: str) -> None:
-    """Delete the cached values with any of these tags after the session's commit; never, if it is rolled back.
+    """Delete the cached values with any of these tags after the session's commit. After a rollback, none is deleted.
 
     Raises:
         AppKitError: When the session belongs to no app.

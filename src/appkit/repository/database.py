@@ -44,7 +44,7 @@ class Hook(Protocol):
 
 
 class App(Protocol):
-    """What a database knows of the `AppContext` that its sessions carry."""
+    """The part of the `AppContext` that a database uses. Its sessions carry the `AppContext`."""
 
     settings: Settings
     plugins: PluginManager
@@ -64,7 +64,7 @@ class Database:
         metadata: The tables, for an app that declares them on its own base class.
 
     Raises:
-        AppKitError: When the URL can't be parsed, its driver is not installed, or it names a database in memory.
+        AppKitError: When the URL can't be parsed, names an in-memory database, or needs a driver that is not installed.
     """
 
     context: App | None = None
@@ -84,7 +84,7 @@ class Database:
         self._primary_reader = _read_only(self.readers)
         self._open: dict[asyncio.Task[Any] | None, UnitOfWork] = {}
         for engine in self.engines:
-            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # A column's type sees only the dialect.
+            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # Column types are passed the dialect.
 
     @cached_property
     def cipher(self) -> Cipher:
@@ -113,27 +113,27 @@ class Database:
     def session(self, *, reader: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """One unit of work: committed when the block ends, rolled back when it raises.
 
-        Objects can be read after the commit. Database errors are translated when the block ends, so you can catch an
-        `IntegrityError` inside, around a savepoint (`begin_nested()`).
+        Objects can still be read after the commit. Database errors are translated when the block ends. Inside the
+        block, you can catch SQLAlchemy's `IntegrityError` around a savepoint (`begin_nested()`).
 
         Args:
-            reader: Begin as a reader, for work that probably writes nothing. On SQLite it then waits for no writer.
-                If it does write, after another session wrote what it may have read, it fails with a 503.
+            reader: Begin as a reader, for work that probably writes nothing. On SQLite, the session waits for no
+                writer, but its first write fails with a 503 if another session has committed since its first read.
 
         Raises:
             ConstraintViolatedException: When a constraint refuses a row.
             StaleVersionException: When a row with a version was changed in the meantime.
             ServiceUnavailableException: When no connection is free in time, the database can't be reached, or the
                 error is temporary (a deadlock, a lock timeout).
-            AppKitError: When the same asyncio task holds SQLite's writer already, which would be a deadlock.
+            AppKitError: When this asyncio task holds SQLite's writer already: waiting for it would be a deadlock.
         """
         return self._unit_of_work(self.readers if reader else self.engine)
 
     def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
         """A session that only reads, from the replicas in turn if there are any.
 
-        There is no transaction: each statement sees what is committed by then. A client that wrote in the last
-        `DATABASE_REPLICA_LAG` seconds reads from the primary. While a replica can't be reached, everybody does.
+        There is no transaction: each statement sees what was committed before it. A client that wrote in the last
+        `DATABASE_REPLICA_LAG` seconds reads from the primary. If a replica can't be reached, the primary replaces it.
 
         Args:
             primary: Always read from the primary, for data that must not be stale.
@@ -145,22 +145,22 @@ class Database:
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """The unit of work that this asyncio task has open, which the block doesn't end; without one, a new one."""
-        # Not a context variable: child tasks inherit those, and may still run when their parent has committed.
+        """The unit of work that this asyncio task has open; the block doesn't end it. If none is open, a new one."""
+        # Not a context variable: a child task inherits its parent's, and may still run when the parent has committed.
         session = self._open.get(asyncio.current_task())
         return self.session() if session is None or session.closed else nullcontext(session)
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = 3) -> T:
         """Run a unit of work, and retry it after a temporary error.
 
-        It is retried after a deadlock, a serialisation failure, or a lock that another process holds on a SQLite file.
-        Only its database changes are rolled back, so it should have no other effects: use events and `on_commit` for
-        those. For PostgreSQL's strictest isolation, begin with
+        Such errors are a deadlock, a serialisation failure, or a lock that another process holds on a SQLite file.
+        Only changes to the database are rolled back, so `work` should have no other effects: use events and `on_commit`
+        for them. For PostgreSQL's strictest isolation, begin `work` with
         `await db.connection(execution_options={"isolation_level": "SERIALIZABLE"})`.
 
         Args:
-            work: Gets a new session each time, which is committed afterwards.
-            attempts: How often it runs at most.
+            work: Gets a new session for each attempt. The session is committed afterwards.
+            attempts: How often `work` runs at most.
 
         Raises:
             ServiceUnavailableException: When the last attempt fails as well.
@@ -179,7 +179,7 @@ class Database:
             timeout: Seconds to wait.
 
         Raises:
-            ServiceUnavailableException: When it doesn't answer in time.
+            ServiceUnavailableException: When the database doesn't answer in time.
         """
         try:
             async with asyncio.timeout(timeout), self.readers.connect() as connection:
@@ -193,7 +193,7 @@ class Database:
             await connection.run_sync(self.metadata.create_all)
 
     async def dispose(self) -> None:
-        """Close every connection. The database can be used again afterwards, in another event loop too."""
+        """Close every connection. The database can be used again afterwards, even in another event loop."""
         for engine in self.engines:
             await engine.dispose()
 
@@ -202,7 +202,7 @@ class Database:
         session = UnitOfWork(
             engine,
             expire_on_commit=False,
-            close_resets_only=False,  # If used after its end, it would leak a connection.
+            close_resets_only=False,  # A session that is used after its end would leak a connection.
             info={} if self.context is None else {"appkit": self.context},
             sync_session_class=ReadingSession if read_only else self._writing,
         )
@@ -244,13 +244,13 @@ class Database:
 
 
 class UnitOfWork(AsyncSession):
-    """A database session opened by `Database`: SQLAlchemy's own, which also runs the hooks of `on_commit`."""
+    """A database session that `Database` opened. Unlike SQLAlchemy's own, it runs the hooks of `on_commit`."""
 
     closed = False
     """Whether the session has ended and can't be used any more."""
 
     async def commit(self) -> None:
-        """Commit, then run the hooks. A hook that fails is only logged, because the commit is done."""
+        """Commit, then run the hooks. A hook that fails is only logged, because the data is already committed."""
         await super().commit()
         hooks = self.info.pop(_HOOKS, [])
         for _, hook in hooks:
@@ -269,7 +269,7 @@ class UnitOfWork(AsyncSession):
 
 
 def on_commit(session: AsyncSession, hook: Hook) -> None:
-    """Call a function after the session's commit; never, if the session or the current savepoint is rolled back.
+    """Call a function after the session's commit, unless the session or the current savepoint is rolled back.
 
     Raises:
         AppKitError: When the session was not opened by a `Database`.
@@ -293,7 +293,7 @@ def parse_url(value: str) -> URL:
     """The URL with an async driver.
 
     Raises:
-        AppKitError: When it is not a URL, or names a database in memory.
+        AppKitError: When the value is not a URL, or names an in-memory database.
     """
     try:
         url = make_url(value)

@@ -26,7 +26,7 @@ _PING_AFTER = 0.5  # seconds unused before a connection is pinged; HikariCP's al
 _logger = logging.getLogger(__name__)
 
 statements: ContextVar[Counter[str] | None] = ContextVar("appkit_statements", default=None)
-"""How often each statement ran for the current request; None when they are not counted."""
+"""How often each statement ran for the current request; None when statements are not counted."""
 
 
 def create_engine(
@@ -42,7 +42,7 @@ def create_engine(
     """An engine with appkit's defaults, for `Database` and for migrations.
 
     Args:
-        url: With an async driver.
+        url: The database's URL, with an async driver.
         timeout: Seconds to wait for a connection, or on SQLite for another process's lock.
         begin: The statement that begins a transaction on SQLite.
         foreign_keys: Whether SQLite enforces foreign keys.
@@ -99,7 +99,7 @@ def _connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
     Raises:
         ServiceUnavailableException: When the database can't be reached.
     """
-    # psycopg closes an unfinished connection once nothing refers to it. The traceback would, in a reference cycle.
+    # psycopg closes an unfinished connection once nothing refers to it. A traceback in a reference cycle keeps it open.
     try:
         return dialect.connect(*args, **kwargs)
     except (OSError, dialect.loaded_dbapi.Error) as exc:  # Translated here because elsewhere OSError may be the app's.
@@ -109,7 +109,7 @@ def _connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
 
 
 def _terminate(terminate: Callable[[Any], None], connection: Any) -> None:
-    """Close a broken connection; a cancellation is delivered after that.
+    """Close a broken connection. A cancellation is delivered only after that.
 
     Otherwise SQLAlchemy doesn't return the connection to the pool when a second cancellation follows a failed ping.
     """
@@ -130,11 +130,11 @@ def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
 def _check_on_checkout(engine: AsyncEngine, *, always: bool) -> None:
     """Check that a pooled connection is alive before it is used again.
 
-    A ping costs up to three round trips. A connection that was used a moment ago is checked without one.
+    A ping costs up to three round trips. A connection that was used a moment ago is checked without a ping.
 
     Args:
-        engine: Of PostgreSQL.
-        always: Ping even then, because there is another server to fall back to.
+        engine: The engine of a PostgreSQL database.
+        always: Ping such a connection too, because there is another server to fall back to.
     """
     dialect = engine.sync_engine.dialect
 
@@ -145,7 +145,7 @@ def _check_on_checkout(engine: AsyncEngine, *, always: bool) -> None:
     @event.listens_for(engine.sync_engine, "checkout")
     def on_checkout(connection: Any, record: Any, _: Any) -> None:
         if "used" not in record.info:
-            return  # It is new.
+            return  # The connection is new.
         try:
             idle = monotonic() - record.info["used"]
             if always or idle > _PING_AFTER or _has_unread_data(connection.driver_connection):
@@ -187,7 +187,7 @@ def _fall_back(replica: AsyncEngine, primary: URL) -> None:
 
 
 def _has_unread_data(driver: Any) -> bool:
-    """Whether the server closed the connection: asyncpg notices by itself, psycopg has unread data on the socket."""
+    """Whether the server closed the connection: asyncpg detects that itself, and psycopg's socket has unread data."""
     if hasattr(driver, "is_closed"):
         return bool(driver.is_closed())
     with DefaultSelector() as selector:

@@ -1,4 +1,4 @@
-"""Enqueueing: writes tasks to the outbox in the caller's transaction, and wakes workers once it has committed."""
+"""Enqueueing: writes tasks to the outbox in the caller's transaction, and wakes workers after the commit."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -31,10 +31,10 @@ def add_task(
     kwargs: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
 ) -> OutboxTask:
-    """Add a task to the session's transaction. It runs once that has committed, and never if it is rolled back.
+    """Add a task to the session's transaction. It runs after the commit. If there is a rollback, it never runs.
 
-    The next flush writes it. If its unique key is taken, nothing is written and the row gets the id of the task that
-    holds the key.
+    The next flush writes the row. If its unique key is taken, nothing is written and the row gets the id of the task
+    that holds the key.
 
     Raises:
         AppKitError: When an argument can't be written as JSON, or a key is too long.
@@ -62,7 +62,7 @@ async def add_tasks(
 
 
 def notify_on_commit(session: AsyncSession) -> None:
-    """Wake this process's workers, and notify other processes, once the session has committed."""
+    """Wake this process's workers, and notify other processes, after the session's commit."""
     context = session.info.get("appkit")
     if isinstance(context, AppContext):
         on_commit(session, context.wake)
@@ -71,7 +71,7 @@ def notify_on_commit(session: AsyncSession) -> None:
 
 
 def _notify(session: Session) -> None:
-    """Notify the workers of other processes. PostgreSQL delivers it when the transaction commits."""
+    """Notify the workers of other processes. PostgreSQL delivers the notification when the transaction commits."""
     if not session.in_nested_transaction():
         session.execute(select(func.pg_notify(CHANNEL, "")))
 
@@ -88,10 +88,10 @@ def task_row(
 
     Args:
         policy: The task's name and options.
-        args: Its positional arguments.
-        kwargs: Its keyword arguments.
+        args: The task's positional arguments.
+        kwargs: The task's keyword arguments.
         labels: More labels for Taskiq's message.
-        task_id: Its id; unless given, a new one.
+        task_id: The task's id; by default, a new one.
     """
     labels = {**_origin(), **(labels or {})}
     try:
@@ -141,7 +141,7 @@ def _key(
 
 
 def _start(policy: TaskPolicy) -> tuple[Any, bool]:
-    """The earliest time to run, if any, and whether it is in the future."""
+    """The earliest time to run, if there is one, and whether that time is in the future."""
     delay = policy.delay.total_seconds() if isinstance(policy.delay, timedelta) else policy.delay
     if delay is not None:
         return clock(delay), delay > 0
@@ -149,7 +149,7 @@ def _start(policy: TaskPolicy) -> tuple[Any, bool]:
 
 
 def _write(session: Session, *_: Any) -> None:
-    """Write new rows by few INSERTs, bypassing the slower unit of work; a row whose unique key is taken is skipped."""
+    """Write new rows by few INSERTs, without SQLAlchemy's slower unit of work. Skips rows whose unique key is taken."""
     new = [row for row in session.new if isinstance(row, OutboxTask)]
     for row in new:
         session.expunge(row)
@@ -165,7 +165,7 @@ def _write(session: Session, *_: Any) -> None:
 
 
 def _kind(row: OutboxTask) -> str | None:
-    """Rows of the same kind are written by one statement."""
+    """The kind of a row. One statement writes all rows of the same kind."""
     return None if row.unique_key is None and not isinstance(row.run_at, FunctionElement) else row.task_id
 
 

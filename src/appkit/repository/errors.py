@@ -53,7 +53,7 @@ def translate(exc: Exception, metadata: MetaData) -> APIException | None:
     """The API exception for a database error; None for a bug in the program, such as wrong SQL.
 
     Args:
-        exc: Raised by SQLAlchemy with asyncpg, psycopg or aiosqlite.
+        exc: An exception that SQLAlchemy raised with asyncpg, psycopg or aiosqlite.
         metadata: The tables, in which constraint names are looked up.
     """
     if isinstance(exc, StaleDataError):
@@ -75,8 +75,8 @@ async def retry(work: Callable[[], Awaitable[T]], attempts: int) -> T:
     The delay grows exponentially, with jitter.
 
     Args:
-        work: A whole unit of work, which raises translated errors.
-        attempts: How often it runs at most.
+        work: A whole unit of work. Its errors are translated already.
+        attempts: How often `work` runs at most.
     """
     for attempt in range(1, attempts):
         try:
@@ -111,13 +111,13 @@ def _violation(exc: IntegrityError, metadata: MetaData) -> _Violation:
     driver = exc.driver_exception
     if name := getattr(driver, "sqlite_errorname", None):
         return _sqlite_violation(_SQLITE.get(name, "other"), str(driver), exc.statement or "", metadata)
-    details: Any = getattr(driver, "diag", driver)  # psycopg has them in an object of their own; asyncpg hasn't.
+    details: Any = getattr(driver, "diag", driver)  # psycopg has a separate object for details; asyncpg has none.
     kind = _STATES.get(getattr(driver, "sqlstate", ""), "other")
     message = getattr(details, "message_primary", None) or str(driver)
     if kind == "foreign_key" and message.startswith("update or delete"):
         kind = "referenced"
     table = metadata.tables.get(_table_key(details, metadata))
-    if table is None or kind == "referenced":  # Another table's constraint, so none of the request's fields.
+    if table is None or kind == "referenced":  # Another table's constraint: no field of the request is wrong.
         return _Violation(kind, ())
     if kind == "not_null":
         return _Violation(kind, _named(table, [details.column_name]))
@@ -132,7 +132,7 @@ def _sqlite_violation(kind: str, message: str, statement: str, metadata: MetaDat
         return _Violation("referenced", ())
     if table is None:
         return _Violation(kind, ())
-    if kind == "foreign_key":  # SQLite doesn't name the constraint, so it is known only if there is one.
+    if kind == "foreign_key":  # SQLite doesn't name the constraint, so it is known only if the table has just one.
         keys = list(table.foreign_key_constraints)
         return _Violation(kind, keys[0].columns if len(keys) == 1 else ())
     if kind == "check" or names.startswith("index "):
@@ -152,13 +152,13 @@ def _named(table: Table, names: Iterable[str]) -> list[Column[object]]:
 def _constrained(table: Table, name: str | None) -> list[Column[object]]:
     everything: list[Constraint | Index] = [*table.constraints, *table.indexes]
     constraint = next((each for each in everything if each.name == name), None)
-    if isinstance(constraint, CheckConstraint):  # Its text may have no columns attached.
+    if isinstance(constraint, CheckConstraint):  # A CHECK that is written as text may have no columns.
         return [column for column in table.columns if re.search(rf"\b{column.name}\b", str(constraint.sqltext))]
     return list(getattr(constraint, "columns", ()))
 
 
 def _field(column: Column[object]) -> str:
-    """The attribute that is mapped to the column; its name may differ."""
+    """The attribute that is mapped to the column; the attribute's name may differ from the column's."""
     for mapper in Base.registry.mappers:
         if mapper.local_table is column.table:
             return mapper.get_property_by_column(column).key

@@ -26,7 +26,7 @@ Text = SQLColumnExpression[str] | SQLColumnExpression[str | None]
 
 @dataclass(frozen=True)
 class Where:
-    """The condition that a query parameter adds, if it is given.
+    """The condition that a query parameter adds, if the parameter is given.
 
         class PostFilters(BaseModel):
             title: Annotated[str | None, Where.contains(Post.title)] = None
@@ -67,13 +67,13 @@ class Where:
 
 
 def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
-    """The expression that `Where.search` searches on PostgreSQL, for its index.
+    """The expression that `Where.search` searches on PostgreSQL. Use it for an index:
 
     vector = search_vector(Post.title, Post.content)
     Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
     """
     document: Any = func.coalesce(columns[0], _constant(""))
-    for column in columns[1:]:  # Not `+`: migrations compare the text, and this has the same brackets as PostgreSQL's.
+    for column in columns[1:]:  # Not `+`: migrations compare the text, and `op` sets the same brackets as PostgreSQL.
         document = document.op("||")(_constant(" ")).op("||")(func.coalesce(column, _constant("")))
     return func.to_tsvector(_constant(language), document)
 
@@ -101,7 +101,7 @@ def _compile_plain(element: _Matches, compiler: SQLCompiler, **options: Any) -> 
 
 
 def _terms(sort: str | None) -> list[tuple[str, bool]]:
-    """Names, each with whether it is descending."""
+    """The names to sort by, each with whether the order is descending."""
     return [] if not sort else [(term.removeprefix("-"), term.startswith("-")) for term in sort.split(",")]
 
 

@@ -22,7 +22,7 @@ from appkit.repository.sqlalchemy_internals import has_option
 
 
 class IntBaseTableModel(BaseTableModel):
-    """A `BaseTableModel` whose `id` is a number that the database counts up."""
+    """A `BaseTableModel` whose `id` is a number that the database increments."""
 
     __abstract__ = True
 
@@ -39,14 +39,14 @@ class SoftDelete:
             slug: Mapped[str]
 
     Deleted rows are left out of every ORM query, in joins, subqueries and relationships too. The ORM's `update()` and
-    `delete()` skip them. A statement with `.execution_options(include_deleted=True)` includes them. Three things don't
-    know of soft deletion: `text()`, statements on a `Table`, and `session.get()` of an object in the session.
+    `delete()` skip deleted rows. A statement with `.execution_options(include_deleted=True)` includes them. Three
+    things ignore soft deletion: `text()`, statements on a `Table`, and `session.get()` of a row that is loaded already.
 
-    A `Repository` deletes and restores. Rows that refer to a hidden row stay as they are.
+    A `Repository` hides and restores rows. Rows that refer to a hidden row are not changed.
 
-    Before you delete rows for good, let the database delete the rows that refer to them:
+    Before you delete rows permanently, let the database delete the rows that refer to them:
     `ForeignKey(…, ondelete="CASCADE")`, and `passive_deletes=True` on the relationship. SQLAlchemy's own cascade
-    doesn't find hidden rows, so deleting the row they refer to would fail with a 409.
+    doesn't find hidden rows, so deleting the row that they refer to would fail with a 409.
     """
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, sort_order=97)
@@ -59,7 +59,7 @@ class SoftDelete:
 
 
 class Versioned:
-    """Optimistic locking: a version number that detects two people editing the same row.
+    """Optimistic locking: a version number that detects when two people edit the same row.
 
     Updating a row that was changed since it was read raises `StaleVersionException`, 409. If an edit spans two
     requests, send `version` with the edited fields: `Repository.update` compares it. `update_where` and `upsert`
@@ -83,9 +83,9 @@ def _current_user_id() -> UUID | None:
 
 
 class Authored:
-    """The ids of the users who created a row and who updated it last; None if that was the app itself.
+    """The ids of the users who created a row and who updated it last; None if the app itself did so.
 
-    They are not foreign keys, because they are kept when an account is deleted.
+    The ids are not foreign keys, because they remain when an account is deleted.
     """
 
     created_by: Mapped[UUID | None] = mapped_column(default=_current_user_id, sort_order=98)
@@ -97,7 +97,7 @@ _LIVE = with_loader_criteria(SoftDelete, lambda cls: cls.deleted_at.is_(None), i
 
 @event.listens_for(SoftDelete, "after_mapper_constructed", propagate=True)
 def _listen_to_sessions(_: Mapper[Any], __: type[Any]) -> None:
-    """Once the first such model is mapped. Apps without one pay nothing."""
+    """Listen once the first `SoftDelete` model is mapped, so that apps without such a model pay nothing."""
     if not event.contains(Session, "do_orm_execute", _leave_out_deleted):
         event.listen(Session, "do_orm_execute", _leave_out_deleted)
 

@@ -43,7 +43,7 @@ class TaskState(StrEnum):
     PENDING = "pending"
     """It runs as soon as a worker is free."""
     PUBLISHED = "published"
-    """As pending, and published to an external broker."""
+    """The task is pending, and it was published to an external broker."""
     RUNNING = "running"
     SCHEDULED = "scheduled"
     """It was delayed, or it failed and waits for its retry."""
@@ -59,7 +59,7 @@ OPEN: Final = "state IN ('scheduled', 'pending', 'published', 'running')"
 
 
 class OutboxTask(Base):
-    """A task. Once committed, it is started at least once unless cancelled, and ends done, dead or cancelled."""
+    """A task. After the commit it is started at least once, unless it is cancelled. It ends done, dead or cancelled."""
 
     __tablename__ = "appkit_outbox"
     __allow_unmapped__ = True  # `created` is no column.
@@ -98,15 +98,15 @@ class OutboxTask(Base):
     state: Mapped[str] = mapped_column(String(16), default=TaskState.PENDING.value)
     payload: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(default=0)
-    """Incremented by the claim, so that crashes count; also the fencing token against owners that lost the lease."""
+    """Incremented by each claim, so that crashes count. Also the fencing token against owners that lost the lease."""
     max_attempts: Mapped[int | None]
     run_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
-    """If no worker has started it by then, it is dead."""
+    """If no worker has started the task by then, the task is dead."""
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     leased_until: Mapped[datetime | None]
     unique_key: Mapped[str | None] = mapped_column(String(MAX_KEY), unique=True)
-    """Unique among all rows; set to None when its scope ends."""
+    """Unique among all rows; set to None when the key's scope ends."""
     unique_scope: Mapped[str | None] = mapped_column(String(16))
     ordering_key: Mapped[str | None] = mapped_column(String(MAX_KEY))
     """Tasks with the same key run one by one, in the order of their ids."""
@@ -116,13 +116,13 @@ class OutboxTask(Base):
     )
     last_error: Mapped[str | None] = mapped_column(Text)
     error_code: Mapped[str | None] = mapped_column(String(64))
-    """The `internal_code` or class of its exception, or a code of appkit's."""
+    """The `internal_code` or the class of the task's exception, or one of appkit's own codes."""
     cancel_requested: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     keep_until: Mapped[datetime | None]
-    """When the row is deleted, once the task has ended."""
+    """The time after which the row is deleted. Set when the task has ended."""
 
     @property
     def priority(self) -> int:
@@ -130,11 +130,11 @@ class OutboxTask(Base):
         return -self.rank
 
     created: bool | None = None
-    """For a row with a unique key, after the flush: whether it was written, rather than another one found."""
+    """For a row with a unique key, after the flush: True if it was written, False if another task has the key."""
 
 
 class ScheduledTask(Base):
-    """The progress of a schedule. The code defines the schedule; the first process that has it writes the row."""
+    """The progress of a schedule. The code defines the schedule; the first process with the schedule writes the row."""
 
     __tablename__ = "appkit_schedule"
 

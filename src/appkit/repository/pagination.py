@@ -42,7 +42,7 @@ class KeysetPage(Generic[ModelT]):
 
     items: list[ModelT]
     next_cursor: str | None
-    """For the next call; None on the last page."""
+    """The cursor for the next call; None on the last page."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class OffsetPage(Generic[ModelT]):
     page: int
     size: int
     total: int | None
-    """How many rows there are; None if they were not counted or exceed a capped count."""
+    """How many rows there are; None if they were not counted, or if there are more than a capped count allows."""
     has_next: bool
 
     @property
@@ -102,12 +102,12 @@ async def keyset_page(
 
         await keyset_page(db, select(Post), order=[Post.created_at.desc()], cursor=cursor)
 
-    The primary key is added to the order, so that the order is unique. Create one index on the columns, in this order.
+    The primary key is added, so that the order is unique. Create one index on these columns, in this order.
 
     Args:
         session: The database session.
         query: A select of one model, without an order or a limit.
-        order: Columns, each with `.desc()` or `.asc()`, that are never NULL.
+        order: Columns that are never NULL, each with `.desc()` or `.asc()`.
         cursor: The `next_cursor` of the page before.
         size: How many rows at most.
 
@@ -160,7 +160,7 @@ async def offset_page(
 
 
 async def count_rows(session: AsyncSession, query: Select[Any], limit: int | None = None) -> int:
-    """How many rows a query has, at most `limit`."""
+    """How many rows a query has. Counting stops at `limit`."""
     keys = primary_key(query.column_descriptions[0]["entity"])
     rows = query.with_only_columns(*keys, maintain_column_froms=True).order_by(None).limit(limit)
     statement = select(func.count()).select_from(rows.subquery()).execution_options(**query.get_execution_options())
@@ -174,7 +174,7 @@ def primary_key(model: type[Any]) -> list[InstrumentedAttribute[Any]]:
 
 
 def in_order(query: Select[ModelT], order: Sequence[SQLColumnExpression[Any]]) -> Select[ModelT]:
-    """The query with this order instead of its own, and the primary key last, so that the order is unique."""
+    """The query with this order instead of its own. The primary key comes last, so that the order is unique."""
     return _ordered(query, _keys(query, order))
 
 
@@ -226,13 +226,13 @@ def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
         and_(*(keys[j].column == bound[j] for j in range(i)), beyond[i](key.column, bound[i]))
         for i, key in enumerate(keys)
     ]
-    # Implied by the rest; it lets the database start at the right place in the index.
+    # The other conditions imply this one, which lets the database start at the right place in the index.
     first = keys[0].column <= bound[0] if keys[0].descending else keys[0].column >= bound[0]
     return and_(first, or_(*alternatives))
 
 
 def _encode(keys: Sequence[_Key], values: Sequence[Any]) -> str:
-    """The cursor, with a checksum over values and order. It isn't signed: a forged one is only another page."""
+    """The cursor, with a checksum over values and order. It is not signed: a forged cursor only finds another page."""
     order = [f"{key.column} {key.descending}" for key in keys]
     checksum = blake2b(json.dumps([order, values]).encode(), digest_size=6).hexdigest()
     text = json.dumps([checksum, *values], separators=(",", ":"))

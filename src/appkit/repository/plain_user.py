@@ -1,4 +1,4 @@
-"""The plain User of apps that define none. Import it only when needed, because that creates its table."""
+"""The plain `User`, for apps without their own. Import this module only when needed, because that creates the table."""
 
 from appkit.repository.user import BaseUser
 

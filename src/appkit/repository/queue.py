@@ -1,6 +1,6 @@
 """TaskQueue: how a worker claims, renews and settles the outbox's rows.
 
-Only the owner of a row's latest claim may change it. The row's count of attempts is the fencing token.
+Only the owner of a row's latest claim may change the row. The row's count of attempts is the fencing token.
 """
 
 import os
@@ -49,7 +49,7 @@ class TaskQueue:
     Args:
         database: The database with the outbox.
         settings: Lease duration, attempts, queues and retention.
-        owner: The lease owner written to claimed rows; unless given, a name that no other process has.
+        owner: The lease owner written to claimed rows; by default, a name that no other process has.
     """
 
     def __init__(self, database: Database, settings: TasksSettings, owner: str | None = None) -> None:
@@ -60,7 +60,7 @@ class TaskQueue:
         self._statements = WorkerStatements(settings, self.owner)
 
     async def claim(self, names: Collection[str], *, limit: int = 1, task_id: str | None = None) -> list[ClaimedTask]:
-        """Claim the first tasks that may run, or the one with this id. Each claim counts as an attempt."""
+        """Claim the first tasks that may run, or only the task with this id. Each claim counts as an attempt."""
         async with self._database.session() as session:
             if task_id is None:
                 return await self._claim(session, names, limit)
@@ -76,10 +76,10 @@ class TaskQueue:
         Args:
             done: The tasks that are done.
             names: The tasks that this process knows.
-            room: How many to claim; called once the transaction has begun, because there may be more room by then.
+            room: Returns how many to claim. Called after the transaction has begun, because more may fit by then.
 
         Returns:
-            The keys of the tasks that this worker still owned, and the claimed tasks.
+            The keys of the done tasks that this worker still owned, and the claimed tasks.
         """
         if done and not self._database.sqlite:
             return await self._exchange_at_once(done, names, room)
@@ -93,7 +93,7 @@ class TaskQueue:
             return finished, claimed
 
     async def publish(self, names: Collection[str], limit: int) -> list[PublishedTask]:
-        """Mark the first pending tasks as published, so that each is published once. They stay claimable."""
+        """Mark the first pending tasks as published, so that each is published once. They can still be claimed."""
         statement = (
             update(rows)
             .where(rows.c.id.in_(ready(in_state(TaskState.PENDING), self._settings)))
@@ -127,7 +127,7 @@ class TaskQueue:
             return {(row.id, row.attempts): row.cancel_requested for row in await session.execute(statement)}
 
     async def finish(self, task: ClaimedTask, session: AsyncSession | None = None, *, result: Any = None) -> bool:
-        """Mark a task as done, in this transaction or one of its own; False if the lease was lost."""
+        """Mark a task as done, in the session's transaction or a new one; False if the lease was lost."""
         if session is None:
             async with self._database.session() as own:
                 return await self.finish(task, own, result=result)
@@ -145,7 +145,7 @@ class TaskQueue:
             error: The error message.
             retry_in: Seconds until the next attempt; None makes the task dead.
             code: The error code.
-            counts: Whether this counts as an attempt.
+            counts: Whether the failure counts as an attempt.
         """
         what = (
             ended(TaskState.DEAD, self._settings)
@@ -163,10 +163,10 @@ class TaskQueue:
         return await self._change(task, values)
 
     async def cancel(self, task_id: str, session: AsyncSession | None = None) -> bool:
-        """Cancel a task, or request the cancellation of a running one, in this transaction or one of its own.
+        """Cancel a task, or request the cancellation of a running one, in the session's transaction or a new one.
 
         Returns:
-            False when it has ended or doesn't exist.
+            False when the task has ended or doesn't exist.
         """
         if session is None:
             async with self._database.session() as own:
@@ -185,7 +185,7 @@ class TaskQueue:
         return await self._change(task, {"progress": dict(progress)})
 
     async def release(self) -> None:
-        """Give back all tasks of this owner, as if they had never been claimed."""
+        """Undo the claims of all tasks of this owner, as if the tasks had never been claimed."""
         values = unless_cancelled(rescheduled(0), self._settings) | {"attempts": rows.c.attempts - 1}
         async with self._database.session() as session:
             await session.execute(update(rows).where(self._statements.owned).values(values))
@@ -206,17 +206,17 @@ class TaskQueue:
         return sorted(claimed, key=lambda task: (task.rank, task.id))
 
     async def _notify(self, session: AsyncSession) -> None:
-        """Notify other workers, at most once a poll interval, that there may be more than this one has room for."""
+        """Notify other workers, at most once per poll interval: there may be more tasks than this one can claim."""
         if self._database.sqlite or self._settings.notify == "off" or monotonic() < self._next_notify:
             return
         self._next_notify = monotonic() + self._settings.poll_interval
         await session.execute(select(func.pg_notify(CHANNEL, "")))
 
     async def _release_blocked(self, session: AsyncSession, ordered: Collection[ClaimedTask]) -> set[int]:
-        """Give back claimed tasks whose ordering key another running task has; returns their ids.
+        """Undo the claims of tasks whose ordering key another running task has; returns the ids of these tasks.
 
-        When two transactions write tasks with one key, the older task may become visible after the younger one was
-        claimed, and before that claim is committed.
+        When two transactions write tasks with the same key, the older task may become visible after the younger one was
+        claimed, but before that claim is committed.
         """
         keys = select(func.unnest(bindparam("keys", [task.ordering_key for task in ordered], ARRAY(Text))).label("key"))
         key = keys.subquery().c.key
@@ -232,9 +232,9 @@ class TaskQueue:
     async def _exchange_at_once(
         self, done: Sequence[Finished], names: Collection[str], room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
-        """Exchange by one autocommitted statement: one round trip rather than four.
+        """Finish and claim by one autocommitted statement: one round trip rather than four.
 
-        That statement can't lock ordering keys, so tasks with one are claimed after it if there is room left.
+        That statement can't lock ordering keys. Tasks with one are claimed afterwards, if there is room left.
         """
         async with self._database.session() as session:
             await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})

@@ -34,7 +34,7 @@ NO_LEASE: Final = {"lease_owner": null(), "leased_until": null()}
 
 
 def in_state(state: TaskState) -> ColumnElement[bool]:
-    """A literal rather than a parameter, because SQLite matches a partial index only by its literal condition."""
+    """Whether a row has this state. It is a literal, because SQLite uses a partial index only for its own text."""
     return rows.c.state == literal_column(f"'{state}'")
 
 
@@ -43,10 +43,10 @@ KEY: Final = tuple_(rows.c.id, rows.c.attempts)
 KNOWN: Final = rows.c.task_name.in_(bindparam("names", expanding=True))
 """Whether this process knows the task, given the parameter `names`."""
 ALIVE: Final = or_(rows.c.expires_at.is_(None), rows.c.expires_at > clock(0))
-"""Whether it has not expired."""
+"""Whether the task has not expired."""
 
 WAITING: Final = or_(in_state(TaskState.PENDING), in_state(TaskState.PUBLISHED))
-"""Whether it is pending or published; the same condition as in its index."""
+"""Whether the task is pending or published. The index on these rows has the same condition."""
 
 _other: Final = rows.alias("other")
 BLOCKED: Final = (
@@ -55,7 +55,7 @@ BLOCKED: Final = (
     .where(or_(_other.c.id < rows.c.id, _other.c.state == literal_column("'running'")))
     .exists()
 )
-"""Whether an older task with the same ordering key is open, or another one runs."""
+"""Whether an older task with the same ordering key is open, or any other task with that key is running."""
 
 _expiring = and_(rows.c.expires_at.is_not(None), text(OPEN), rows.c.state != TaskState.RUNNING)
 DEADLINES: Final = (
@@ -63,7 +63,7 @@ DEADLINES: Final = (
     (rows.c.expires_at, _expiring),
     (rows.c.leased_until, in_state(TaskState.RUNNING)),
 )
-"""Columns that say when maintenance has to change a row, each with the rows it applies to."""
+"""Columns with the time at which maintenance must change a row, each with the condition of these rows."""
 DUE, EXPIRED, LEASE_EXPIRED = (which & (deadline <= clock(0)) for deadline, which in DEADLINES)
 """Rows whose deadline has passed."""
 
@@ -73,7 +73,7 @@ def ready(state: ColumnElement[bool], settings: TasksSettings, *, lock: bool = T
 
     Args:
         state: `WAITING`, or a part of it.
-        settings: Which queues to look in.
+        settings: The queues to claim from.
         lock: Whether to lock the rows.
     """
     found = select(rows.c.id).where(state, KNOWN, ALIVE).where(or_(rows.c.ordering_key.is_(None), ~BLOCKED))
@@ -131,7 +131,7 @@ class ClaimedTask(NamedTuple):
 
     @property
     def key(self) -> tuple[int, int]:
-        """Identifies this attempt at this task: what may change the row."""
+        """Identifies this attempt at the task: only the latest attempt may change the row."""
         return self.id, self.attempts
 
 
@@ -189,7 +189,7 @@ class WorkerStatements:
         return self._finish_without_results.values(result=case(*whens, else_=null()))
 
     def finish_and_claim(self, done: Sequence[Finished]) -> CompoundSelect[Any]:
-        """Does both, for tasks without ordering key; in the result, a finished task has only `id` and `attempts`."""
+        """Marks tasks as done and claims others without an ordering key. A done one has only `id` and `attempts`."""
         if all(each.result is None for each in done):
             return self._finish_and_claim_without_results
         return self._at_once(self.finish(done))

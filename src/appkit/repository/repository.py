@@ -72,11 +72,11 @@ class Repository(Generic[ModelT]):
 
     @cached_property
     def model(self) -> type[ModelT]:
-        """The class of its rows."""
+        """The class of the rows."""
         return model_of(getattr(self, "__orig_class__", type(self)), Repository)
 
     def select(self) -> Select[ModelT]:
-        """The query for all rows, without an order. Override it to filter rows, or to load relationships with them.
+        """The query for all rows, without an order. Override it to filter rows or to load their relationships.
 
         Every read uses it, and so do `update_where` and `delete_where`.
         """
@@ -89,7 +89,7 @@ class Repository(Generic[ModelT]):
 
         Args:
             ident: The primary key; a tuple if it has several columns.
-            options: Relationships to load with it.
+            options: Relationships to load with the row.
             for_update: Lock the row until the transaction ends, and read it again.
 
         Raises:
@@ -115,12 +115,12 @@ class Repository(Generic[ModelT]):
             with_for_update={"of": self.model} if for_update else None,
             execution_options={"include_deleted": True} if self.include_deleted else {},
         )
-        # The session may return an object that was deleted in it, without a query.
+        # The session may return, without a query, an object that was soft-deleted in this session.
         hidden = isinstance(row, SoftDelete) and row.deleted_at is not None and not self.include_deleted
         return None if hidden else row
 
     async def first(self, *where: Condition, order: Order = (), options: Sequence[ORMOption] = ()) -> ModelT | None:
-        """The first row that meets the conditions, by the primary key unless an order is given."""
+        """The first row that meets the conditions, in the given order or in the order of the primary key."""
         rows = await self.list(*where, order=order, limit=1, options=options)
         return rows[0] if rows else None
 
@@ -140,7 +140,7 @@ class Repository(Generic[ModelT]):
         limit: int | None = None,
         options: Sequence[ORMOption] = (),
     ) -> Sequence[ModelT]:
-        """The rows that meet the conditions, by the primary key unless an order is given."""
+        """The rows that meet the conditions, in the given order or in the order of the primary key."""
         statement = in_order(self._rows(where), order).limit(limit).options(*options)
         return (await self.db.scalars(statement)).unique().all()
 
@@ -149,7 +149,7 @@ class Repository(Generic[ModelT]):
     @overload
     async def page(self, query: CursorQuery, *where: Condition) -> KeysetPage[ModelT]: ...
     async def page(self, query: PageQuery | CursorQuery, *where: Condition) -> OffsetPage[ModelT] | KeysetPage[ModelT]:
-        """One page of the rows that meet the query's conditions and these.
+        """One page of the rows that meet the conditions of `query` and of `where`.
 
         Raises:
             UnprocessableException: When the cursor is damaged, or belongs to another order.
@@ -160,9 +160,9 @@ class Repository(Generic[ModelT]):
         return await offset_page(self.db, statement, order=order, page=query.page, size=query.size, count=query.count)
 
     async def stream(self, *where: Condition, batch: int = 1000) -> AsyncIterator[ModelT]:
-        """All rows that meet the conditions, by the primary key, fetched in batches.
+        """All rows that meet the conditions, in the order of the primary key. They are fetched in batches.
 
-        You may end the transaction in between, and rows may be added and deleted.
+        Between two rows, you may end the transaction, and rows may be added and deleted.
         """
         cursor: str | None = None
         while True:
@@ -184,7 +184,7 @@ class Repository(Generic[ModelT]):
     # Writing
 
     def new(self, data: Data, /, **extra: Any) -> ModelT:
-        """A row with all fields of a schema or a mapping, and `extra`; not yet written."""
+        """A row with all fields of a schema or a mapping, and `extra`. The row is not written yet."""
         return self.model(**self._known({**_fields(data), **extra}))
 
     async def create(self, data: Data, /, **extra: Any) -> ModelT:
@@ -206,12 +206,12 @@ class Repository(Generic[ModelT]):
 
         Args:
             row: The row.
-            data: The new values. On a `Versioned` model, its `version` is the one that was edited.
+            data: The new values. On a `Versioned` model, the field `version` is the version that was edited.
             expected_version: The edited version, if `data` doesn't have it.
             extra: More new values.
 
         Raises:
-            StaleVersionException: When the row was changed since that version.
+            StaleVersionException: When the row was changed since the edited version.
         """
         values = self._known({**_fields(data, exclude_unset=True), **extra})
         if isinstance(row, Versioned):
@@ -225,7 +225,7 @@ class Repository(Generic[ModelT]):
         return row
 
     async def delete(self, row: ModelT, *, hard: bool = False) -> None:
-        """Delete a row and remove it from the session. `hard` deletes a `SoftDelete` row instead of hiding it."""
+        """Delete a row and remove it from the session. Without `hard`, a `SoftDelete` row is only hidden."""
         if isinstance(row, SoftDelete) and not hard:
             row.deleted_at = utcnow()
             self.db.add(row)
@@ -236,9 +236,9 @@ class Repository(Generic[ModelT]):
             await self.db.flush()
 
     async def restore(self, row: ModelT) -> ModelT:
-        """Restore a deleted row of a `SoftDelete` model, which a repository with `include_deleted` finds.
+        """Restore a deleted row of a `SoftDelete` model. A repository with `include_deleted` finds such rows.
 
-        It fails with a 409 if another row has its unique value by now.
+        The restore fails with a 409 if another row now has the same unique value.
         """
         if not isinstance(row, SoftDelete):
             raise AppKitError(f"{self.model.__name__} is not a SoftDelete model, so deleted rows can't be restored.")
@@ -252,7 +252,7 @@ class Repository(Generic[ModelT]):
     async def upsert(self, rows: Iterable[Data], *, on: Key) -> Sequence[ModelT]:
         """Insert rows, or update those that exist, in one statement that is safe under concurrency.
 
-        Of two rows with the same key the last one counts. A deleted row of a `SoftDelete` model is restored.
+        If two rows have the same key, only the last one is written. A deleted row of a `SoftDelete` model is restored.
 
         Args:
             rows: Schemas or mappings, all with the same columns.
@@ -275,10 +275,10 @@ class Repository(Generic[ModelT]):
         return (await self.db.scalars(statement, list(by_key.values()), execution_options=options)).all()
 
     async def get_or_create(self, data: Data, *, on: Key) -> tuple[ModelT, bool]:
-        """The row with this key, or a new one; and whether it is new, which is true for one of concurrent callers.
+        """The row with this key, or a new row; and whether it is new. Only one of concurrent callers gets True.
 
         Args:
-            data: All values of the row, with its key.
+            data: All values of the row, including the key.
             on: The key: the columns of the primary key, or of a unique constraint or index.
 
         Raises:
@@ -299,16 +299,16 @@ class Repository(Generic[ModelT]):
         raise ConstraintViolatedException(taken, extra={"errors": errors})
 
     async def update_where(self, *where: Condition, values: Data) -> int:
-        """Update all rows that meet the conditions, in one statement; returns how many there were."""
+        """Update all rows that meet the conditions, in one statement; returns the number of these rows."""
         columns = self._known(_fields(values, exclude_unset=True), class_mapper(self.model).columns)
         if issubclass(self.model, Versioned):
             columns["version"] = self.model.version + 1
         return await self._execute(update(self.model).values(columns), where, include_deleted=self.include_deleted)
 
     async def delete_where(self, *where: Condition, hard: bool = False) -> int:
-        """Delete all rows that meet the conditions, in one statement; returns how many there were.
+        """Delete all rows that meet the conditions, in one statement; returns the number of these rows.
 
-        `hard` deletes rows of a `SoftDelete` model for good, hidden ones too.
+        `hard` deletes rows of a `SoftDelete` model permanently, including hidden rows.
         """
         if issubclass(self.model, SoftDelete) and not hard:
             return await self.update_where(*where, values={"deleted_at": utcnow()})

@@ -1,7 +1,7 @@
 """Code that relies on SQLAlchemy's private names: check it first when a new version of SQLAlchemy breaks something.
 
-- Short cursors for aiosqlite take 20 to 25 % off a request's processor time on SQLite.
-- Refused lazy loading names the `selectinload()` to add, inside pydantic's validation errors too.
+- Short cursors for aiosqlite save 20 to 25 % of a request's processor time on SQLite.
+- The error of a refused lazy load names the `selectinload()` to add, even inside pydantic's validation errors.
 - The other functions read attributes that have no public name.
 """
 
@@ -20,8 +20,8 @@ TRIED_WITH: Final = {"sqlalchemy": "2.1.9", "aiosqlite": "0.22.1"}
 class _ShortCursor(AsyncAdapt_aiosqlite_cursor):
     """Switches to the driver's thread once to execute a statement and once to fetch its rows.
 
-    SQLAlchemy's own cursor also switches to open and to close a cursor, which is half the cost of a short statement.
-    SQLite needs neither: a cursor whose rows were fetched holds no lock.
+    SQLAlchemy's own cursor also switches to open and to close a cursor. That is half the cost of a short statement.
+    SQLite needs neither switch: a cursor whose rows were fetched holds no lock.
     """
 
     __slots__ = ()
@@ -52,7 +52,7 @@ class _ShortConnection(AsyncAdapt_aiosqlite_connection):
     _cursor_cls = _ShortCursor
 
     def rollback(self) -> None:
-        if self.driver_connection.in_transaction:  # Otherwise there is nothing to switch to the driver's thread for.
+        if self.driver_connection.in_transaction:  # Otherwise a switch to the driver's thread is needless.
             super().rollback()
 
 
@@ -62,7 +62,7 @@ def with_short_cursors(connection: AsyncAdapt_aiosqlite_connection) -> AsyncAdap
 
 
 def refuse_lazy_loading(relationship: RelationshipProperty[Any]) -> None:
-    """Make reading the relationship raise when that would need a query."""
+    """Make the relationship raise an error when reading it would need a query."""
     relationship.lazy = "raise_on_sql"
     relationship.strategy_key = (("lazy", _STRATEGY),)
 
@@ -96,5 +96,5 @@ def has_option(statement: Any, option: object) -> bool:
 
 
 def is_conditional(index: Index) -> bool:
-    """Whether an index is made on some databases only (`ddl_if()`)."""
+    """Whether an index is created only on some databases (`ddl_if()`)."""
     return getattr(index, "_ddl_if", None) is not None

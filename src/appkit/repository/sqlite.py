@@ -11,7 +11,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool, PoolProxiedConnection, PoolRe
 from appkit.exceptions import AppKitError
 
 _ABORT_TIMEOUT = 0.1  # seconds
-_STEPS = 5  # of the event loop, from the return of a connection until the code after its session has run
+_STEPS = 5  # steps of the event loop, from a connection's return until the code after its session has run
 
 
 class WriterPool(AsyncAdaptedQueuePool):
@@ -27,7 +27,7 @@ class WriterPool(AsyncAdaptedQueuePool):
             AppKitError: When the same asyncio task holds it.
         """
         task = asyncio.current_task()
-        # Not a context variable: child tasks inherit those, and may wait until their parent releases the connection.
+        # Not a context variable: a child task inherits it, and may wait until the parent releases the connection.
         if task is not None and task is self._holder:
             raise AppKitError(
                 "This asyncio task holds SQLite's writer already, in a session that is still open. Use that session, "
@@ -46,7 +46,7 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
     """Prepare an engine's connections.
 
     Args:
-        engine: Of a SQLite file.
+        engine: The engine of a SQLite file.
         begin: The statement that begins a transaction.
         foreign_keys: Whether foreign keys are enforced.
     """
@@ -58,13 +58,13 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def on_invalidate(connection: Any, *_: Any) -> None:
-        # A cancelled statement goes on in its thread, and closing the connection meanwhile would leave its locks.
+        # A cancelled statement continues in its thread. Closing the connection meanwhile would leave the locks.
         with suppress(Exception, asyncio.CancelledError):
             connection.run_async(lambda driver: asyncio.shield(_abort(driver)))
 
     @event.listens_for(engine.sync_engine, "reset")
     def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
-        # A COMMIT that fails leaves the transaction open, but SQLAlchemy takes it for closed.
+        # A COMMIT that fails leaves the transaction open, but SQLAlchemy regards it as closed.
         if state.asyncio_safe:
             connection.rollback()
 
@@ -80,7 +80,7 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
 
 
 async def _yield_to_previous(_: Any) -> None:
-    """Run the code after the previous session first: if that code blocks the event loop, the lock is still free."""
+    """Let the code after the previous session run first: if it blocks the event loop, the lock is not held yet."""
     for _step in range(_STEPS):
         await asyncio.sleep(0)
 
@@ -88,6 +88,6 @@ async def _yield_to_previous(_: Any) -> None:
 async def _abort(driver: Any) -> None:
     rollback = asyncio.ensure_future(driver.rollback())
     done, _ = await asyncio.wait([rollback], timeout=_ABORT_TIMEOUT)
-    if not done:  # Not at once: while a cursor is open, it would interrupt the rollback too.
+    if not done:  # Not at once: while a cursor is open, `interrupt` would stop the rollback too.
         await driver.interrupt()
     await rollback

@@ -25,7 +25,7 @@ def insert_or_update(
 ) -> Any:
     """An INSERT that updates the named attributes of rows whose key exists.
 
-    Like an update by the ORM it sets `onupdate` columns and the version. It also restores deleted rows.
+    Like an update by the ORM, the INSERT sets `onupdate` columns and the version. It also restores deleted rows.
     """
     insert, target = _insert(db, mapper, on)
     columns: Any = mapper.columns

@@ -29,7 +29,7 @@ class BaseUser(BaseTableModel):
     An app without a subclass gets a plain `User`.
 
     Raises:
-        AppKitError: When a subclass is defined after the plain `User` is in use, or for a table that another has.
+        AppKitError: When a subclass is defined after the plain `User` is in use, or uses the table of another subclass.
     """
 
     __abstract__ = True
@@ -40,9 +40,9 @@ class BaseUser(BaseTableModel):
     set to null; a field that a request leaves out isn't changed."""
 
     email: Mapped[str] = mapped_column(String(320))
-    """As entered; mail is sent to it."""
+    """The e-mail address as entered; mail is sent to it."""
     email_key: Mapped[str] = mapped_column(String(320), unique=True)
-    """The normalised address, the same for every spelling."""
+    """The normalised e-mail address: the same for all spellings of one address."""
     hashed_password: Mapped[str | None] = mapped_column(String(255))
     """None for users who sign in without a password."""
     is_active: Mapped[bool] = mapped_column(default=True)
@@ -72,7 +72,7 @@ class BaseUser(BaseTableModel):
 
     @property
     def email_verified(self) -> bool:
-        """Whether the user has proved that the address is theirs."""
+        """Whether the user has proved that the e-mail address is theirs."""
         return self.email_verified_at is not None
 
 
@@ -95,7 +95,7 @@ def resolve_user_model(explicit: type[BaseUser] | None = None) -> type[BaseUser]
 
 
 def _user_models(base: type[BaseUser] = BaseUser) -> Iterator[type[BaseUser]]:
-    """Mapped subclasses, except those of another mapped one."""
+    """The mapped subclasses, except subclasses of another mapped class."""
     for model in base.__subclasses__():
         if inspect(model, raiseerr=False) is None:
             yield from _user_models(model)

@@ -50,8 +50,8 @@ class AccountService(BaseService):
     async def delete_account(self, user_id: UUID) -> None:
         """Delete an account's e-mail address, password, sign-in sessions and links. The address can be used again.
 
-        The row stays, without personal data, for rows that reference it. An app deletes what else it keeps when it
-        receives `UserDeleted`.
+        The account's row stays, without personal data, because other rows may reference it. If the app keeps more data
+        about users, let a subscriber of `UserDeleted` delete that data.
 
         Raises:
             NotFoundException: When the account is deleted.
@@ -85,7 +85,7 @@ class EmailService(BaseService):
     """Verifies and changes the e-mail address of an account by mailed links."""
 
     def ask_to_verify(self, user: BaseUser) -> None:
-        """Request another mail with a link to verify the address; does nothing if it is verified."""
+        """Request another mail with a link to verify the address; does nothing if the address is verified."""
         if not user.email_verified:
             self.emit(EmailVerificationRequested(user_id=user.id))
 
@@ -113,7 +113,7 @@ class EmailService(BaseService):
         self.emit(EmailChangeRequested(user_id=user.id, email=email))
 
     async def change(self, token: str) -> None:
-        """Change the address to the one that the link was mailed to, which proves that it is the user's.
+        """Change the address to the one that the link was mailed to. Using the link proves that the user owns it.
 
         The address comes from the token's own row, so that no later request can replace it (CVE-2026-32700). All
         other links that were mailed to the account become invalid.

@@ -52,7 +52,7 @@ class AuthService(BaseService):
         """Create an account, and sign its owner in.
 
         Args:
-            email: The e-mail address; upper and lower case don't make two accounts.
+            email: The e-mail address; upper and lower case count as the same.
             password: As typed.
             device: Where the request comes from.
             replaces: The device's previous tokens; their sign-in sessions end.
@@ -79,8 +79,8 @@ class AuthService(BaseService):
     async def signup_privately(self, email: str, password: str) -> None:
         """Create an account without revealing whether the address had one (OWASP ASVS 6.3.8).
 
-        The answer goes to the address by mail. Both cases cost one hash and one event. Call this in a transaction of
-        its own, because a taken address rolls it back.
+        The answer is mailed to the address. A free and a taken address both cost one hash and one event. Call this in
+        a transaction of its own, because this method rolls the transaction back if the address is taken.
 
         Raises:
             UnprocessableException: When the address or the password is not acceptable.
@@ -106,8 +106,8 @@ class AuthService(BaseService):
     ) -> SignIn | PendingSignIn:
         """Sign in with a password, unless a plugin asks for another factor.
 
-        It reads the account, ends that transaction unless the caller had begun it, and then hashes: no connection is
-        held, and SQLite's writer is not blocked, while Argon2 runs.
+        The account is read in a short transaction, unless the caller has begun one. Argon2 runs after this transaction,
+        so that it neither holds a connection nor blocks SQLite's writer.
 
         Args:
             email: The e-mail address, in upper or lower case.
@@ -128,13 +128,13 @@ class AuthService(BaseService):
         user = await self._look_up(email)
         hashed = user.hashed_password if user else None
         correct = await passwords.verify(hashed, password)
-        # In private mode, another answer would reveal to somebody who just signed up whether the address was free.
+        # In private mode, another answer for an unverified address would reveal after a sign-up if it was free.
         private = self.settings.auth.signup_mode == "private"
         if user is None or hashed is None or not correct or not user.is_open or (private and not user.email_verified):
             self.emit(SigninFailed(user_id=None if user is None else user.id, ip=device.ip))
             await self._count_failure()
             if not begun:
-                await self.db.commit()  # The exception would roll it back.
+                await self.db.commit()  # Otherwise the exception would roll back the events.
             raise InvalidCredentialsException
         if passwords.is_outdated(hashed):
             await self._rehash(user, await passwords.hash(password))
@@ -153,7 +153,7 @@ class AuthService(BaseService):
         """Sign in a user who has authenticated, unless a plugin asks for another factor.
 
         Args:
-            user: The user, as they were read before they authenticated.
+            user: The user's object, as read before the user authenticated.
             methods: How the user authenticated (RFC 8176); include `mfa` after several factors.
             remember: Whether the sign-in session outlives the browser.
             kind: Whether a browser or a program keeps the tokens.
@@ -161,7 +161,7 @@ class AuthService(BaseService):
             replaces: The device's previous tokens; their sign-in sessions end (OWASP ASVS 7.2.4).
 
         Raises:
-            InvalidCredentialsException: When the account is disabled, or its sign-in sessions were ended since.
+            InvalidCredentialsException: When the account is disabled, or has another security version than `user`.
         """
         challenge: Challenge | None = await self.plugins.first(
             "before_signin", user=user, methods=methods, device=device, db=self.db
@@ -175,9 +175,9 @@ class AuthService(BaseService):
         return PendingSignIn(challenge=token, factors=list(challenge.factors))
 
     async def challenged(self, challenge: str) -> BaseUser:
-        """The user of a challenge. Call it before you check their proof: it counts as one of five attempts.
+        """The user of a challenge. Call this before you check the user's proof: each call is one of five attempts.
 
-        Commits, so that an attempt counts even when it fails.
+        This method commits, so that a failed attempt counts too.
 
         Raises:
             InvalidTokenException: When the challenge is used, expired, or was attempted too often.
@@ -187,7 +187,7 @@ class AuthService(BaseService):
             user = await LinkService(self.db).attempt(challenge, CHALLENGE, limit=CHALLENGE_TRIES)
         except InvalidTokenException:
             raise InvalidTokenException("This took too long, or too many tries. Sign in again.") from None
-        # Counted by account too: with the password, any number of challenges can be had.
+        # Count by account too, because a correct password can start any number of challenges.
         await self.limiter.hit(TRIES_BY_USER, "challenge", user.id)
         return user
 
@@ -203,7 +203,7 @@ class AuthService(BaseService):
 
         Args:
             challenge: The challenge's token; it can't be used again.
-            methods: How the user met it, such as `["otp"]`. Those of the sign-in and `mfa` are added.
+            methods: How the user met the challenge, such as `["otp"]`. The sign-in's methods and `mfa` are added.
             device: Where the request comes from.
             replaces: The device's previous tokens; their sign-in sessions end.
 
@@ -220,7 +220,7 @@ class AuthService(BaseService):
         )
 
     async def give_up(self, challenge: str) -> None:
-        """Invalidate a challenge; nothing happens if it is invalid already."""
+        """Invalidate a challenge. If the challenge is invalid already, nothing happens."""
         with suppress(InvalidTokenException):
             await LinkService(self.db).consume(challenge, CHALLENGE)
 
@@ -257,7 +257,7 @@ class AuthService(BaseService):
         return SignIn(user=user, kind=kind, tokens=self._sessions.issue(user, session))
 
     async def _confirm(self, seen: BaseUser) -> BaseUser:
-        """Read the account again, unless it was disabled or changed its password since it was read."""
+        """Read the account again; refuse if it was disabled, or if its security version is not the one of `seen`."""
         user = self.user_model
         confirmed: BaseUser | None = await self.db.scalar(
             update(user)
@@ -271,8 +271,8 @@ class AuthService(BaseService):
         return confirmed
 
     async def _count_failure(self) -> None:
-        """Count a failed sign-in of the whole app, and emit `GuessingSuspected` once when there are too many."""
-        from appkit.core.limits import parse_rule  # Imports a library that readers of tables don't need.
+        """Count a failed sign-in for the whole app, and emit `GuessingSuspected` once when too many sign-ins failed."""
+        from appkit.core.limits import parse_rule  # Imported here: code that only uses tables doesn't need `limits`.
 
         try:
             await self.limiter.hit(FAILURES_BY_ALL, "signin failures")
@@ -293,7 +293,7 @@ class AuthService(BaseService):
         return found
 
     async def _rehash(self, seen: BaseUser, renewed: str) -> None:
-        """Store a hash with today's parameters, unless the password was changed since it was read."""
+        """Store a hash with today's parameters, unless the password was changed after `seen` was read."""
         user = self.user_model
         await self.db.execute(
             update(user)

@@ -70,9 +70,9 @@ class BaseService:
         await Repository(self.db, type(obj)).delete(obj)
 
     def emit(self, event: Event) -> None:
-        """Publish an event: after the transaction has committed, each subscriber of exactly its class runs.
+        """Publish an event: after the transaction has committed, each subscriber of exactly the event's class runs.
 
-        Each plugin with an `on_event()` gets it the same way, in a task of its own.
+        Each plugin with an `on_event()` gets the event the same way, in a task of its own.
 
         Raises:
             AppKitError: When the database session belongs to no app.

@@ -24,8 +24,8 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
             async def after_create(self, row: Post, data: PostCreate) -> None:
                 self.emit(PostCreated(post_id=row.id))
 
-    An exception in a hook ends the method and rolls the transaction back. To limit which rows there are, override the
-    repository:
+    An exception in a hook ends the method and rolls the transaction back. To limit the rows that the service can see,
+    override the repository:
 
             @cached_property
             def repository(self) -> PostRepository:
@@ -52,7 +52,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         """The row with this primary key.
 
         Raises:
-            NotFoundException: When there is none.
+            NotFoundException: When there is no such row.
         """
         await self.before_get(ident)
         row = await self.repository.get(ident)
@@ -71,8 +71,8 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         """Update a row, or the one with this primary key; fields that the data doesn't set stay unchanged.
 
         Raises:
-            NotFoundException: When there is none.
-            StaleVersionException: When the data's `version` of a `Versioned` row is not the current one.
+            NotFoundException: When there is no such row.
+            StaleVersionException: When a `Versioned` row no longer has the data's `version`.
         """
         found = await self._find(row)
         await self.before_update(found, data)
@@ -84,7 +84,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         """Delete a row, or the one with this primary key.
 
         Raises:
-            NotFoundException: When there is none.
+            NotFoundException: When there is no such row.
         """
         row = await self._find(obj)
         await self.before_delete(row)

@@ -43,7 +43,7 @@ class PasswordPool:
         """Refuse a request early if the queue is full.
 
         Raises:
-            ServiceUnavailableException: When it is full; `Retry-After` is one second.
+            ServiceUnavailableException: When the queue is full; `Retry-After` is one second.
         """
         if self._pending >= self._max_pending:
             raise ServiceUnavailableException(retry_after=1)
@@ -59,17 +59,17 @@ class PasswordPool:
     async def verify(self, hashed: str | None, password: str) -> bool:
         """Whether the password matches the hash.
 
-        Without a hash the answer is no and takes as long, so that timing doesn't reveal whether an account exists.
+        Without a hash, the result is False and takes the same time, so timing doesn't reveal whether an account exists.
         bcrypt hashes, from accounts that were migrated, need `fastapi-appkit[bcrypt]`.
 
         Raises:
             ServiceUnavailableException: When the queue is full.
-            AppKitError: When it is a bcrypt hash and the extra is not installed.
+            AppKitError: When the hash is from bcrypt and the extra is not installed.
         """
         return await self._run(lambda: self._matches(hashed or self._decoy, password))
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash has other parameters than today's, or another algorithm."""
+        """Whether the hash was made with other parameters than the current ones, or with another algorithm."""
         return not hashed.startswith(_ARGON2ID) or self._argon2.check_needs_rehash(hashed)
 
     def _matches(self, hashed: str, password: str) -> bool:
@@ -119,7 +119,7 @@ class Security:
         return security
 
     def __init__(self, settings: Settings) -> None:
-        from appkit.service.tokens import Tokens  # Imports libraries that readers of tables don't need.
+        from appkit.service.tokens import Tokens  # Here, because code that only uses tables doesn't need PyJWT.
 
         self.tokens = Tokens(settings)
         self.passwords = PasswordPool(

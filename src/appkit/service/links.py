@@ -36,11 +36,11 @@ class LinkService(BaseService):
         """Create a token, and invalidate older ones with the same purpose.
 
         Args:
-            user: The owner. Lock the row, so that only one of two concurrent tokens stays valid.
-            purpose: What it is for, in up to 32 characters.
+            user: The owner. Lock this user's row, so that only one of two concurrent tokens stays valid.
+            purpose: What the token is for, in up to 32 characters.
             ttl: Lifetime in seconds.
-            email: The address that it proves, or a new address; the user's current one unless given.
-            data: Data to read when it is used. It is stored in plain text, so no secrets.
+            email: The e-mail address that the token proves, such as a new one; the user's current one unless given.
+            data: Data to read when the token is used. Pass no secrets: the data is stored in plain text.
             others: Whether older tokens stay valid.
         """
         if not others:
@@ -63,7 +63,7 @@ class LinkService(BaseService):
         """The owner of a token, which can still be used afterwards.
 
         Raises:
-            InvalidTokenException: When it is not valid for this purpose.
+            InvalidTokenException: When the token is not valid for this purpose.
         """
         user = self.user_model
         owner = select(AuthToken.user_id).where(self._is_valid(token, purpose))
@@ -73,10 +73,10 @@ class LinkService(BaseService):
         return found
 
     async def consume(self, token: str, purpose: str) -> AuthToken:
-        """Use a token: of concurrent uses, one succeeds.
+        """Use a token. Of concurrent uses, only one succeeds.
 
         Raises:
-            InvalidTokenException: When it is not valid for this purpose.
+            InvalidTokenException: When the token is not valid for this purpose.
         """
         consumed: AuthToken | None = await self.db.scalar(
             update(AuthToken).where(self._is_valid(token, purpose)).values(consumed_at=utcnow()).returning(AuthToken),
@@ -89,10 +89,10 @@ class LinkService(BaseService):
     async def attempt(self, token: str, purpose: str, *, limit: int) -> BaseUser:
         """Count an attempt at what a token protects, and return the token's owner.
 
-        Commits before the outcome is known, so that failed and concurrent attempts count: no more than `limit` pass.
+        This method commits before the outcome is known, so failed and concurrent attempts count: at most `limit` pass.
 
         Raises:
-            InvalidTokenException: When it is not valid for this purpose, or was attempted too often.
+            InvalidTokenException: When the token is not valid for this purpose, or was attempted too often.
         """
         owner_id = await self.db.scalar(
             update(AuthToken)

@@ -45,7 +45,7 @@ class MailService(BaseService):
     """
 
     async def write(self, kind: MailKind, user: BaseUser, *, to: str | None = None, token: str | None = None) -> Mail:
-        """Compose a mail with a plugin's `write_mail()`, or else with its templates.
+        """Compose a mail with a plugin's `write_mail()` or, if that returns None, with the mail's templates.
 
         Links start with `FRONTEND_URL`, never with the `Host` of a request. The token follows a `#`, so that it appears
         neither in server logs nor in `Referer`. Without `FRONTEND_URL`, the mail has the token alone.
@@ -57,7 +57,7 @@ class MailService(BaseService):
             token: The token for the link.
 
         Raises:
-            AppKitError: When a template of the app's can't be filled in.
+            AppKitError: When one of the app's templates can't be filled in.
         """
         to, link = to or user.email, self._link(kind, token)
         written: Mail | None = await self.plugins.first("write_mail", kind=kind, user=user, to=to, link=link)

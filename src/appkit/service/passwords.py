@@ -47,7 +47,7 @@ class PasswordService(BaseService):
 
         Args:
             principal: The sign-in session that continues.
-            user: The user, as they were read before the password was checked.
+            user: The user's object, as read before the password was checked.
             current: The current password.
             new: The new password.
 
@@ -71,7 +71,7 @@ class PasswordService(BaseService):
         self.emit(PasswordResetRequested(email=email))
 
     async def reset(self, token: str, new: str) -> BaseUser:
-        """Set a new password with a mailed link, and end all sign-in sessions; nobody is signed in.
+        """Set a new password with a mailed link, and end all sign-in sessions. This doesn't sign the user in.
 
         The address counts as verified, because the link was mailed to it.
 
@@ -104,11 +104,11 @@ class PasswordService(BaseService):
         if not await self._pool.verify(user.hashed_password, password):
             self.emit(PasswordRefused(user_id=user.id, session_id=principal.session_id))
             if not begun:
-                await self.db.commit()  # The exception would roll it back.
+                await self.db.commit()  # Otherwise the exception would roll back the event.
             raise WrongPasswordException
 
     async def _replace(self, user_id: UUID, security_version: int, hashed: str) -> BaseUser | None:
-        """Store a new hash and end all sign-in sessions, unless they were ended since the account was read."""
+        """Store a new hash and end all sign-in sessions, if the account is open and still has this security version."""
         user = self.user_model
         changed: BaseUser | None = await self.db.scalar(
             update(user)

@@ -77,7 +77,7 @@ class TokenPair:
         access: Sent with every request.
         refresh: Exchanged for the next pair, once.
         expires_at: When the access token expires.
-        max_age: Seconds that a browser keeps the pair; None means until it is closed.
+        max_age: Seconds that a browser keeps the pair; None means until the browser is closed.
     """
 
     access: str = field(repr=False)

@@ -22,7 +22,7 @@ from appkit.service.base import BaseService
 from appkit.service.hashing import Security
 from appkit.service.principals import Device, Kind, Principal, SessionPrincipal, TokenPair
 
-# Rows are read again after an UPDATE, so SQLAlchemy needn't find the loaded objects that it changed.
+# Services read rows again after an UPDATE, so SQLAlchemy needn't find out which loaded objects the UPDATE changed.
 QUIET: Final = {"synchronize_session": False}
 FRESH: Final = {"populate_existing": True}
 
@@ -36,7 +36,7 @@ def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 
 def belongs(user: type[BaseUser]) -> ColumnElement[bool]:
-    """SQL: whether a sign-in session is this user's, the account is open, and has not ended its sessions since."""
+    """SQL: whether a sign-in session is this user's, the account is open, and its security version is unchanged."""
     return and_(user.id == AuthSession.user_id, user.security_version == AuthSession.security_version, user.is_open)
 
 
@@ -91,7 +91,7 @@ class SessionService(BaseService):
         """The user of a principal, if their sign-in session is live.
 
         Raises:
-            SessionRevokedException: When it has ended, or the account is disabled, deleted, or has a new password.
+            SessionRevokedException: When the session ended, or the account is disabled, deleted, or has a new password.
             UnauthorizedException: When the account of a plugin's principal is disabled or deleted.
         """
         if not isinstance(principal, SessionPrincipal):
@@ -116,13 +116,13 @@ class SessionService(BaseService):
     async def refresh(self, token: str) -> TokenPair:
         """Exchange a refresh token for the next pair.
 
-        For `AUTH_REFRESH_GRACE` seconds the same token returns the same next refresh token again: responses get lost,
-        and tabs may refresh at the same moment. Later use may be theft, so the sign-in session ends.
+        For `AUTH_REFRESH_GRACE` seconds, the same token may be exchanged again, for the same next refresh token: a
+        response can get lost, and tabs may refresh at the same moment. Later use may be theft and ends the session.
 
         Raises:
-            UnauthorizedException: When the token isn't ours.
+            UnauthorizedException: When the token is not valid.
             SessionRevokedException: When its sign-in session has ended.
-            RefreshReplayedException: When it was used before; the end of the session is committed first.
+            RefreshReplayedException: When the token was used before; the end of its session is committed first.
         """
         session_id, seq = self._security.tokens.read_refresh(token)
         now, user_model = utcnow(), self.user_model
@@ -137,19 +137,19 @@ class SessionService(BaseService):
             raise SessionRevokedException
         session, user = row
         grace = timedelta(seconds=self.settings.auth.refresh_grace)
-        rotated_at = now if rotated else session.rotated_at  # None: the previous pair must not be used again.
+        rotated_at = now if rotated else session.rotated_at  # None: the previous refresh token is invalid.
         repeated = session.refresh_seq == seq + 1 and rotated_at is not None and now - rotated_at < grace
         if not rotated and not repeated:
             await self.end(AuthSession.id == session_id, "refresh_replayed")
             self.emit(RefreshReplayed(user_id=user.id, session_id=session_id))
-            await self.db.commit()  # The exception rolls back everything else.
+            await self.db.commit()  # Otherwise the exception would roll back the end of the session.
             raise RefreshReplayedException
         return self.issue(user, session)
 
     async def renew(self, principal: SessionPrincipal, user: BaseUser) -> TokenPair:
         """Record that a signed-in user authenticated again, and issue the next pair.
 
-        The previous pair is invalid at once: unlike a refresh, there is no grace period.
+        The previous refresh token is invalid at once: unlike after a refresh, there is no grace period.
 
         Raises:
             SessionRevokedException: When the sign-in session has ended meanwhile.
@@ -178,7 +178,7 @@ class SessionService(BaseService):
         return self.issue(user, session)
 
     async def live(self, user_id: UUID) -> Sequence[AuthSession]:
-        """The live sign-in sessions of a user, the one seen last first."""
+        """The live sign-in sessions of a user, the most recently used first."""
         seen = func.coalesce(AuthSession.last_seen_at, AuthSession.created_at)
         found = await self.db.scalars(
             select(AuthSession)
@@ -189,7 +189,7 @@ class SessionService(BaseService):
         return found.all()
 
     async def revoke(self, session_id: UUID, *, owner_id: UUID) -> None:
-        """End one sign-in session; its tokens are invalid at once.
+        """End one sign-in session. From now on, `refresh` and `user` refuse its tokens.
 
         Raises:
             NotFoundException: When the owner has no such live session, even if somebody else has.
@@ -252,7 +252,7 @@ class SessionService(BaseService):
         return bool(ended)
 
     async def _rotate(self, session_id: UUID, seq: int, now: datetime) -> bool:
-        """Advance the refresh number if the token has the current one: of concurrent requests, one succeeds."""
+        """Advance the refresh number if the token has the current number. Of concurrent requests, only one succeeds."""
         auth = self.settings.auth
         idle = case(
             (AuthSession.remember, now + timedelta(seconds=auth.remember_idle_ttl)),
@@ -276,7 +276,7 @@ class SessionService(BaseService):
 class _LiveUser:
     """The statement that reads the user of a live sign-in session.
 
-    It is built once for each app, because building it takes as long as running it.
+    The statement is built once for each app, because building it takes as long as running it.
     """
 
     @classmethod

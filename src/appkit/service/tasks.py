@@ -28,9 +28,9 @@ class TaskStats:
     depth: dict[str, dict[str, int]]
     """Number of tasks by queue and state."""
     oldest_pending: float
-    """Seconds that the oldest task that may run has waited; 0 if there is none."""
+    """How many seconds the oldest task that may run has waited; 0 if there is none."""
     rescued: int
-    """Number of tasks whose worker died or stopped responding, and that are not done since."""
+    """Number of tasks whose worker died or stopped responding, and that are not done yet."""
     dead: int
     """Number of dead tasks in all queues."""
     duration_p50: float | None
@@ -54,10 +54,10 @@ class TaskService(BaseService):
         """A page of the tasks, the newest first.
 
         Args:
-            state: Only those in this state.
-            queue: Only those of this queue.
-            name: Only those of this name.
-            cursor: The `next` cursor of the previous page.
+            state: Only tasks in this state.
+            queue: Only tasks of this queue.
+            name: Only tasks of this name.
+            cursor: The `next_cursor` of the previous page.
             size: The maximum number of tasks.
         """
         wanted = {"state": state, "queue": queue, "task_name": name}
@@ -78,11 +78,11 @@ class TaskService(BaseService):
         return task
 
     async def retry(self, task_id: str) -> OutboxTask:
-        """Run a dead or cancelled task again, with all its attempts and without its unique key.
+        """Run a dead or cancelled task again. Its attempts are counted from zero, and its unique key is removed.
 
         Raises:
             NotFoundException: When there is no task with this id.
-            ConflictException: When it is neither dead nor cancelled.
+            ConflictException: When the task is neither dead nor cancelled.
         """
         over = or_(OutboxTask.state == TaskState.DEAD, OutboxTask.state == TaskState.CANCELLED)
         if not await self._revive(over & (OutboxTask.task_id == task_id)):
@@ -100,7 +100,7 @@ class TaskService(BaseService):
 
         Raises:
             NotFoundException: When there is no task with this id.
-            ConflictException: When it has already ended.
+            ConflictException: When the task has already ended.
         """
         context = app_context(self.db)
         if not await TaskQueue(context.database, context.settings.tasks).cancel(task_id, self.db):
@@ -112,8 +112,8 @@ class TaskService(BaseService):
         """Delete ended tasks before their retention time is over; returns how many.
 
         Args:
-            older_than: Only those that ended longer ago than this.
-            state: Only those in this state.
+            older_than: Only tasks that ended longer ago than this.
+            state: Only tasks in this state.
 
         Raises:
             ConflictException: When the state is not an ended one.
@@ -126,7 +126,7 @@ class TaskService(BaseService):
         return len(deleted.all())
 
     async def stats(self) -> TaskStats:
-        """Read the statistics. It counts all rows, so call it at most every few seconds."""
+        """Read the statistics. This counts all rows, so call it at most every few seconds."""
         counts = select(OutboxTask.queue, OutboxTask.state, func.count()).group_by(OutboxTask.queue, OutboxTask.state)
         depth: dict[str, dict[str, int]] = {}
         for queue, state, count in await self.db.execute(counts):
@@ -147,7 +147,7 @@ class TaskService(BaseService):
         )
 
     async def of_user(self, user_id: UUID, *, also: Sequence[str] = ()) -> list[OutboxTask]:
-        """The open tasks that a user's requests have enqueued, and those of their tasks with these ids."""
+        """The tasks that a user's requests have enqueued: all open ones, and also the ended ones with these ids."""
         actor = OutboxTask.payload["labels"]["user_id"].as_string() == str(user_id)
         query = select(OutboxTask).where(actor, or_(text(OPEN), OutboxTask.task_id.in_(also)))
         return [*await self.db.scalars(query.order_by(OutboxTask.id).execution_options(populate_existing=True))]

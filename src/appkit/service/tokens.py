@@ -1,8 +1,8 @@
 """Tokens: issues and verifies access tokens (JWTs), refresh tokens and device cookies.
 
-None is stored. An access token is a JWT (RFC 9068's `at+jwt`). A refresh token is derived from the row of its sign-in
-session: the same row gives the same token, so that a lost response can be repeated. A leaked database doesn't
-give any, because the key isn't in it.
+No token is stored. An access token is a JWT (RFC 9068's `at+jwt`). A refresh token is derived from the row of its
+sign-in session: the same row gives the same token, so that a lost response can be repeated. A leaked database reveals
+no token, because the signing key isn't in the database.
 """
 
 import struct
@@ -30,7 +30,7 @@ TYPE = "at+jwt"
 LEEWAY = 10  # Seconds: PyJWT refuses an `iat` in the future, and clocks of two machines differ.
 MAX_SIZE = 4096  # Browsers store no larger cookie, and parsing takes time.
 
-_DEVICE = struct.Struct(">4s16s8s")  # Key id, hash of the account's address, random device id.
+_DEVICE = struct.Struct(">4s16s8s")  # Key id, hash of the account's e-mail address, random device id.
 _REFRESH = struct.Struct(">4s16sI")  # Key id, session id, number of refreshes.
 
 
@@ -43,7 +43,7 @@ class Tokens:
         self._ttl = timedelta(seconds=settings.auth.access_ttl)
 
     def issue(self, user: BaseUser, session: AuthSession, claims: Mapping[str, Any]) -> TokenPair:
-        """The token pair of a sign-in session in the current state of its row.
+        """The token pair for a sign-in session, as its row is now.
 
         Raises:
             AppKitError: When a plugin's claim has the name of one of ours.
@@ -80,14 +80,14 @@ class Tokens:
             expired: Whether to accept an expired token, as signing out does.
 
         Raises:
-            TokenExpiredException: When it is expired, but otherwise valid.
-            UnauthorizedException: When it is not valid.
+            TokenExpiredException: When the token is expired, but otherwise valid.
+            UnauthorizedException: When the token is not valid.
         """
         try:
             return SessionPrincipal.model_validate(self._claims(token, verify_exp=not expired))
         except jwt.ExpiredSignatureError:
             raise TokenExpiredException from None
-        except (jwt.PyJWTError, ValueError, RecursionError):  # ValueError: pydantic's, and a lone surrogate's.
+        except (jwt.PyJWTError, ValueError, RecursionError):  # ValueError: from pydantic or a lone surrogate.
             raise UnauthorizedException from None
 
     def _claims(self, token: str, *, verify_exp: bool) -> dict[str, Any]:
@@ -142,7 +142,7 @@ class Tokens:
         """The sign-in session of a refresh token, and the number of refreshes before it.
 
         Raises:
-            UnauthorizedException: When it is not valid.
+            UnauthorizedException: When the token is not valid.
         """
         try:
             signed = urlsafe_b64decode(token.encode("ascii") + b"==")

@@ -36,8 +36,8 @@ class UserService(BaseService):
     ) -> BaseUser:
         """Create an account.
 
-        Only writing the row shows whether the address is free. Asking first would answer faster for a taken address,
-        which reveals that it has an account, and two concurrent requests would both find it free.
+        Only writing the row shows whether the address is free. With a query first, a taken address would be answered
+        faster, so the time would reveal the account. Also, two concurrent requests would both find the address free.
 
         Args:
             email: The e-mail address.
@@ -89,17 +89,17 @@ class UserService(BaseService):
             lock: Lock the row until this transaction ends.
 
         Raises:
-            UnprocessableException: When it is no e-mail address.
+            UnprocessableException: When `email` is not an e-mail address.
         """
         found = select(self.user_model).where(self.user_model.email_key == _parse(email).key)
         user: BaseUser | None = await self.db.scalar(found.with_for_update() if lock else found)
         return user
 
     async def take_over(self, user: BaseUser) -> None:
-        """Let a user take over an account after they proved, other than by its password, that its address is theirs.
+        """Let users take over an account after they proved, other than by its password, that they own its address.
 
-        If the address was not verified before, somebody else may have created the account and waited for its owner:
-        its password, sign-in sessions and links become invalid. A verified account stays as it is.
+        If the address was not verified before, somebody else may have created the account and waited for its owner. So
+        the account's password, sign-in sessions and links become invalid. A verified account stays as it is.
 
         Args:
             user: The account; lock its row.
@@ -154,11 +154,11 @@ class UserService(BaseService):
 
         Args:
             user_id: The account.
-            by: The superuser who does it, who can't be the user; None for the command line, here as below.
+            by: The superuser, whose id can't be `user_id`; None for the command line, as in the methods below.
 
         Raises:
             NotFoundException: When there is no account with this id.
-            ConflictException: When it is the superuser's own.
+            ConflictException: When the account is the superuser's own.
         """
         if user_id == by:
             raise ConflictException("You can't disable your own account.")
@@ -223,7 +223,7 @@ class UserService(BaseService):
             field: The name of the request's field, for the error.
 
         Raises:
-            UnprocessableException: When it is not acceptable, with all reasons.
+            UnprocessableException: When the password is not acceptable, with all reasons.
         """
         found = complaints(
             password,

@@ -1,7 +1,7 @@
 """Tasks that send account mails (verification, password reset, notices) and purge old sign-in sessions.
 
-Because lookup and sending happen here, a response time doesn't reveal whether an account exists. Tokens are made here
-too, so that none is ever a task's argument.
+These tasks look up the account and send the mail, so no response time reveals whether an account exists. They also make
+the tokens, so that no token is ever a task's argument.
 """
 
 import asyncio
@@ -48,7 +48,7 @@ async def welcome(event: UserSignedUp, task: TaskContext) -> None:
 
 @account_tasks.on(SignupRepeated, name="appkit.accounts:tell_account_exists")
 async def tell_account_exists(event: SignupRepeated, task: TaskContext) -> None:
-    """Mail the owner that the account exists, or another verification link if the address is unverified."""
+    """Mail the owner that the account exists, or send another verification link if the address is unverified."""
     async with task.session() as db:
         user = await _lock_user(db, email_key=parse_email(event.email).key)
         if user is None:
@@ -70,8 +70,8 @@ async def send_verification(event: EmailVerificationRequested, task: TaskContext
 async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
     """Send a password reset link, if an account has this address.
 
-    It starts after a random delay. With an embedded worker, making the mail slows down the next request by some
-    milliseconds, and at a predictable time that would reveal that the account exists.
+    The task waits for a random time first. With an embedded worker, making the mail slows down the next request by
+    some milliseconds. At a predictable time, this delay would reveal that the account exists.
     """
     if task.settings.environment != "test":
         await asyncio.sleep(SystemRandom().uniform(0, SPREAD))
@@ -171,7 +171,7 @@ async def _tell_password_changed(user_id: UUID, task: TaskContext) -> None:
 
 
 async def _is_taken(db: AsyncSession, email: str) -> bool:
-    """Whether another account has the address. Nobody is mailed about that."""
+    """Whether an account has the address already. No mail is sent in this case."""
     user = app_context(db).user_model
     return await db.scalar(select(user.id).where(user.email_key == parse_email(email).key)) is not None
 

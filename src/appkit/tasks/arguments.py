@@ -58,10 +58,10 @@ class Arguments:
             raise AppKitError(f"Task {self._name!r} can't be called like this: {exc}.") from None
 
     def load(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Convert the arguments to their annotated types, by name where they have one.
+        """Convert the arguments to their annotated types. They are returned by name if the signature allows this.
 
         Raises:
-            InvalidArguments: When an argument is invalid. The message names it without its value.
+            InvalidArguments: When an argument is invalid. The message has the argument's name, but not its value.
         """
         try:
             bound = self._signature.bind(*args, **kwargs)

@@ -35,7 +35,7 @@ class Attempt:
 
     Args:
         task: The claimed row.
-        queue: The queue that claimed it, whose lease it has.
+        queue: The queue that claimed the row and owns the lease.
         database: The database of `TaskSession`.
         settings: The app's settings.
     """
@@ -47,24 +47,24 @@ class Attempt:
         self.settings = settings
         self.labels: dict[str, Any] = {}
         self.interruptible = True
-        """Whether it runs on the event loop; a thread can't be stopped."""
+        """Whether the task runs on the event loop; a thread can't be stopped."""
         self.runner: asyncio.Task[Any] | None = None
-        """The asyncio task that runs it, once it has started."""
+        """The asyncio task that runs this attempt; None before the start."""
         self.deadline: datetime | None = None
-        """When the task's timeout cancels it."""
+        """When the task's timeout cancels this attempt."""
         self.session: AsyncGenerator[AsyncSession, None] | None = None
         """The `TaskSession`. Taskiq doesn't close it when the teardown of another dependency fails."""
         self.result: Any = None
         """The function's return value."""
         self.error: BaseException | None = None
-        """The exception that ended it."""
+        """The exception that ended this attempt."""
         self.cancel_requested = False
         self.closing = False
-        """Whether its row is being settled, so that it is too late to cancel."""
+        """Whether the row is being settled. It is too late to cancel then."""
         self.settled = False
-        """Whether its row is settled, will be with the next exchange, or can't be."""
+        """Whether the row is settled, will be settled with the next exchange, or can't be settled."""
         self.done = False
-        """Whether it succeeded and its row waits for the next exchange."""
+        """Whether the attempt succeeded and its row waits for the next exchange."""
 
     def __str__(self) -> str:
         return f"Task {self.task.task_name} {self.task.task_id}"
@@ -79,7 +79,7 @@ class Attempt:
             return None
 
     def start(self) -> "asyncio.Task[Any]":
-        """Bind it to the asyncio task that calls this, in whose context it is the current attempt from now on."""
+        """Bind this attempt to the calling asyncio task, and make it the current attempt in that task's context."""
         runner = self.runner = asyncio.current_task()
         assert runner is not None  # noqa: S101 - Taskiq calls this from a coroutine
         timeout = self.labels.get("timeout")
@@ -88,7 +88,7 @@ class Attempt:
         return runner
 
     def cancel(self) -> None:
-        """Cancel it, unless its row is being settled or it runs in a thread."""
+        """Cancel this attempt, unless its row is being settled or its function runs in a thread."""
         if self.runner is not None and self.interruptible and not self.closing:
             self.runner.cancel()
 
@@ -135,7 +135,7 @@ class RunningTask:
         self._attempt = attempt
         self._database = attempt.database
         self.task_id = attempt.task.task_id
-        """The same at each attempt: pass it on as an idempotency key."""
+        """The task's id. All attempts have the same id, so you can pass it on as an idempotency key."""
         self.attempt = attempt.task.attempts
         """1 at the first attempt."""
         self.deadline = attempt.deadline
@@ -146,7 +146,7 @@ class RunningTask:
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the task was cancelled. An `async def` is interrupted; a `def` has to check this itself."""
+        """Whether the task was cancelled. An `async def` is interrupted; a `def` must check this property itself."""
         return self._attempt.cancel_requested
 
     @property
@@ -161,7 +161,7 @@ class RunningTask:
         return self._database.context.mailer
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A transaction of its own, committed when the block ends, whether or not the task succeeds."""
+        """A separate transaction, which is committed when the block ends, even if the task fails later."""
         return self._database.session()
 
     def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
@@ -169,7 +169,7 @@ class RunningTask:
         return self._database.read_session(primary=True)
 
     async def progress(self, percent: int, step: str = "") -> None:
-        """Report progress in a short transaction of its own, visible to others at once.
+        """Report progress in a short transaction of its own, so that others see the progress at once.
 
         Raises:
             AppKitError: When the task's `TaskSession` holds SQLite's writer. Report before its first statement.
@@ -202,7 +202,7 @@ def _task_context() -> RunningTask:
 
 TaskSession = Annotated[AsyncSession, Depends(_task_session)]
 """The task's own session. Its transaction also marks the task as done, so its writes take effect exactly once, however
-often the task is retried. It begins with the first statement."""
+often the task is retried. The transaction begins with the first statement."""
 
 TaskContext = Annotated[RunningTask, Depends(_task_context)]
 """The running task: its id, attempt and progress, and the app's settings, mailer and sessions."""

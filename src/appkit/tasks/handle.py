@@ -29,7 +29,7 @@ class TaskFailedError(Exception):
 
 
 class TaskHandle:
-    """An enqueued task. For an id that you have stored, make one by `TaskHandle(task_id, kit.database)`.
+    """An enqueued task. For an id that you have stored, make a handle by `TaskHandle(task_id, kit.database)`.
 
     Args:
         task_id: The task's id.

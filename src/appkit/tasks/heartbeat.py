@@ -15,7 +15,7 @@ from appkit.repository.queue import TaskQueue
 from appkit.repository.queue_statements import ClaimedTask
 
 MAX_INTERVAL: Final = 5.0
-"""Seconds between heartbeats at most, so that a cancelled task stops soon."""
+"""The longest time between heartbeats in seconds, so that a cancelled task stops soon."""
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class Heartbeat:
 
     Args:
         database: The database with the outbox; the heartbeat opens connections of its own.
-        tasks: The duration of a lease.
+        tasks: The settings with the duration of a lease.
         owner: The lease owner.
         in_flight: Returns the tasks whose leases to renew.
         on_lost: Called with the tasks whose leases were lost.

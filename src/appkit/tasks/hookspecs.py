@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Kit(Protocol):
-    """What tasks know of the `AppKit` that plugins are given."""
+    """The part of the plugins' `AppKit` that this layer knows."""
 
     @property
     def settings(self) -> Settings:

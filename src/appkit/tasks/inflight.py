@@ -24,7 +24,7 @@ from appkit.tasks.outcomes import TaskSignal
 T = TypeVar("T")
 
 STEPS: Final = 10
-"""Steps of the event loop to wait after a task ends, so that others that end now are written with it."""
+"""Steps of the event loop to wait after a task ends, so that tasks that end together are written together."""
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class InFlightTasks:
         return await self._wanted
 
     def begin(self, attempt: Attempt) -> None:
-        """Bind the attempt to the asyncio task that calls this, and make it current there."""
+        """Bind the attempt to the calling asyncio task, and make it the current attempt in that task's context."""
         runner = attempt.start()
         runner.add_done_callback(partial(self._on_end, attempt, copy_context()))
 
@@ -109,7 +109,7 @@ class InFlightTasks:
                 self._start_exchange()
                 return
             if self._stopping and isinstance(error, asyncio.CancelledError):
-                return  # `stop()` releases it with all others.
+                return  # `stop()` releases this lease with all others.
             if not await self._persist(lambda: self._write_outcome(attempt, error)):
                 _warn_lost(attempt)
         except Exception:
@@ -142,7 +142,7 @@ class InFlightTasks:
         """
         self._stopping = True
         for attempt in self._attempts.values():
-            attempt.interruptible = True  # Of a `def`, the waiting coroutine is cancelled while its thread goes on.
+            attempt.interruptible = True  # For a `def`, only the waiting coroutine is cancelled; the thread goes on.
             attempt.cancel()
         ending = [each.runner for each in self._attempts.values() if each.runner is not None] + [*self._settling]
         if ending:
@@ -162,7 +162,7 @@ class InFlightTasks:
             self._exchange = asyncio.create_task(self._exchange_all(), name="appkit-exchange")
 
     async def _exchange_all(self) -> None:
-        """Write what is done and claim what is wanted, until neither is left."""
+        """Write done tasks and claim new ones, until nothing is left to write and no claim is requested."""
         try:
             while self._done or self._wanted is not None:
                 await self._gather()
@@ -183,14 +183,14 @@ class InFlightTasks:
             self._exchange = None
 
     async def _gather(self) -> None:
-        """Wait for other tasks that end at the same moment, and for the claim that their room allows."""
+        """Wait a few steps for other tasks that end at the same moment, but only until `claim_next` is called."""
         for _ in range(STEPS):
             await asyncio.sleep(0)
             if self._wanted is not None:
                 return
 
     async def _finish_each(self, done: Sequence[Attempt], error: Exception) -> None:
-        """Write tasks one by one after writing them together failed: perhaps only one can't be written."""
+        """Write tasks one by one, because writing them together failed: perhaps only one of them can't be written."""
         if isinstance(error, ServiceUnavailableException) and not self._stopping:
             self._done[:0] = done
             await asyncio.sleep(1 if done else 0)
@@ -240,7 +240,7 @@ class InFlightTasks:
                 attempt.cancel()
 
     def _on_end(self, attempt: Attempt, context: Context, runner: asyncio.Task[Any]) -> None:
-        """Settle an attempt that `post_execute` didn't: a teardown or a middleware failed, or it was cancelled."""
+        """Settle an attempt that `post_execute` didn't settle: a teardown or middleware failed, or it was cancelled."""
         error = asyncio.CancelledError() if runner.cancelled() else runner.exception()
         if attempt.settled:
             self._remove(attempt)

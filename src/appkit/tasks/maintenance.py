@@ -1,6 +1,6 @@
-"""Maintenance of the outbox: promote due tasks, rescue those of dead workers, expire and prune rows, run schedules.
+"""Maintenance of the outbox: promote due tasks, rescue tasks of dead workers, expire and prune rows, run schedules.
 
-Any process that polls does it. There is no leader.
+Any process that polls also runs the maintenance. There is no leader.
 """
 
 import logging
@@ -48,7 +48,7 @@ class PollResult(NamedTuple):
     overdue: bool
     """Whether `process_overdue` has something to do."""
     wait: float | None
-    """Seconds until it will have; None if no row has a deadline."""
+    """Seconds until the next deadline; None if there is none."""
 
 
 class RescuedTask(NamedTuple):
@@ -104,7 +104,7 @@ class Maintenance:
             return len(deleted.all())
 
     async def count_unknown(self, names: Collection[str]) -> dict[str, int]:
-        """Count the pending tasks that this process doesn't know, by name."""
+        """Count the pending tasks with a name that this process doesn't know; returns the number for each name."""
         waiting = select(rows.c.task_name, func.count()).where(
             in_state(TaskState.PENDING), rows.c.task_name.not_in(names)
         )
@@ -114,8 +114,8 @@ class Maintenance:
     def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
         settings = self._settings
         spent = rows.c.attempts >= func.coalesce(rows.c.max_attempts, settings.max_attempts)
-        # A task that kills its process takes the tasks beside it along. From the second time on, rescued tasks are
-        # spread over a lease, so that the same ones don't run together again.
+        # A task that kills its process also interrupts the other tasks of this process. Tasks that are rescued again
+        # start at different times within one lease duration, so that the same tasks don't run together again.
         spread = {"state": TaskState.SCHEDULED, "run_at": clock((rows.c.id % 10) * (settings.lease / 10)), **NO_LEASE}
         values = either(spent, ended(TaskState.DEAD, settings), either(rows.c.attempts > 1, spread, rescheduled(0)))
         error = {"last_error": "Lease expired: the worker died or stopped responding.", "error_code": "TASK_LOST"}

@@ -1,7 +1,7 @@
 """What Taskiq calls: OutboxMiddleware around each task, and OutboxResults to read a result.
 
-So any worker settles rows, Taskiq's own included. The acknowledgement would not do: Taskiq's own worker acknowledges
-messages that it can't run, and none when a dependency's teardown or another middleware fails.
+With this middleware, any worker settles rows, even Taskiq's own. Acknowledgements can't do this: Taskiq's own worker
+acknowledges messages that it can't run, and acknowledges none if a dependency's teardown or another middleware fails.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from appkit.tasks.handle import TaskFailedError, TaskHandle
 from appkit.tasks.inflight import InFlightTasks
 
 ATTEMPT = "appkit_attempt"
-"""The label with the key of the attempt: its row's id and its number."""
+"""The label with the attempt's key: the id of the row and the number of the attempt."""
 
 
 class OutboxMiddleware(TaskiqMiddleware):
@@ -58,7 +58,7 @@ class OutboxMiddleware(TaskiqMiddleware):
 
 
 class OutboxResults(AsyncResultBackend[Any]):
-    """Taskiq's result backend: `wait_result()` reads the row, as long as it is kept."""
+    """Taskiq's result backend: `wait_result()` reads the row, as long as the row is kept."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -21,7 +21,7 @@ class PluginFailedError(AppKitError):
 
 
 def observer_tasks(kit: "Kit") -> TaskRouter:
-    """Make a router with that task, for this kit's plugins."""
+    """Make a router with the task that delivers events to this kit's plugins."""
     router = TaskRouter()
 
     @router.task(name=ON_EVENT.name)

@@ -50,7 +50,7 @@ class OutboxBroker(AsyncBroker):
         self.add_middlewares(OutboxMiddleware(lambda: self.in_flight, self.arguments))
         self.schedules = Schedules(self.database)
         self.concurrency = 1
-        """Tasks in flight at most; Taskiq's own receiver asks for one after the other."""
+        """Maximum number of tasks in flight; Taskiq's own receiver asks for one task after the other."""
         self._started = False
         self._owns_database = database is None
         self._arguments: dict[str, Arguments] = {}
@@ -61,7 +61,7 @@ class OutboxBroker(AsyncBroker):
     def _build(self) -> None:
         """Make the parts that claim and run tasks.
 
-        Each start makes new ones with a new lease owner, so that tasks left over from an earlier run change no rows.
+        Each start makes new parts with a new lease owner, so that tasks left over from an earlier run change no rows.
         """
         tasks = self.settings.tasks
         self.queue = TaskQueue(self.database, tasks)
@@ -102,7 +102,7 @@ class OutboxBroker(AsyncBroker):
         """Register a router's task.
 
         Raises:
-            AppKitError: When another task has its name, or its parameters can't be read from JSON.
+            AppKitError: When another task has the same name, or a parameter can't be read from JSON.
         """
         self._arguments[task.name] = task.arguments
         self._register_task(task.name, _RouterTask(self, task.name, task.function, task.policy.labels))
@@ -117,7 +117,7 @@ class OutboxBroker(AsyncBroker):
         return self._arguments[name]
 
     def wake(self) -> None:
-        """Poll now rather than within a second; call this from any thread."""
+        """Poll now rather than at the next interval. This may be called from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_pollers)
 
@@ -148,9 +148,9 @@ class OutboxBroker(AsyncBroker):
             await self.database.dispose()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Write a row in a transaction of its own, or reschedule the row if this task runs: Taskiq's way to retry.
+        """Write a row in a transaction of its own or, if the task is running, reschedule its row: so Taskiq retries.
 
-        It respects the labels `delay` (seconds), `queue`, `priority` and `max_attempts`.
+        This method respects the labels `delay` (seconds), `queue`, `priority` and `max_attempts`.
         """
         if not await self.queue.requeue(message.task_id, float(message.labels.get("delay", 0))):
             task = self.formatter.loads(message.message)
@@ -173,7 +173,7 @@ class OutboxBroker(AsyncBroker):
             self.in_flight.forget_unstarted()
 
     def add_poller(self, take: Callable[[], Coroutine[Any, Any, T]]) -> Poller[T]:
-        """Make a poller that commits wake, in this process and, on PostgreSQL, in others."""
+        """Make a poller. Commits in this process wake it, and on PostgreSQL also commits in other processes."""
         tasks = self.settings.tasks
         if self.database.context is not None:
             self.database.context.works = True
@@ -194,7 +194,7 @@ class OutboxBroker(AsyncBroker):
             poller.wake()
 
     async def message(self, attempt: Attempt) -> bytes | None:
-        """Make Taskiq's message for a claimed task; None when the row can't be read, and the task is dead."""
+        """Make Taskiq's message for a claimed task; None when the row can't be read: then the task is dead."""
         row = attempt.task
         try:
             task = self.get_all_tasks()[row.task_name]
@@ -228,7 +228,7 @@ class OutboxBroker(AsyncBroker):
 
 
 def _keeping_result(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, which keeps its result for the row before Taskiq closes the task's session."""
+    """Wrap the function so that its result is kept for the row before Taskiq closes the task's session."""
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)

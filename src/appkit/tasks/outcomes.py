@@ -80,7 +80,7 @@ def decide_outcome(
     Args:
         error: The exception.
         attempts: How many attempts there have been, this one included.
-        max_attempts: How many there may be.
+        max_attempts: How many attempts there may be.
         delay: Seconds before the second attempt.
         max_delay: The longest delay.
     """

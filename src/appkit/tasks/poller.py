@@ -1,4 +1,4 @@
-"""Poller: asks the outbox for work, at once when it is woken and now and then anyway. Listener wakes it by NOTIFY.
+"""Poller: polls the outbox at intervals, and at once when it is woken. Listener: wakes pollers at each NOTIFY.
 
 Nothing depends on a notification: a lost one only delays work until the next poll.
 """
@@ -20,9 +20,9 @@ from appkit.tasks.maintenance import PeriodicMaintenance
 T = TypeVar("T")
 
 IDLE_INTERVAL: Final = 10.0
-"""Seconds between polls at most, when nothing was found for a while and PostgreSQL notifies of commits."""
+"""The longest time between polls in seconds, if nothing was found for a while and PostgreSQL notifies of commits."""
 MAX_RETRY: Final = 30.0
-"""Seconds at most before another try, when the database or the LISTEN connection fails."""
+"""The longest time in seconds before a retry, when the database or the LISTEN connection fails."""
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Poller(Generic[T]):
         take: Takes some work; returns something false when there is none.
         maintenance: The maintenance to run.
         interval: Seconds between polls.
-        idle_interval: The same at most, when nothing was found for a while and commits are notified of.
-        listening: Whether commits are notified of.
+        idle_interval: The longest time between polls, if nothing was found for a while and `listening()` is true.
+        listening: Returns whether PostgreSQL notifies this process of commits.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Poller(Generic[T]):
         self._listening = listening
         self._woken = asyncio.Event()
         self._idle = 0
-        """Polls that found nothing, since the last one that did."""
+        """The number of polls in a row that found nothing."""
         self.healthy = True
         """Whether the last poll succeeded."""
 
@@ -81,7 +81,7 @@ class Poller(Generic[T]):
             await self.wait(wait)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until woken, or for so long."""
+        """Wait until the poller is woken, but not longer than this number of seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
@@ -115,7 +115,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Listener:
-    """Listens on a PostgreSQL connection of its own, and reconnects when that is lost.
+    """Listens on a PostgreSQL connection of its own, and reconnects when the connection is lost.
 
     Args:
         database: The PostgreSQL database with the outbox.
@@ -123,7 +123,7 @@ class Listener:
     """
 
     def __init__(self, database: Database, wake: Callable[[], None]) -> None:
-        # Not from the pool, which would be one connection short from then on.
+        # An engine of its own: otherwise the pool would permanently have one connection less for other uses.
         timeout = database.settings.pool_timeout
         self._engine = create_engine(database.url, timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         self._wake = wake

@@ -16,13 +16,13 @@ from appkit.tasks.router import Task
 from appkit.tasks.transports import Connect
 
 BACKLOG: Final = 1000
-"""Messages that the server keeps in one queue at most. It may drop the oldest, because they only wake workers."""
+"""Messages that the server keeps in one queue at most. Dropping the oldest is safe: messages only wake workers."""
 
 PUBLISH_BATCH: Final = 100
-"""Rows to publish at once. When more wait, workers are awake already and find them."""
+"""Rows to publish at once. If more rows are pending, workers are already awake and find these rows."""
 
 CONCURRENT_SENDS: Final = 20
-"""Messages to send at the same time, to a server that takes them one by one."""
+"""Messages to send at the same time, if the server accepts only one message per command."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ class Batches(Protocol):
 class PublishingBroker(OutboxBroker):
     """Publishes committed rows through a Taskiq broker, and claims rows when a message wakes it.
 
-    A message only wakes one worker. The worker then claims rows as with `db://`, until no more may run, and it polls
-    from time to time as well. So no guarantee depends on the message broker: a lost message delays work until the next
-    poll, a late or repeated one costs a query, and retries work the same with all of them.
+    A message only wakes one worker. The worker then claims rows as with `db://`, until no task is left that may run.
+    It also polls from time to time. So no guarantee depends on the message broker: a lost message delays work until the
+    next poll, a late or repeated message costs a query, and retries work the same with all message brokers.
 
     Args:
         settings: The app's settings.
@@ -119,7 +119,7 @@ class PublishingBroker(OutboxBroker):
             _, waiting = await asyncio.wait(waiting, timeout=1)
 
     async def _listen_forever(self, queue: str) -> None:
-        """Listen to one queue, and reconnect when that fails."""
+        """Listen to one queue, and reconnect when the connection fails."""
         task = asyncio.current_task()
         while task and not task.cancelling():
             transport = None

@@ -55,11 +55,11 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | None
     """Seconds after which an attempt is cancelled and counts as failed; only for an `async def`."""
     unique_key: Key | None
-    """While a task of this name has the same key, no other is written. A function computes it from the arguments."""
+    """While a task of this name has the same key, no other is written. The key may be a function of the arguments."""
     unique_scope: Scope
     """How long the unique key is taken: `until_start`, `until_done` (the default), or while the row is `retained`."""
     ordering_key: Key | None
-    """Tasks with the same key, of any name, run one by one in the order of enqueueing. It may be a function too."""
+    """Tasks with the same key, of any name, run one by one in the order of enqueueing. The key may be a function."""
 
 
 class Task(Generic[P, R]):
@@ -69,7 +69,7 @@ class Task(Generic[P, R]):
         self.function = function
         self.policy = policy
         self.brokers: WeakSet[Broker] = WeakSet()
-        """The brokers with which it is registered."""
+        """The brokers with which the task is registered."""
         update_wrapper(self, function)
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -81,7 +81,7 @@ class Task(Generic[P, R]):
 
     @property
     def name(self) -> str:
-        """The task's name in its rows; it doesn't depend on how the process was started."""
+        """The task's name in its rows. The name doesn't depend on how the process was started."""
         return self.policy.name
 
     @cached_property
@@ -102,13 +102,13 @@ class Task(Generic[P, R]):
         """The same task with other options: `enqueue(db, remind.with_options(delay=timedelta(hours=1)), user.id)`.
 
         Args:
-            delay: Seconds to wait before it may run.
+            delay: Seconds to wait before the task may run.
             run_at: The earliest time to run it.
             expires_at: If no worker has started the task by then, it is dead.
             options: `TaskOptions`, except the name.
 
         Raises:
-            AppKitError: When both `delay` and `run_at` are given, or a name.
+            AppKitError: When a name is given, or both `delay` and `run_at`.
         """
         if delay is not None and run_at is not None:
             raise AppKitError(f"Task {self.name!r} has both a delay and a run_at. Leave one of them out.")
@@ -119,9 +119,9 @@ class Task(Generic[P, R]):
         return task
 
     async def kiq(self, *args: Any, **kwargs: Any) -> TaskHandle:
-        """Enqueue the task: in the kit's session that is open here, otherwise in a transaction of its own.
+        """Enqueue the task in the kit's open database session or, if none is open, in a transaction of its own.
 
-        In a session it works as `enqueue`: the task runs once that has committed, and never if it is rolled back.
+        In an open session, this works as `enqueue`: the task runs after the commit, and never after a rollback.
 
         Raises:
             AppKitError: When no kit has the task or several kits do, or when the arguments don't fit.
@@ -138,7 +138,7 @@ class Task(Generic[P, R]):
 
 
 def enqueue(db: AsyncSession, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
-    """Write a task in this session's transaction. It runs once that has committed, and never if it is rolled back.
+    """Write a task in this session's transaction. The task runs after the commit, and never after a rollback.
 
     Raises:
         AppKitError: When the arguments don't fit the task, or can't be written as JSON.

@@ -84,7 +84,7 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Slots:
-    """One schedule's slots since it was last processed."""
+    """One schedule's slots since the schedule was last processed."""
 
     schedule: Schedule
     seen: datetime

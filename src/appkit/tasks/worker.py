@@ -33,7 +33,7 @@ class Worker:
 
     @property
     def healthy(self) -> bool:
-        """Whether it runs and its last polls succeeded."""
+        """Whether the worker runs and its last polls succeeded."""
         return self._running is not None and not self._running.done() and self._broker.healthy
 
     async def __aenter__(self) -> Self:

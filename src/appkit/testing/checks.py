@@ -28,7 +28,7 @@ def count_queries(*, max: int | None = None) -> Iterator[list[str]]:  # noqa: A0
     """Collect the SQL statements of the block in order, without BEGIN and PRAGMA.
 
     Args:
-        max: Fail when there are more, and list them.
+        max: Fail when there are more statements, and list them.
     """
     statements: list[str] = []
 

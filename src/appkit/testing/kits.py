@@ -26,11 +26,11 @@ _VALUES = {
 
 
 def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
-    """The same settings, but for what reaches out of a test: other servers, mail, and tasks that run by themselves.
+    """The same settings without effects outside of a test: no other servers, no sent mail, and no embedded worker.
 
     Args:
         settings: The app's settings.
-        database_url: An empty database, whose tables are created without migrations.
+        database_url: The URL of an empty database. Its tables are created without migrations.
     """
     database = {"url": database_url, "replica_urls": (), "migrate": "off"}
     groups = {
@@ -44,7 +44,7 @@ def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
 def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
     """Give the kit these settings, and a new database, broker, plugins and app, until the block ends.
 
-    It stays the same object, because tasks and routes may refer to it.
+    The kit stays the same object, because tasks and routes may refer to it.
     """
     before = dict(vars(kit))
     routers: list[TaskRouter] = before.get("_task_routers", [])

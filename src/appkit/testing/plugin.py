@@ -50,7 +50,7 @@ class MakeUser(Protocol):
 
 
 class OpenSessions(list["AsyncSession"]):
-    """The test's database sessions. They commit before the app runs, which uses other sessions."""
+    """The test's database sessions. They are committed before the app runs, because the app uses other sessions."""
 
     async def commit(self, *_: object) -> None:
         """Commit them, so that the app sees what the test wrote."""
@@ -84,7 +84,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    """URL of an empty SQLite database for one test. Override it to use another one, such as `fresh_database`."""
+    """URL of an empty SQLite database for one test. Override it to use another database, such as `fresh_database`."""
     return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
 
 
@@ -161,7 +161,7 @@ async def client(_new_client: "Callable[[], AbstractAsyncContextManager[AsyncCli
 
 @pytest.fixture
 def make_user(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> MakeUser:
-    """A function that creates users. Address and password are optional."""
+    """A function that creates users. E-mail address and password are optional."""
     from appkit.service.users import UserService
 
     numbers = count(1)

@@ -60,7 +60,7 @@ class Tasks:
 
         Args:
             task: The task, its name, or the name of its function.
-            arguments: By parameter name; for a subscriber, the event's fields.
+            arguments: The arguments by parameter name; for a subscriber, the event's fields.
         """
         await self._before()
         expected = to_jsonable_python(arguments)
@@ -108,7 +108,7 @@ class Tasks:
         """Run all committed tasks, and the tasks that they commit, even if some fail.
 
         Args:
-            advance: Seconds to move the clock before; delayed tasks and retries that are due by then run too.
+            advance: Seconds to move the clock forward first. Delayed tasks and retries that are due then run too.
         """
         await self._before()
         await self._advance(advance if isinstance(advance, timedelta) else timedelta(seconds=advance))
@@ -124,7 +124,7 @@ class Tasks:
             check: Assert that no task fails.
 
         Returns:
-            The rows of these tasks, read afterwards.
+            The rows of these tasks, read after the tasks have run.
         """
         await self._before()
         await self._broker.maintenance.process_overdue()

@@ -25,7 +25,7 @@ class BuiltInChecks:
 
     @hookimpl
     def register_checks(self) -> "list[Check]":
-        """Return them all."""
+        """Return all built-in checks."""
         from appkit.cli.check import models, routes, settings
 
         return [*routes.CHECKS, *models.CHECKS, *settings.CHECKS]
@@ -41,7 +41,7 @@ def check(
     """Find problems of the app; fail when there are any."""
     import anyio
 
-    # In production, the first invalid setting would stop the app; here each becomes a finding.
+    # In production, the first invalid setting would stop the app; in development, each becomes a finding.
     os.environ["ENVIRONMENT"] = "development"
     findings = anyio.run(
         partial(_find, find_kit(target).kit, deploy=deploy, ignored={code.upper() for code in ignore or ()})

@@ -65,7 +65,7 @@ def _routes(kit: "AppKit") -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def _database_line(endpoint: Callable[..., Any]) -> int | None:
-    """The first line in which a route uses its session or builds a statement; passing the session on is fine."""
+    """The first line in which a route uses its session or builds a statement; it may pass the session to a service."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(endpoint)))
     except (OSError, SyntaxError):  # Generated code has no source.
@@ -99,7 +99,7 @@ def _plain(function: Any) -> Callable[..., Any]:
 
 
 def _is_own(file: str | None) -> bool:
-    """Whether a file is the app's, not Python's, appkit's or an installed package's."""
+    """Whether a file belongs to the app, and not to Python, appkit or an installed package."""
     return file is not None and not file.startswith(_OTHERS)
 
 

@@ -19,7 +19,7 @@ def find_broken_plugins(kit: "AppKit") -> list[str]:
 
 
 def problems_of(variable: str) -> Callable[["AppKit"], list[str]]:
-    """Create a check for what production would refuse about one variable."""
+    """Create a function that finds why production would refuse the value of one variable."""
     return lambda kit: [found for found in kit.settings.production_problems() if found.startswith(variable)]
 
 

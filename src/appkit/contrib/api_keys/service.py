@@ -18,7 +18,7 @@ from appkit.exceptions import ConflictException, NotFoundException, Unauthorized
 MAX_KEYS: Final = 50
 """How many keys a user may have."""
 LAST_USED_PRECISION: Final = timedelta(minutes=1)
-"""How precise `last_used_at` is, because a write per request would be too expensive."""
+"""How precise `last_used_at` is: a write for each request would be too expensive."""
 _PREFIX: Final = 11
 _LENGTH: Final = 51  # "ak_", 40 hexadecimal digits, and a checksum of 8.
 
@@ -51,11 +51,11 @@ class ApiKey(BaseTableModel):
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     security_version: Mapped[int]
-    """The owner's when the key was created: ending all their sessions also voids their keys."""
+    """The owner's version when the key was created. Ending all of a user's sessions also voids the user's keys."""
     name: Mapped[str] = mapped_column(String(100))
-    """The name that its owner gave it."""
+    """The name that the owner gave the key."""
     prefix: Mapped[str] = mapped_column(String(_PREFIX))
-    """The first characters of the key, to tell it from others."""
+    """The first characters of the key, by which the owner recognises it."""
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 in hexadecimal, which is enough for 160 random bits; the key itself is shown once and not stored."""
     scopes: Mapped[list[str] | None]
@@ -89,13 +89,13 @@ class ApiKeyService(BaseService):
     async def create(
         self, user: BaseUser, name: str, *, scopes: list[str] | None = None, days: int | None = None
     ) -> tuple[ApiKey, str]:
-        """Create a key, and return its row and the key, which can't be read again.
+        """Create a key, and return its row and the key itself, which can't be read again.
 
         Args:
             user: The owner.
-            name: The owner's name for it.
+            name: The name that the owner gives the key.
             scopes: What the key may do; None is everything that its owner may do.
-            days: How long it is valid; None is until it is revoked.
+            days: How many days the key is valid; None means until it is revoked.
 
         Raises:
             UnprocessableException: When a scope is not in `API_KEYS_SCOPES`.
@@ -145,18 +145,18 @@ class ApiKeyService(BaseService):
         if row is None:
             raise InvalidApiKeyException
         if row.last_used_at is None or row.last_used_at < at - LAST_USED_PRECISION:
-            await self.db.commit()  # SQLite refuses a write in a read transaction that others have overtaken.
+            await self.db.commit()  # In a read transaction, SQLite refuses to write after others have written.
             await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=at))
         return row
 
     def _has_owner(self) -> ColumnElement[bool]:
-        """Whether the owner's account is open, and nothing made its sessions void since the key was made."""
+        """Whether the owner's account is open, and its security version is still the one from the key's creation."""
         user = self.user_model
         return exists().where(user.id == ApiKey.user_id, user.security_version == ApiKey.security_version, user.is_open)
 
 
 def new_key() -> str:
-    """160 random bits, and a checksum by which secret scanners recognise a key."""
+    """A new key: 160 random bits, and a checksum by which secret scanners recognise a key."""
     body = secrets.token_hex(20)
     return f"ak_{body}{_checksum(body)}"
 

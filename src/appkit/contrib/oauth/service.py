@@ -37,7 +37,7 @@ class OAuthAccount(BaseTableModel):
     provider: Mapped[str] = mapped_column(String(50))
     subject: Mapped[str] = mapped_column(String(255))  # OpenID Connect Core, 2: at most 255 characters.
     email: Mapped[str | None] = mapped_column(String(320))
-    """The address at the provider when the account was linked; for display only."""
+    """The e-mail address at the provider when the account was linked; for display only."""
 
 
 class OAuthFlow(BaseTableModel):
@@ -99,7 +99,7 @@ class OAuthService(BaseService):
         """Unlink a user's account at a provider.
 
         Raises:
-            NotFoundException: When there is none.
+            NotFoundException: When there is no such account.
         """
         mine = delete(OAuthAccount).where(OAuthAccount.user_id == user_id, OAuthAccount.provider == provider)
         if await self.db.scalar(mine.returning(OAuthAccount.id)) is None:
@@ -116,7 +116,7 @@ class OAuthService(BaseService):
         remember: bool = False,
         user_id: UUID | None = None,
     ) -> None:
-        """Store a flow until its callback, and delete expired ones.
+        """Store a flow until its callback, and delete expired flows.
 
         Args:
             provider: The provider's name.
@@ -163,10 +163,10 @@ class OAuthService(BaseService):
         return found
 
     async def link(self, user_id: UUID, provider: str, identity: Identity) -> None:
-        """Link a provider account to a user who is signed in, whatever its e-mail address.
+        """Link a provider account to a user who is signed in, even if the two e-mail addresses differ.
 
         Raises:
-            AccountTakenException: When it is linked to another user, or the user has another one of this provider.
+            AccountTakenException: When the account has another user, or the user has another account at this provider.
         """
         known = select(OAuthAccount).where(
             OAuthAccount.provider == provider,
@@ -179,10 +179,10 @@ class OAuthService(BaseService):
         await self._add(user_id, provider, identity)
 
     async def sign_in(self, provider: str, identity: Identity) -> BaseUser:
-        """The user of a provider account, which is linked to the user with its address, or to a new one.
+        """The user of a provider account. An unlinked one is linked to the user with its e-mail address, or a new user.
 
-        Linking requires an address that the provider has verified. If the address of the account here isn't
-        verified, its creator may be an attacker: the owner takes it over, which voids its password and sessions.
+        Linking requires an e-mail address that the provider has verified. If it isn't verified in this app, an attacker
+        may have created the user: the owner takes over the account, which voids its password and sign-in sessions.
 
         Raises:
             EmailNotVerifiedException: When the provider has not verified the address.

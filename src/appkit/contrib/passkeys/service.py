@@ -38,7 +38,7 @@ except ImportError as exc:
 TTL: Final = timedelta(minutes=5)
 """How long a challenge is valid."""
 
-# webauthn raises its own exceptions for invalid credentials, and any of the others for malformed ones.
+# For invalid credentials, webauthn raises its own exceptions; for malformed ones, any of the built-in ones here.
 _REFUSED: Final = (WebAuthnException, ValueError, TypeError, AttributeError, RecursionError)
 
 
@@ -59,9 +59,9 @@ class Passkey(BaseTableModel):
     sign_count: Mapped[int]
     """The authenticator's own count of its signatures; always 0 for synchronised passkeys."""
     name: Mapped[str] = mapped_column(String(100))
-    """The name that its owner gave it."""
+    """The name that the owner gave the passkey."""
     transports: Mapped[list[str]] = mapped_column(default=list)
-    """How the browser reaches the authenticator, a hint for its dialog."""
+    """How the browser reaches the authenticator, a hint for the browser's dialog."""
     last_used_at: Mapped[datetime | None]
 
 
@@ -108,11 +108,11 @@ class RelyingParty:
 
     id: str
     origins: list[str]
-    """The origins whose pages may use its passkeys."""
+    """The origins whose pages may use the app's passkeys."""
 
 
 class PasskeyService(BaseService):
-    """Passkeys of users. Each verifies its user (fingerprint, face, PIN) and counts as two factors."""
+    """Passkeys of users. Each passkey verifies its user (fingerprint, face, PIN) and counts as two factors."""
 
     def __init__(self, db: AsyncSession, party: RelyingParty) -> None:
         super().__init__(db)
@@ -149,7 +149,7 @@ class PasskeyService(BaseService):
         """Verify and store a passkey that the browser created.
 
         Raises:
-            PasskeyRefusedException: When its challenge or origin is wrong, or it did not verify the user.
+            PasskeyRefusedException: When the challenge or origin is wrong, or the passkey did not verify the user.
         """
         try:
             parsed = parse_registration_credential_json(credential)
@@ -198,12 +198,12 @@ class PasskeyService(BaseService):
         """Verify a signed challenge, and return the id of the passkey's user.
 
         Raises:
-            InvalidPasskeyException: When it can't be verified.
+            InvalidPasskeyException: When the credential can't be verified.
         """
         try:
             used = parse_authentication_credential_json(credential)
             challenge = await self._use_challenge(used.response.client_data_json, None)
-            # Locked, so that of two clones that sign with the same count, one is accepted.
+            # Locked, so that if two clones of a passkey sign with the same count, only one is accepted.
             mine = select(Passkey).where(Passkey.credential_id == used.raw_id).with_for_update()
             passkey = await self.db.scalar(mine)
             if passkey is None or used.response.user_handle not in {None, passkey.user_id.bytes}:
@@ -231,7 +231,7 @@ class PasskeyService(BaseService):
     async def _use_challenge(self, client_data: bytes, user_id: UUID | None) -> bytes:
         """The challenge in the client data, if it was issued and is unused.
 
-        Commits, so that it is used up even if verification fails.
+        Commits, so that the challenge is used up even if verification fails.
         """
         challenge = parse_client_data_json(client_data).challenge
         asked = delete(PasskeyChallenge).where(

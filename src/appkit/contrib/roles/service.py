@@ -88,7 +88,7 @@ class RoleService(BaseService):
         return await self.save(role)
 
     async def remove(self, name: str, *, by: UUID | None = None) -> None:
-        """Delete a role, and withdraw it from everybody.
+        """Delete a role, and withdraw it from all users.
 
         Raises:
             NotFoundException: When there is no such role.
@@ -136,7 +136,7 @@ class RoleService(BaseService):
 
 
 def require_permission(permission: str) -> Callable[..., Awaitable[BaseUser]]:
-    """A dependency that returns the signed-in user if they have this permission. Superusers have all.
+    """A dependency that returns the signed-in user if they have this permission. Superusers have all permissions.
 
         @router.post("/{id}/publish", dependencies=[Depends(require_permission("posts:publish"))])
 

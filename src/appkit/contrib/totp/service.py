@@ -62,7 +62,7 @@ class Totp(BaseTableModel):
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), unique=True)
     secret: Mapped[str] = mapped_column(EncryptedString)
     confirmed_at: Mapped[datetime | None]
-    """When the app was confirmed with a code; before that, signing in needs none."""
+    """When the app was confirmed with a code; before that, signing in needs no code."""
     last_step: Mapped[int] = mapped_column(default=0)
     """The time step of the last accepted code; codes of this or earlier steps are refused."""
 
@@ -87,7 +87,7 @@ class TotpService(BaseService):
     """Authenticator apps and recovery codes of users."""
 
     async def is_enabled(self, user_id: UUID) -> bool:
-        """Whether signing in needs a code."""
+        """Whether a user needs a code to sign in."""
         found = await self.db.scalar(select(Totp.id).where(Totp.user_id == user_id, Totp.confirmed_at.is_not(None)))
         return found is not None
 
@@ -175,13 +175,13 @@ class TotpService(BaseService):
 
     @asynccontextmanager
     async def _attempt(self, user_id: UUID) -> AsyncIterator[None]:
-        """Count an attempt before checking it, so that codes can't be guessed in somebody else's open browser."""
+        """Count an attempt before its code is checked, so that guesses in somebody else's open browser are limited."""
         await self.limiter.hit(WRONG_IN_A_ROW, "totp", user_id)
         yield
         await self.limiter.clear(WRONG_IN_A_ROW, "totp", user_id)
 
     async def _check(self, user_id: UUID, code: str) -> bool:
-        """Verify and consume a code of either kind."""
+        """Verify and consume a code from the app or a recovery code."""
         typed = code.replace(" ", "")
         if len(typed) == codes.DIGITS and typed.isdigit():
             return await self._accept(user_id, typed, Totp.confirmed_at.is_not(None))
@@ -192,7 +192,7 @@ class TotpService(BaseService):
         return used is not None
 
     async def _accept(self, user_id: UUID, code: str, state: ColumnElement[bool], **values: Any) -> bool:
-        """Accept a code, which voids it and all earlier ones: of concurrent uses, one succeeds (RFC 6238, 5.2)."""
+        """Accept a code once; it and earlier codes are then void. Of concurrent uses, one succeeds (RFC 6238, 5.2)."""
         mine = and_(Totp.user_id == user_id, state)
         secret = await self.db.scalar(select(Totp.secret).where(mine))
         step = (

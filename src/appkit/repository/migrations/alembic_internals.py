@@ -1,7 +1,7 @@
-"""Record a migration's operations without a database, for the lint. Relies on Alembic's private names.
+"""Record a migration's operations without a database, for the lint. It relies on Alembic's private names.
 
-Check it first when a new version of Alembic breaks something. Apart from `sqlalchemy_internals`, because a web process
-doesn't import Alembic.
+Check this module first when a new version of Alembic breaks something. It is not part of `sqlalchemy_internals`,
+because a web process doesn't import Alembic.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ class Recording:
 
     steps: list[Step] = field(default_factory=list)
     failure: Exception | None = None
-    """What it raised, perhaps because there is no database."""
+    """What the function raised, perhaps because there is no database."""
 
 
 def record(function: Callable[[], None]) -> Recording:
@@ -70,7 +70,7 @@ class _Recorder(Operations):
 
     @property
     def _setups(self) -> Any:  # type: ignore[override]  # read-only here
-        """The functions of `alembic.op`: those of Operations, which Alembic looks up by class."""
+        """The functions of `alembic.op`: the same as of `Operations`, because Alembic looks them up by class."""
         return {_Recorder: Operations._setups[Operations]}  # noqa: SLF001 - of the base class
 
     def invoke(self, operation: MigrateOperation) -> Any:

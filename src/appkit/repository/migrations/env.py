@@ -1,4 +1,4 @@
-"""Alembic's environment, for all apps. Migrations that it writes import only Alembic and SQLAlchemy."""
+"""Alembic's environment, for all apps. The migrations that Alembic writes import only Alembic and SQLAlchemy."""
 
 from typing import Any, Literal
 
@@ -43,6 +43,6 @@ context.configure(
 )
 with context.begin_transaction():
     if context.get_context().dialect.name == "postgresql":
-        # Later queries wait behind a migration that waits for a table. LOCAL, because a concurrent index has to wait.
+        # Later queries wait behind a migration that waits for a table. LOCAL: concurrent index builds mustn't time out.
         context.execute(f"SET LOCAL lock_timeout = {context.config.attributes['lock_timeout'] * 1000:.0f}")
     context.run_migrations()

@@ -163,7 +163,7 @@ def _new_column(column: Column[Any]) -> Iterator[str]:
 
 
 def _differs_by_row(default: object) -> bool:
-    """Whether it calls a function whose result differs within a statement. A Python string is a constant."""
+    """Whether the default calls a function whose result differs within a statement. A Python string is a constant."""
     called = () if isinstance(default, str) else _CALL.findall(re.sub("'[^']*'", "", str(default).lower()))
     return not _SAME_FOR_ALL_ROWS.issuperset(called)
 
@@ -200,7 +200,7 @@ def _rows(operation: MigrateOperation) -> str | None:
 
 
 def _table(operation: Any) -> str | None:
-    """The table that the operation changes; for a foreign key, the referring one."""
+    """The table that the operation changes; for a foreign key, the referring table."""
     if isinstance(operation, _DATA):
         return _rows(operation)
     if isinstance(operation, ops.CreateForeignKeyOp):

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def migration_lock(database: Database, wait: float) -> AsyncIterator[AsyncConnection]:
-    """A connection on which only one process at a time migrates; committed when the block ends.
+    """A connection to migrate on, for one process at a time. Its transaction is committed when the block ends.
 
     Args:
         database: The database.
@@ -33,10 +33,10 @@ async def migration_lock(database: Database, wait: float) -> AsyncIterator[Async
 
     Raises:
         AppKitError: When that process takes longer, when a migration on SQLite leaves rows whose foreign key refers to
-            no row, or behind a pooler that shares connections, where the lock would stay with the next client.
+            no row, or when a pooler shares connections between clients: the next client would still hold the lock.
     """
     if database.sqlite:
-        # Alembic alters a table by copying it, and dropping the old one would delete the rows that refer to it.
+        # Alembic alters a table by copying it. Dropping the old table would delete the rows that refer to it.
         async with _engine(database.url, wait, foreign_keys=False) as engine, engine.begin() as connection:
             yield connection
             if orphans := (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all():
@@ -46,7 +46,7 @@ async def migration_lock(database: Database, wait: float) -> AsyncIterator[Async
                 )
         return
     async with _engine(database.url) as engine, engine.connect() as guard, engine.connect() as connection:
-        # A session-level lock on a second connection, because a migration may end its transaction.
+        # A session-level lock on a second connection, because a migration may end its own transaction.
         await guard.execution_options(isolation_level="AUTOCOMMIT")
         await _refuse_shared_connections(guard, connection)
         await _acquire(guard, wait)
@@ -59,9 +59,9 @@ async def retry_while_locked(connection: AsyncConnection, wait: float, work: Cal
 
     Args:
         connection: Passed to `work`, by `run_sync`.
-        wait: Seconds in which to retry.
+        wait: For how many seconds to retry.
         work: The function to run.
-        args: Its other arguments.
+        args: The other arguments of `work`.
 
     Raises:
         AppKitError: When the lock isn't free in time.

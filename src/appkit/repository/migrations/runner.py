@@ -1,6 +1,6 @@
 """Migrations: upgrade, downgrade, write and check an app's migrations with Alembic.
 
-Not in `database`, because only processes that migrate import Alembic.
+This module is not part of `database`, because only processes that migrate import Alembic.
 """
 
 import logging
@@ -42,9 +42,9 @@ class Migrations:
         database: The database.
         directory: Where the app keeps its migrations; `revision()` creates it.
         production: Refuse to create tables without migrations.
-        wait: Seconds to wait for another process that migrates, and for tables that others have locked.
-        lock_timeout: Seconds that a migration waits for a table's lock on PostgreSQL. Later queries wait behind it, so
-            after that time it gives way to them and tries again.
+        wait: Seconds to wait for another process that migrates, and for tables that other sessions have locked.
+        lock_timeout: Seconds that a migration waits for a table's lock on PostgreSQL. Later queries wait behind the
+            migration, so after that time it is rolled back and tried again.
     """
 
     def __init__(
@@ -66,8 +66,8 @@ class Migrations:
         """Apply the pending migrations; in an app without migrations, create the missing tables.
 
         Returns:
-            `current` when there was nothing to do, which takes no lock; `waited` when another process migrated;
-            `migrated` or `created` when this one did.
+            `current` when there was nothing to do (then no lock is taken), `waited` when another process migrated,
+            `migrated` or `created` when this process did the work.
 
         Raises:
             AppKitError: When there are no migrations in production, when the database was created without migrations
@@ -86,7 +86,7 @@ class Migrations:
         return "migrated"
 
     async def downgrade(self, revision: str) -> None:
-        """Undo migrations, back to a revision: an id, `-1` for the one before, or `base` for all."""
+        """Undo migrations down to a revision: its id, `-1` to undo the latest one, or `base` to undo all."""
         async with migration_lock(self.database, self.wait) as connection:
             await retry_while_locked(connection, self.wait, self._alembic, command.downgrade, revision)
 
@@ -143,7 +143,7 @@ class Migrations:
         return [{"revision": s.revision, "parent": s.down_revision, "message": s.doc} for s in self.scripts()]
 
     def scripts(self, revisions: str = "base:heads") -> list[Script]:
-        """Alembic's objects for a range of migrations, the latest first; `a1:b2` is all after a1, up to b2."""
+        """Alembic's objects for a range of migrations, the latest first; `a1:b2` means all after a1, up to b2."""
         lower, _, upper = revisions.rpartition(":")
         with _alembic_errors():
             found = self._scripts().iterate_revisions(upper or "heads", lower or "base") if self._exist() else ()
@@ -153,7 +153,7 @@ class Migrations:
         """The SQL of a range of migrations, made without a database.
 
         Raises:
-            AppKitError: On SQLite when a migration alters a table, because that needs to read the table.
+            AppKitError: On SQLite, when a migration alters a table: Alembic would need to read the table.
         """
         config = self._config()
         config.output_buffer = StringIO()
@@ -255,7 +255,7 @@ class Migrations:
 
     @contextmanager
     def _without_index_warnings(self) -> Iterator[None]:
-        """Without Alembic's warning about indexes on expressions, for those that this database never has."""
+        """Suppress Alembic's warning about indexes on expressions, for indexes that only some databases have."""
         indexes = (index for table in self.database.metadata.tables.values() for index in table.indexes)
         with warnings.catch_warnings():
             for name in (index.name for index in indexes if is_conditional(index)):
@@ -288,7 +288,7 @@ async def migrate_at_start(
     """Migrate, or check for pending migrations, as `DATABASE_MIGRATE` says.
 
     Raises:
-        AppKitError: When migrations are pending and the mode is `check`, and as `Migrations.upgrade` does.
+        AppKitError: When migrations are pending and the mode is `check`, or when `Migrations.upgrade` raises it.
     """
     migrations = Migrations(database, directory, production=production)
     if mode == "upgrade":
@@ -304,7 +304,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _describe(difference: Any) -> str:
-    """As in `add column bookmark.title`, of `("add_column", None, "bookmark", Column("title"))`."""
+    """A difference in words: `add column bookmark.title` for `("add_column", None, "bookmark", Column("title"))`."""
     kind, *parts = difference[0] if isinstance(difference, list) else difference
     names = [part if isinstance(part, str) else part.name for part in parts[:3] if part is not None]
     return f"{kind.replace('_', ' ')} {'.'.join(map(str, names))}"
@@ -326,7 +326,7 @@ def _constraint_problems(metadata: MetaData) -> Iterator[str]:
             if isinstance(constraint, CheckConstraint):
                 yield f"move the CHECK of {column} to its table, because migrations lose a column's own"
         for constraint in table.constraints - {constraint for _, constraint in of_columns}:
-            # If the naming convention couldn't make a name, it isn't a string.
+            # If the naming convention couldn't make a name, `constraint.name` isn't a string.
             if not isinstance(constraint.name, str) and not isinstance(constraint, PrimaryKeyConstraint):
                 kind = type(constraint).__name__.removesuffix("Constraint")
                 about = ", ".join(column.name for column in getattr(constraint, "columns", ()))

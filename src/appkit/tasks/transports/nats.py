@@ -23,5 +23,5 @@ def connect(settings: Settings, queue: str) -> AsyncBroker:
         durable="workers",
         pull_consume_batch=settings.tasks.concurrency,
         pull_consume_timeout=1,
-        allow_reconnect=False,  # After a failure, connect again to create the stream too.
+        allow_reconnect=False,  # After a failure, appkit connects again, which also creates the stream.
     )

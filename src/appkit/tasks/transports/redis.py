@@ -13,10 +13,10 @@ from appkit.tasks.transports import parse_address
 
 
 class RedisBroker(RedisStreamBroker):
-    """Taskiq's broker, but reading an entry deletes it: entries only wake workers, so a lost one does no harm.
+    """Taskiq's broker, but it deletes each entry on reading. Entries only wake workers, so losing one does no harm.
 
-    Taskiq's own prefetches a hundred entries, which wait for ten minutes and a new entry when the worker stops. It
-    looks for such entries after each read, and keeps all acknowledged ones.
+    Taskiq's own broker prefetches a hundred entries. When its worker stops, they wait for ten minutes and then for a
+    new entry. It looks for such entries after each read, and keeps all acknowledged entries.
     """
 
     async def kick_all(self, messages: Sequence[BrokerMessage]) -> None:
