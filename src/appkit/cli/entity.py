@@ -181,7 +181,7 @@ class Entity:
 
     @property
     def sentence(self) -> str:
-        """The name as a docstring, with a full stop: `A blog post.`"""
+        """The name as a docstring, with a full stop, as in `A blog post.`."""
         return f"{self.words_with_article.capitalize()}."
 
     @property

@@ -67,7 +67,7 @@ class Where:
 
 
 def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
-    """The expression that `Where.search` searches on PostgreSQL. Use it for an index:
+    """The expression that `Where.search` searches on PostgreSQL, for an index.
 
     vector = search_vector(Post.title, Post.content)
     Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
