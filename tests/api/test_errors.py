@@ -25,11 +25,13 @@ from appkit.exceptions import (
     EmailTakenException,
     ForbiddenException,
     InvalidCredentialsException,
+    PayloadTooLargeException,
     ServiceUnavailableException,
     SignupClosedException,
     StaleVersionException,
     TooManyRequestsException,
     UnauthorizedException,
+    UnprocessableException,
 )
 from appkit.kit import AppKit
 
@@ -105,6 +107,7 @@ async def test_401_has_www_authenticate(app: FastAPI, serve: Serve, exc: Excepti
         (HTTPException(502), 502, 50000, "Bad gateway", "Bad gateway."),
         (HTTPException(415), 415, 40000, "Unsupported media type", "Unsupported media type."),
         (HTTPException(406, "Only tea."), 406, 40000, "Not acceptable", "Only tea."),
+        (HTTPException(416), 416, 40000, "Range not satisfiable", "Range not satisfiable."),
         (HTTPException(499, "Gone."), 499, 40000, "Error", "Gone."),
     ],
 )
@@ -440,6 +443,14 @@ def test_openapi_documents_each_error_of_a_route(app: FastAPI):
     assert set(content["examples"]) == {"EmailTakenException", "TeapotBrokenException"}
     assert content["examples"]["TeapotBrokenException"]["summary"] == "The teapot has a crack."
     assert content["examples"]["TeapotBrokenException"]["value"]["internal_code"] == 40949
+
+
+def test_openapi_is_the_same_with_every_python():
+    """Python 3.13 renamed four statuses; a client's generated types must not depend on who generated them."""
+    documented = errors(UnprocessableException, PayloadTooLargeException)
+
+    assert documented[413]["description"] == "Content too large"
+    assert documented[422]["description"] == "Unprocessable content"
 
 
 def test_openapi_adds_common_errors_to_every_route(kit: AppKit):

@@ -4,6 +4,7 @@ import logging
 import re
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from http.client import responses as phrases
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -139,7 +140,7 @@ async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException)
     extra: dict[str, Any] = {}
     if not isinstance(exc.detail, str):
         extra["info"] = exc.detail
-    elif exc.detail != phrase_of(exc.status_code):
+    elif exc.detail != phrases.get(exc.status_code):  # Starlette fills in Python's phrase.
         document["detail"] = exc.detail
     return await _answer(connection, respond(connection, document, headers=exc.headers, extra=extra))
 

@@ -17,6 +17,12 @@ PAGES: Final = "https://fastapi-appkit.readthedocs.io/reference/errors/"
 """The docs page with appkit's own errors; a problem's `type` is this URL with `#` and the error's code."""
 
 MEDIA_TYPE: Final = "application/problem+json"
+_RENAMED_PHRASES: Final = {
+    413: "Content Too Large",
+    414: "URI Too Long",
+    416: "Range Not Satisfiable",
+    422: "Unprocessable Content",
+}
 
 
 class FieldProblem(BaseModel):
@@ -94,8 +100,8 @@ def describe_status(status: int) -> dict[str, Any]:
 
 
 def phrase_of(status: int) -> str:
-    """The standard phrase of a status, such as "Not Found"."""
-    return phrases.get(status, "Error")
+    """The phrase of a status in RFC 9110, such as "Not Found"; Python before 3.13 has older phrases for four."""
+    return _RENAMED_PHRASES.get(status) or phrases.get(status, "Error")
 
 
 def _document(status: int, code: int, title: str, detail: str) -> dict[str, Any]:
