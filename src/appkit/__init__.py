@@ -66,11 +66,7 @@ if TYPE_CHECKING:
     )
     from appkit.repository.context import AppContext as AppContext, invalidate as invalidate
     from appkit.repository.database import Database as Database, on_commit as on_commit
-    from appkit.repository.filters import (
-        CursorQuery as CursorQuery,
-        PageQuery as PageQuery,
-        Where as Where,
-    )
+    from appkit.repository.filters import CursorQuery as CursorQuery, PageQuery as PageQuery, Where as Where
     from appkit.repository.mixins import (
         Authored as Authored,
         IntBaseTableModel as IntBaseTableModel,

@@ -104,11 +104,7 @@ router = APIRouter(prefix="/audit", tags=["audit"])
 tasks = TaskRouter()
 
 
-@router.get(
-    "",
-    dependencies=[Depends(require(superuser=True))],
-    responses=errors(ForbiddenException),
-)
+@router.get("", dependencies=[Depends(require(superuser=True))], responses=errors(ForbiddenException))
 async def list_audit_entries(db: ReadSession, query: Annotated[AuditQuery, Query()]) -> CursorPage[AuditEntrySchema]:
     """List audit entries, newest first. For superusers only."""
     return CursorPage[AuditEntrySchema].model_validate(await Repository[AuditEntry](db).page(query))

@@ -5,15 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Identity, Index, Integer, event, text
-from sqlalchemy.orm import (
-    Mapped,
-    Mapper,
-    ORMExecuteState,
-    Session,
-    declared_attr,
-    mapped_column,
-    with_loader_criteria,
-)
+from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, declared_attr, mapped_column, with_loader_criteria
 
 from appkit.core.context import user_id
 from appkit.exceptions import AppKitError

@@ -6,17 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final, Literal
 
-from sqlalchemy import (
-    JSON,
-    BigInteger,
-    CheckConstraint,
-    Index,
-    Integer,
-    SmallInteger,
-    String,
-    Text,
-    text,
-)
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Index, Integer, SmallInteger, String, Text, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import Mapped, mapped_column
@@ -67,12 +57,7 @@ class OutboxTask(Base):
         CheckConstraint(f"state IN {tuple(map(str, TaskState))}", name="state"),
         # One partial index for each query that runs every second.
         *(
-            Index(
-                f"ix_appkit_outbox_{name}",
-                *columns,
-                postgresql_where=text(rows),
-                sqlite_where=text(rows),
-            )
+            Index(f"ix_appkit_outbox_{name}", *columns, postgresql_where=text(rows), sqlite_where=text(rows))
             for name, columns, rows in (
                 ("waiting", ("rank", "id"), "state = 'pending' OR state = 'published'"),
                 ("scheduled", ("run_at",), "state = 'scheduled'"),

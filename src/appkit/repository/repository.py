@@ -134,11 +134,7 @@ class Repository(Generic[ModelT]):
         return _found((await self.db.scalars(self._rows(where).options(*options))).unique().one_or_none())
 
     async def list(
-        self,
-        *where: Condition,
-        order: Order = (),
-        limit: int | None = None,
-        options: Sequence[ORMOption] = (),
+        self, *where: Condition, order: Order = (), limit: int | None = None, options: Sequence[ORMOption] = ()
     ) -> Sequence[ModelT]:
         """The rows that meet the conditions, in the given order or in the order of the primary key."""
         statement = in_order(self._rows(where), order).limit(limit).options(*options)

@@ -123,9 +123,7 @@ class LinkService(BaseService):
             AuthToken.consumed_at.is_(None),
             AuthToken.expires_at > utcnow(),
             exists().where(
-                user.id == AuthToken.user_id,
-                user.security_version == AuthToken.security_version,
-                user.is_open,
+                user.id == AuthToken.user_id, user.security_version == AuthToken.security_version, user.is_open
             ),
         )
 

@@ -103,9 +103,7 @@ async def resend_verification(request: Request, user: CurrentUser, db: DbSession
 
 
 @emails_router.post(
-    "/change",
-    status_code=202,
-    responses=errors(ReauthenticationRequiredException, TooManyRequestsException),
+    "/change", status_code=202, responses=errors(ReauthenticationRequiredException, TooManyRequestsException)
 )
 async def change_email(payload: EmailSchema, request: Request, user: FreshUser, db: DbSession) -> None:
     """Request a mail with a link to change your e-mail address. The answer is the same for a taken address."""

@@ -26,10 +26,7 @@ STREAM_TIME: Final = 300.0
 """Seconds after which a stream ends. Browsers reconnect by themselves, and are authenticated again."""
 
 tasks_router = APIRouter(
-    prefix="/tasks",
-    tags=["tasks"],
-    dependencies=[Depends(get_superuser)],
-    responses=errors(ForbiddenException),
+    prefix="/tasks", tags=["tasks"], dependencies=[Depends(get_superuser)], responses=errors(ForbiddenException)
 )
 my_tasks_router = APIRouter(prefix="/my/tasks", tags=["tasks"])
 

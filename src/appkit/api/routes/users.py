@@ -14,10 +14,7 @@ from appkit.service.sessions import SessionService
 from appkit.service.users import UserService
 
 users_router = APIRouter(
-    prefix="/users",
-    tags=["users"],
-    dependencies=[Depends(get_superuser)],
-    responses=errors(ForbiddenException),
+    prefix="/users", tags=["users"], dependencies=[Depends(get_superuser)], responses=errors(ForbiddenException)
 )
 
 

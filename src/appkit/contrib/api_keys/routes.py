@@ -77,11 +77,7 @@ async def create_api_key(payload: NewApiKeySchema, user: FreshUser, db: DbSessio
     return CreatedApiKeySchema.of(row, user, key=key)
 
 
-@router.delete(
-    "/{api_key_id}",
-    status_code=204,
-    responses=errors(SessionRequiredException, NotFoundException),
-)
+@router.delete("/{api_key_id}", status_code=204, responses=errors(SessionRequiredException, NotFoundException))
 async def revoke_api_key(api_key_id: UUID, user: CurrentUser, _: SignedInPrincipal, db: DbSession) -> None:
     """Revoke one of your API keys, with immediate effect."""
     await ApiKeyService(db).revoke(user.id, api_key_id)

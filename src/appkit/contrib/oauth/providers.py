@@ -133,11 +133,7 @@ class OpenIDProvider:
             self.name,
             client_id=self._settings.client_id,
             client_secret=self._settings.client_secret.get_secret_value(),
-            client_kwargs={
-                "scope": scope or self._settings.scope,
-                "code_challenge_method": "S256",
-                "timeout": 10,
-            },
+            client_kwargs={"scope": scope or self._settings.scope, "code_challenge_method": "S256", "timeout": 10},
             **endpoints,
         )
 

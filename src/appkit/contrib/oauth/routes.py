@@ -7,18 +7,7 @@ from urllib.parse import urlencode, urlsplit
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
-from appkit import (
-    AppContext,
-    BaseUser,
-    CurrentUser,
-    DbSession,
-    Schema,
-    app_of,
-    complete_signin,
-    errors,
-    limit,
-    require,
-)
+from appkit import AppContext, BaseUser, CurrentUser, DbSession, Schema, app_of, complete_signin, errors, limit, require
 from appkit.contrib.oauth.providers import OAuthSettings, OpenIDProvider, ProviderFailedException, Providers
 from appkit.contrib.oauth.service import InvalidStateException, OAuthFlow, OAuthService, new_browser_secret
 from appkit.exceptions import (

@@ -12,12 +12,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit import AuthService, BaseService, BaseTableModel, BaseUser, Event, UserService
 from appkit.contrib.oauth.providers import Authorization, Identity
-from appkit.exceptions import (
-    BadRequestException,
-    ConflictException,
-    EmailNotVerifiedException,
-    NotFoundException,
-)
+from appkit.exceptions import BadRequestException, ConflictException, EmailNotVerifiedException, NotFoundException
 
 TTL: Final = timedelta(minutes=10)
 """How long a flow may take."""

@@ -138,8 +138,7 @@ class PasskeyService(BaseService):
             user_name=user.email,
             exclude_credentials=known,
             authenticator_selection=AuthenticatorSelectionCriteria(
-                resident_key=ResidentKeyRequirement.REQUIRED,
-                user_verification=UserVerificationRequirement.REQUIRED,
+                resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
             ),
         )
         await self._save_challenge(options.challenge, user.id)

@@ -17,12 +17,7 @@ from appkit import (
     require,
 )
 from appkit.contrib.totp import codes
-from appkit.contrib.totp.service import (
-    InvalidFactorException,
-    TotpEnabledException,
-    TotpService,
-    WrongCodeException,
-)
+from appkit.contrib.totp.service import InvalidFactorException, TotpEnabledException, TotpService, WrongCodeException
 from appkit.exceptions import (
     EmailNotVerifiedException,
     InvalidTokenException,
@@ -105,10 +100,7 @@ async def disable_totp(payload: CodeSchema, user: FreshUser, db: DbSession) -> N
     await TotpService(db).disable(user.id, payload.code.get_secret_value())
 
 
-@router.post(
-    "/recovery-codes",
-    responses=errors(*_FRESH, WrongCodeException, TooManyRequestsException),
-)
+@router.post("/recovery-codes", responses=errors(*_FRESH, WrongCodeException, TooManyRequestsException))
 async def renew_recovery_codes(payload: CodeSchema, user: FreshUser, db: DbSession) -> RecoveryCodesSchema:
     """Replace your recovery codes, with a code from the app."""
     renewed = await TotpService(db).renew_codes(user.id, payload.code.get_secret_value())
