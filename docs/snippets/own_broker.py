@@ -10,7 +10,7 @@ from appkit import AppKit, BrokerScheme, Settings, hookimpl
 
 
 class LoftBroker(AsyncBroker):
-    """A Taskiq broker; this one has a queue in memory."""
+    """A Taskiq broker with a queue in memory."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Pigeons:
 
 
 def connect(settings: Settings, queue: str) -> Any:
-    return LoftBroker()  # A real one would use settings.tasks.broker_url and the queue's name.
+    return LoftBroker()  # A real broker would use settings.tasks.broker_url and the queue's name.
 
 
 kit = AppKit(plugins=[Pigeons()])  # TASKS_BROKER_URL=pigeon://loft
