@@ -1,4 +1,4 @@
-"""appkit-audit: a plugin that stores a row for each event, and a route that lists them."""
+"""fastapi-appkit-audit: a plugin that stores a row for each event, and adds a route that lists these rows."""
 
 from fastapi import APIRouter
 from sqlalchemy import select
