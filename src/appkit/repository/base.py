@@ -1,4 +1,4 @@
-"""BaseTableModel: id and timestamps of every table, constraint names, and the column types of Python's types."""
+"""BaseTableModel: the base class of tables, with ids, timestamps, constraint names and column types."""
 
 import re
 import sys
@@ -26,7 +26,7 @@ NAMING_CONVENTION = {
     "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
     "pk": "pk_%(table_name)s",
 }
-"""How constraints are named, so that a migration can drop them by name."""
+"""Names for constraints, so that a migration can drop them by name."""
 
 
 def utcnow() -> datetime:
@@ -41,7 +41,7 @@ else:
     _uuid7_latest = 0
 
     def uuid7() -> UUID:
-        """A UUID that sorts by age (RFC 9562, 5.7): after all UUIDs that this process has made before."""
+        """A UUID that sorts by age (RFC 9562, 5.7). It sorts after all earlier UUIDs of this process."""
         global _uuid7_latest  # noqa: PLW0603 - the order of one process's ids depends on the latest one
         now = time.time_ns() // 1_000_000 << 74
         with _uuid7_lock:  # "Monotonic Random", RFC 9562, 6.2, method 2
@@ -50,7 +50,7 @@ else:
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """A point in time. When it is read, it is UTC-aware, whatever time zone it was written with.
+    """A point in time. A value may be written with any time zone, and is read as UTC-aware.
 
     Raises:
         ValueError: When a naive datetime is written, because its time zone is unknown.
@@ -68,7 +68,7 @@ class UTCDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - signature
-        """Convert to a UTC-aware datetime; SQLite stores UTC without an offset."""
+        """Convert to a UTC-aware datetime. SQLite stores UTC without an offset."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -78,17 +78,17 @@ class UTCDateTime(TypeDecorator[datetime]):
         return Interval() if isinstance(value, timedelta) else self
 
 
-# Not a native enum: each new member would need a migration, and the type would remain when the table is dropped.
-# A value that is not a member is refused at the write, because reading it would fail.
+# A native enum would need a migration for each new member, and its type would remain after the table is dropped.
+# Without `validate_strings`, a wrong value would be written, and fail only when it is read.
 _ENUM: Any = {"native_enum": False, "length": 64, "validate_strings": True}
 _JSON = JSON().with_variant(JSONB(), "postgresql")
 
 
 class Base(DeclarativeBase):
-    """The base class of an app's tables: metadata, constraint names, and column types for Python's types.
+    """The base class of all tables, without columns.
 
-    Reading a relationship that was not loaded raises instead of querying. Load it with `options(selectinload(…))`, or
-    set `lazy=` yourself.
+    Reading a relationship that was not loaded raises an error. Load the relationship with `options(selectinload(…))`,
+    or set `lazy=` yourself.
     """
 
     metadata = MetaData(naming_convention=NAMING_CONVENTION)
@@ -104,13 +104,13 @@ class Base(DeclarativeBase):
 class BaseTableModel(Base):
     """A table with an `id` that sorts by age, `created_at` and `updated_at`.
 
-    The table's name is the class's in snake case, unless it sets `__tablename__`.
+    Without a `__tablename__`, the table has the class's name in snake case.
     """
 
     __abstract__ = True
 
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid7, sort_order=-1)
-    # The server's default is for rows written by hand; every database accepts this spelling.
+    # The server's default is for rows written by hand.
     created_at: Mapped[datetime] = mapped_column(
         default=utcnow, server_default=text("CURRENT_TIMESTAMP"), sort_order=98
     )
@@ -133,7 +133,7 @@ def snake_case(name: str) -> str:
 
 
 def model_of(generic: Any, origin: type[Any]) -> type[Any]:
-    """The model of a `Repository` or a `CRUDService`: the first type argument of the object, or of its class's base.
+    """The model of a `Repository` or a `CRUDService`: the first type argument of an object's class or of a base class.
 
     Raises:
         AppKitError: When there is no type argument.
@@ -148,7 +148,7 @@ def model_of(generic: Any, origin: type[Any]) -> type[Any]:
 
 @event.listens_for(Base, "before_mapper_configured", propagate=True)
 def _apply_conventions(mapper: Mapper[Any], cls: type[Base]) -> None:
-    mapper.eager_defaults = True  # Read server defaults in the INSERT or UPDATE, not later.
+    mapper.eager_defaults = True  # The INSERT or UPDATE returns server defaults, without a later query.
     for relationship in mapper.relationships:
         if relationship.lazy == "select":
             refuse_lazy_loading(relationship)

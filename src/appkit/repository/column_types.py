@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
 from sqlalchemy.sql.operators import OperatorType, eq, is_, is_not, ne
-from sqlalchemy.types import TypeDecorator, TypeEngine
+from sqlalchemy.types import TypeDecorator
 
 from appkit.core.encryption import Cipher
 from appkit.exceptions import AppKitError
@@ -17,40 +17,30 @@ _BATCH = 500
 
 
 class JSONOf(TypeDecorator[Any]):
-    """JSON in the database; in Python a schema, or any other type that pydantic knows.
+    """A value of a schema, or of another type that pydantic knows, stored as JSON.
 
         class Person(BaseTableModel):
             address: Mapped[Address] = mapped_column(JSONOf(Address))
             phones: Mapped[list[Phone]] = mapped_column(JSONOf(list[Phone]))
 
-    A value is validated when it is assigned, so a new row has the same value as the row read back later.
-    A change inside a value isn't noticed: assign a new value.
-
-    Args:
-        kind: The type.
+    A value is validated when it is assigned. SQLAlchemy doesn't notice a change inside a value: assign a new value.
     """
 
-    impl = JSON
+    impl = JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
     cache_ok = True
 
     def __init__(self, kind: Any) -> None:
-        super().__init__(none_as_null=True)
+        super().__init__()
         self.kind = kind
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def validate(self, value: Any) -> Any:
-        """The value as the column's type.
+        """The value, converted to the column's type by pydantic.
 
         Raises:
-            ValidationError: Pydantic's, when the value doesn't fit the type.
+            ValidationError: When the value doesn't fit the type.
         """
         return None if value is None else self._adapter.validate_python(value)
-
-    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
-        """JSONB on PostgreSQL, JSON elsewhere."""
-        return dialect.type_descriptor(
-            JSONB(none_as_null=True) if dialect.name == "postgresql" else JSON(none_as_null=True)
-        )
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - TypeDecorator's signature
         """Convert to JSON."""
@@ -62,13 +52,13 @@ class JSONOf(TypeDecorator[Any]):
 
 
 class EncryptedString(TypeDecorator[str]):
-    """Text that is encrypted in the database, with keys from `AUTH_SECRET_KEYS`; it needs the extra `crypto`.
+    """Text that is encrypted in the database, with keys from `AUTH_SECRET_KEYS`. This needs the extra `crypto`.
 
         class Patient(BaseTableModel):
             insurance_number: Mapped[str] = mapped_column(EncryptedString)
 
-    The database can't search or sort by encrypted text. For that, keep a hash or a part of the text in a second column.
-    Remove a secret from `AUTH_SECRET_KEYS` only after `encrypt_again` has run for each encrypted column.
+    The database can't search or sort by encrypted text. To search, keep a hash or a part of the text in a second
+    column. Remove a secret from `AUTH_SECRET_KEYS` only after `encrypt_again` has run for each encrypted column.
     """
 
     impl = Text
@@ -81,7 +71,7 @@ class EncryptedString(TypeDecorator[str]):
             """Compare with None.
 
             Raises:
-                AppKitError: On any other comparison, because it would find nothing.
+                AppKitError: When the other value is not None, because no row would match.
             """
             if op in {is_, is_not} or (op in {eq, ne} and other == (None,)):
                 return super().operate(op, *other, **kwargs)
@@ -102,7 +92,7 @@ class EncryptedString(TypeDecorator[str]):
 async def encrypt_again(session: AsyncSession, column: InstrumentedAttribute[Any]) -> int:
     """Encrypt every value of a column with the first secret in `AUTH_SECRET_KEYS`, so that you can remove the others.
 
-    It runs in the session's transaction. Objects that the session has loaded are not updated.
+    All changes are in the session's transaction. Objects that the session has loaded are not updated.
 
     Returns:
         How many values were encrypted.

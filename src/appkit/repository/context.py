@@ -1,4 +1,4 @@
-"""AppContext: the parts of a running app, such as settings, mailer and cache, which each database session carries."""
+"""AppContext: the parts of a running app, such as settings, mailer and cache. Each database session has it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from appkit.repository.user import BaseUser
 
 
-def _no_worker() -> None:
-    """The default for `wake`: there is no worker in this process."""
-
-
 @dataclass(kw_only=True)
 class AppContext:
     """The parts of one app, for code that has only a database session. `AppKit` makes it."""
@@ -37,16 +33,16 @@ class AppContext:
     limiter: "Limiter"
     user_model: "type[BaseUser]"
     subscribers: "Mapping[type[Any], Sequence[TaskPolicy]]"
-    """The tasks that run for an event, by its exact class. A live view, because tasks can be declared at any time."""
-    wake: "Hook" = _no_worker
-    """Called after a commit that enqueued tasks."""
+    """The tasks to enqueue for an event, by the event's exact class. Tasks that are declared later are added."""
+    wake: "Hook" = lambda: None
+    """Wakes this process's worker after a commit that enqueued tasks. Without a worker, it does nothing."""
     works: bool = False
     """Whether this process has an embedded worker."""
     resources: dict[type[Any], Any] = field(default_factory=dict, repr=False)
-    """Objects that the layers above keep for this app, by their class. Each one is made when it is first needed."""
+    """Objects that higher layers keep for this app, by class."""
 
     def derive_key(self, purpose: str) -> bytes:
-        """A key for one purpose, such as one of a plugin, derived from the first secret in `AUTH_SECRET_KEYS`."""
+        """A secret key for one purpose, derived from the first secret in `AUTH_SECRET_KEYS`."""
         return derive(self.settings.signing_keys[0], purpose)
 
     @property
@@ -60,7 +56,7 @@ def app_context(session: AsyncSession) -> AppContext:
     """The app that a database session belongs to.
 
     Raises:
-        AppKitError: When the session belongs to no app, because a bare `Database(url)` opened it.
+        AppKitError: When the session belongs to no app, because a `Database` without an app opened it.
     """
     context = session.info.get("appkit")
     if not isinstance(context, AppContext):
@@ -71,7 +67,7 @@ def app_context(session: AsyncSession) -> AppContext:
 
 
 def invalidate(session: AsyncSession, *tags: str) -> None:
-    """Delete the cached values with any of these tags after the session's commit. After a rollback, none is deleted.
+    """Delete the cached values with any of these tags after the session's commit. A rollback deletes none.
 
     Raises:
         AppKitError: When the session belongs to no app.

@@ -1,4 +1,4 @@
-"""Enqueueing: writes tasks to the outbox in the caller's transaction, and wakes workers after the commit."""
+"""Enqueueing: write tasks to the outbox in the caller's transaction, and wake workers after the commit."""
 
 import sys
 from collections.abc import Collection, Mapping, Sequence
@@ -7,8 +7,6 @@ from typing import Any, Final, Literal
 
 from pydantic_core import PydanticSerializationError, from_json, to_json
 from sqlalchemy import event, func, insert, select
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Session
 from sqlalchemy.sql.functions import FunctionElement
@@ -19,6 +17,7 @@ from appkit.repository.base import Base, utcnow, uuid7
 from appkit.repository.context import AppContext
 from appkit.repository.database import on_commit
 from appkit.repository.outbox import CHANNEL, MAX_KEY, Key, OutboxTask, TaskPolicy, TaskState, clock
+from appkit.repository.upsert import INSERTS
 
 _VERSION: Final = 1
 _INSERT: Final = insert(Base.metadata.tables[OutboxTask.__tablename__]).inline()
@@ -31,10 +30,10 @@ def add_task(
     kwargs: Mapping[str, Any] | None = None,
     labels: Mapping[str, Any] | None = None,
 ) -> OutboxTask:
-    """Add a task to the session's transaction. It runs after the commit. If there is a rollback, it never runs.
+    """Add a task to the session's transaction. The task runs only after a commit.
 
-    The next flush writes the row. If its unique key is taken, nothing is written and the row gets the id of the task
-    that holds the key.
+    The next flush writes the row. If another task has the unique key, nothing is written, and the returned row gets the
+    id of that task.
 
     Raises:
         AppKitError: When an argument can't be written as JSON, or a key is too long.
@@ -50,7 +49,7 @@ def add_task(
 async def add_tasks(
     session: AsyncSession, policy: TaskPolicy, calls: Collection[tuple[Sequence[Any], Mapping[str, Any]]]
 ) -> list[OutboxTask]:
-    """Write many tasks at once, which is much faster than one by one.
+    """Write many tasks by one statement, which is much faster than one statement for each task.
 
     Raises:
         AppKitError: When an argument can't be written as JSON, or a key is too long.
@@ -62,7 +61,7 @@ async def add_tasks(
 
 
 def notify_on_commit(session: AsyncSession) -> None:
-    """Wake this process's workers, and notify other processes, after the session's commit."""
+    """Wake the worker of this process, and notify other processes, after the session's commit."""
     context = session.info.get("appkit")
     if isinstance(context, AppContext):
         on_commit(session, context.wake)
@@ -71,7 +70,7 @@ def notify_on_commit(session: AsyncSession) -> None:
 
 
 def _notify(session: Session) -> None:
-    """Notify the workers of other processes. PostgreSQL delivers the notification when the transaction commits."""
+    """Notify other processes. PostgreSQL delivers the notification after the commit."""
     if not session.in_nested_transaction():
         session.execute(select(func.pg_notify(CHANNEL, "")))
 
@@ -84,14 +83,10 @@ def task_row(
     *,
     task_id: str | None = None,
 ) -> OutboxTask:
-    """Make a row, with the current request's id, user and trace.
+    """Make a row for a task. The labels of Taskiq's message get the id, user and trace of the current request.
 
-    Args:
-        policy: The task's name and options.
-        args: The task's positional arguments.
-        kwargs: The task's keyword arguments.
-        labels: More labels for Taskiq's message.
-        task_id: The task's id; by default, a new one.
+    Raises:
+        AppKitError: When an argument can't be written as JSON, or a key is too long.
     """
     labels = {**_origin(), **(labels or {})}
     try:
@@ -141,7 +136,7 @@ def _key(
 
 
 def _start(policy: TaskPolicy) -> tuple[Any, bool]:
-    """The earliest time to run, if there is one, and whether that time is in the future."""
+    """The earliest time to run, or None, and whether this time is in the future."""
     delay = policy.delay.total_seconds() if isinstance(policy.delay, timedelta) else policy.delay
     if delay is not None:
         return clock(delay), delay > 0
@@ -149,28 +144,22 @@ def _start(policy: TaskPolicy) -> tuple[Any, bool]:
 
 
 def _write(session: Session, *_: Any) -> None:
-    """Write new rows by few INSERTs, without SQLAlchemy's slower unit of work. Skips rows whose unique key is taken."""
-    new = [row for row in session.new if isinstance(row, OutboxTask)]
-    for row in new:
+    """Write new rows without SQLAlchemy's slower unit of work. One INSERT writes all plain rows."""
+    groups: dict[str | None, list[OutboxTask]] = {}
+    for row in [row for row in session.new if isinstance(row, OutboxTask)]:
         session.expunge(row)
-    kinds: dict[str | None, list[OutboxTask]] = {}
-    for row in new:
-        kinds.setdefault(_kind(row), []).append(row)
-    for kind, alike in kinds.items():
-        if kind is None:
-            values = [_values(row) for row in alike]
+        plain = row.unique_key is None and not isinstance(row.run_at, FunctionElement)
+        groups.setdefault(None if plain else row.task_id, []).append(row)
+    for task_id, group in groups.items():
+        if task_id is None:
+            values = [_values(row) for row in group]
             session.connection().execute(_INSERT, values if len(values) > 1 else values[0])
         else:
-            _insert(session, alike)
-
-
-def _kind(row: OutboxTask) -> str | None:
-    """The kind of a row. One statement writes all rows of the same kind."""
-    return None if row.unique_key is None and not isinstance(row.run_at, FunctionElement) else row.task_id
+            _insert(session, group)
 
 
 def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
-    """Write rows of one kind. A row whose unique key is taken gets the id of the task that holds it."""
+    """Write rows with the same `run_at`. A row whose unique key is taken gets the id of the task with this key."""
     open_rows = {row.task_id: row for row in rows}
     while open_rows:
         run_at: Any = next(iter(open_rows.values())).run_at
@@ -185,13 +174,13 @@ def _insert(session: Session, rows: Sequence[OutboxTask]) -> None:
         for row in [row for row in open_rows.values() if row.unique_key in holders]:
             del open_rows[row.task_id]
             row.task_id, row.created = holders[row.unique_key], False
-        # If the holder ended between the two statements, its key is free now: try again.
+        # Other rows remain if the task with their key has ended between the two statements: insert them again.
 
 
 def insert_missing(session: Session, table: type[Base], key: str, **values: Any) -> Any:
-    """An INSERT that does nothing if another row has the key."""
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    statement = insert(Base.metadata.tables[table.__tablename__]).on_conflict_do_nothing(index_elements=[key])
+    """An INSERT that writes nothing if another row has the same value in the column `key`."""
+    statement = INSERTS[session.get_bind().dialect.name](Base.metadata.tables[table.__tablename__])
+    statement = statement.on_conflict_do_nothing(index_elements=[key])
     return statement.values(values) if values else statement
 
 

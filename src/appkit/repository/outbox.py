@@ -1,4 +1,4 @@
-"""Tables of the outbox: tasks, written in the same transaction as their data, and schedules."""
+"""Tables of the outbox: tasks and schedules."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from sqlalchemy.sql.functions import FunctionElement
 from appkit.repository.base import Base, UTCDateTime, utcnow
 
 Scope = Literal["until_start", "until_done", "retained"]
-"""How long a unique key is taken: until the task is first started, until it has ended, or while its row exists."""
+"""How long a task has its unique key: until its first start, until its end, or while its row exists."""
 
 Key = str | Callable[..., object]
 """A unique or ordering key, or a function that computes it from the task's arguments."""
@@ -31,25 +31,25 @@ class TaskState(StrEnum):
     """The state of a task."""
 
     PENDING = "pending"
-    """It runs as soon as a worker is free."""
+    """The task runs as soon as a worker is free."""
     PUBLISHED = "published"
-    """The task is pending, and it was published to an external broker."""
+    """The task is pending, and it was published to a message broker."""
     RUNNING = "running"
     SCHEDULED = "scheduled"
-    """It was delayed, or it failed and waits for its retry."""
+    """The task was delayed, or it failed and waits for its retry."""
     DONE = "done"
     DEAD = "dead"
-    """All its attempts failed, or it can't run at all; see `last_error`."""
+    """All attempts failed, or the task can't run at all. `last_error` has the reason."""
     CANCELLED = "cancelled"
-    """It was cancelled, or raised `Discard`."""
+    """The task was cancelled, or it raised `Discard`."""
 
 
 OPEN: Final = "state IN ('scheduled', 'pending', 'published', 'running')"
-"""Tasks that have not ended. SQLite uses a partial index only if the query has the same text as its condition."""
+"""Tasks that have not ended. SQLite uses a partial index only for a query with the text of the index's condition."""
 
 
 class OutboxTask(Base):
-    """A task. After the commit it is started at least once, unless it is cancelled. It ends done, dead or cancelled."""
+    """A task: one run of a function in the background."""
 
     __tablename__ = "appkit_outbox"
     __allow_unmapped__ = True  # `created` is no column.
@@ -79,22 +79,22 @@ class OutboxTask(Base):
     task_name: Mapped[str] = mapped_column(String(255))
     queue: Mapped[str] = mapped_column(String(64), default="default")
     rank: Mapped[int] = mapped_column(SmallInteger, default=0)
-    """The negated priority, because indexes are ascending: the lowest rank runs first."""
+    """The negative of the priority, because indexes are ascending. The task with the lowest rank runs first."""
     state: Mapped[str] = mapped_column(String(16), default=TaskState.PENDING.value)
     payload: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(default=0)
-    """Incremented by each claim, so that crashes count. Also the fencing token against owners that lost the lease."""
+    """The number of claims. It is also the fencing token: a worker that has lost its lease knows an older number."""
     max_attempts: Mapped[int | None]
     run_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
-    """If no worker has started the task by then, the task is dead."""
+    """The task is dead if no worker has started it by this time."""
     lease_owner: Mapped[str | None] = mapped_column(String(64))
     leased_until: Mapped[datetime | None]
     unique_key: Mapped[str | None] = mapped_column(String(MAX_KEY), unique=True)
-    """Unique among all rows; set to None when the key's scope ends."""
+    """Becomes None when the key's scope ends."""
     unique_scope: Mapped[str | None] = mapped_column(String(16))
     ordering_key: Mapped[str | None] = mapped_column(String(MAX_KEY))
-    """Tasks with the same key run one by one, in the order of their ids."""
+    """Tasks with the same ordering key run one after the other, in the order of their ids."""
     progress: Mapped[dict[str, Any] | None]
     result: Mapped[Any | None] = mapped_column(
         JSON(none_as_null=True).with_variant(JSONB(none_as_null=True), "postgresql")
@@ -107,19 +107,19 @@ class OutboxTask(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
     keep_until: Mapped[datetime | None]
-    """The time after which the row is deleted. Set when the task has ended."""
+    """The time after which the row of an ended task is deleted."""
 
     @property
     def priority(self) -> int:
-        """Waiting tasks with a higher priority run first."""
+        """Tasks with a higher priority run first."""
         return -self.rank
 
     created: bool | None = None
-    """For a row with a unique key, after the flush: True if it was written, False if another task has the key."""
+    """For a row with a unique key: False if another task has the key, True after the flush has written the row."""
 
 
 class ScheduledTask(Base):
-    """The progress of a schedule. The code defines the schedule; the first process with the schedule writes the row."""
+    """The progress of a schedule. The first process that has the schedule in its code writes the row."""
 
     __tablename__ = "appkit_schedule"
 
@@ -127,13 +127,13 @@ class ScheduledTask(Base):
     cron: Mapped[str] = mapped_column(String(255))
     timezone: Mapped[str] = mapped_column(String(64))
     last_slot: Mapped[datetime]
-    """The latest slot that was processed."""
+    """The latest slot whose task was enqueued or skipped."""
     paused: Mapped[bool] = mapped_column(default=False)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskPolicy:
-    """A task's name and options; `TaskOptions` and `Task.with_options` document them."""
+    """A task's name and options. `TaskOptions` and `Task.with_options` document the options."""
 
     name: str
     queue: str = "default"
@@ -156,7 +156,7 @@ class TaskPolicy:
 
 
 class clock(FunctionElement[datetime]):  # noqa: N801 - reads as SQL's own functions do
-    """The database's time plus some seconds: the one clock that processes on several machines share."""
+    """The database's time plus some seconds. All processes share this clock, even on several machines."""
 
     type = UTCDateTime()
     inherit_cache = True

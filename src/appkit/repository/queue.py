@@ -1,6 +1,6 @@
-"""TaskQueue: how a worker claims, renews and settles the outbox's rows.
+"""TaskQueue: a worker's queries on the outbox, which claim, renew and settle tasks.
 
-Only the owner of a row's latest claim may change the row. The row's count of attempts is the fencing token.
+Only the worker with the latest claim may change a row. The row's count of attempts is the fencing token.
 """
 
 import os
@@ -36,7 +36,7 @@ from appkit.repository.queue_statements import (
 
 
 class PublishedTask(NamedTuple):
-    """A task to publish to an external broker."""
+    """A task to publish to a message broker."""
 
     task_id: str
     task_name: str
@@ -44,13 +44,7 @@ class PublishedTask(NamedTuple):
 
 
 class TaskQueue:
-    """The outbox as one worker uses it.
-
-    Args:
-        database: The database with the outbox.
-        settings: Lease duration, attempts, queues and retention.
-        owner: The lease owner written to claimed rows; by default, a name that no other process has.
-    """
+    """The outbox as one worker uses it. `owner` is the lease owner; its default is a name that no other worker has."""
 
     def __init__(self, database: Database, settings: TasksSettings, owner: str | None = None) -> None:
         self._database = database
@@ -71,12 +65,10 @@ class TaskQueue:
     async def exchange(
         self, done: Sequence[Finished], names: Collection[str], *, room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
-        """Mark tasks as done and claim the next ones.
+        """Mark tasks as done, and claim tasks with these names.
 
-        Args:
-            done: The tasks that are done.
-            names: The tasks that this process knows.
-            room: Returns how many to claim. Called after the transaction has begun, because more may fit by then.
+        `room` returns the number of tasks to claim. It is called after the transaction has begun, because more tasks
+        may have ended by then.
 
         Returns:
             The keys of the done tasks that this worker still owned, and the claimed tasks.
@@ -93,7 +85,7 @@ class TaskQueue:
             return finished, claimed
 
     async def publish(self, names: Collection[str], limit: int) -> list[PublishedTask]:
-        """Mark the first pending tasks as published, so that each is published once. They can still be claimed."""
+        """Mark the first pending tasks as published and return them. A published task can still be claimed."""
         statement = (
             update(rows)
             .where(rows.c.id.in_(ready(in_state(TaskState.PENDING), self._settings)))
@@ -111,10 +103,10 @@ class TaskQueue:
             await session.execute(update(rows).where(published).values(state=TaskState.PENDING))
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
-        """Renew the leases of these tasks.
+        """Renew the leases of the tasks that this worker still owns.
 
         Returns:
-            For the key of each task that this worker still owns, whether its cancellation was requested.
+            The keys of these tasks, each with whether cancellation was requested.
         """
         keys = [task.key for task in tasks]
         statement = (
@@ -127,7 +119,7 @@ class TaskQueue:
             return {(row.id, row.attempts): row.cancel_requested for row in await session.execute(statement)}
 
     async def finish(self, task: ClaimedTask, session: AsyncSession | None = None, *, result: Any = None) -> bool:
-        """Mark a task as done, in the session's transaction or a new one; False if the lease was lost."""
+        """Mark a task as done, in the session's transaction or in a new one. False if the lease was lost."""
         if session is None:
             async with self._database.session() as own:
                 return await self.finish(task, own, result=result)
@@ -138,32 +130,26 @@ class TaskQueue:
     async def fail(
         self, task: ClaimedTask, error: str, *, retry_in: float | None, code: str | None = None, counts: bool = True
     ) -> bool:
-        """Record a failed attempt and schedule the next one; False if the lease was lost.
+        """Record a failed attempt, and schedule the next one in `retry_in` seconds. False if the lease was lost.
 
-        Args:
-            task: The claimed task.
-            error: The error message.
-            retry_in: Seconds until the next attempt; None makes the task dead.
-            code: The error code.
-            counts: Whether the failure counts as an attempt.
+        If `retry_in` is None, the task is dead. Without `counts`, the failure doesn't count as an attempt.
         """
-        what = (
-            ended(TaskState.DEAD, self._settings)
-            if retry_in is None
-            else unless_cancelled(rescheduled(retry_in), self._settings)
-        )
-        values = {"last_error": error, "error_code": code, **what}
+        if retry_in is None:
+            values = ended(TaskState.DEAD, self._settings)
+        else:
+            values = unless_cancelled(rescheduled(retry_in), self._settings)
+        values |= {"last_error": error, "error_code": code}
         if not counts:
             values["attempts"] = rows.c.attempts - 1
         return await self._change(task, values)
 
     async def cancel_claimed(self, task: ClaimedTask, reason: str, code: str) -> bool:
-        """Mark a running task as cancelled; False if the lease was lost."""
+        """Mark a running task as cancelled. False if the lease was lost."""
         values = {"last_error": reason, "error_code": code, **ended(TaskState.CANCELLED, self._settings)}
         return await self._change(task, values)
 
     async def cancel(self, task_id: str, session: AsyncSession | None = None) -> bool:
-        """Cancel a task, or request the cancellation of a running one, in the session's transaction or a new one.
+        """Cancel a task, in the session's transaction or in a new one. For a running task, request the cancellation.
 
         Returns:
             False when the task has ended or doesn't exist.
@@ -181,17 +167,17 @@ class TaskQueue:
         return False
 
     async def report_progress(self, task: ClaimedTask, progress: Mapping[str, Any]) -> bool:
-        """Write a task's progress; False if the lease was lost."""
+        """Write a task's progress. False if the lease was lost."""
         return await self._change(task, {"progress": dict(progress)})
 
     async def release(self) -> None:
-        """Undo the claims of all tasks of this owner, as if the tasks had never been claimed."""
+        """Undo all claims of this worker, so that they don't count as attempts."""
         values = unless_cancelled(rescheduled(0), self._settings) | {"attempts": rows.c.attempts - 1}
         async with self._database.session() as session:
             await session.execute(update(rows).where(self._statements.owned).values(values))
 
     async def requeue(self, task_id: str, delay: float = 0) -> bool:
-        """Reschedule a running task; False when no task with this id runs."""
+        """Reschedule a running task, to run in `delay` seconds. False when no task with this id runs."""
         running = (rows.c.task_id == task_id) & in_state(TaskState.RUNNING)
         statement = update(rows).where(running).values(unless_cancelled(rescheduled(delay), self._settings))
         async with self._database.session() as session:
@@ -200,23 +186,24 @@ class TaskQueue:
     async def _claim(self, session: AsyncSession, names: Collection[str], limit: int) -> list[ClaimedTask]:
         found = await session.execute(self._statements.claim_ready, {"names": [*names], "limit": limit})
         claimed = [ClaimedTask(*row) for row in found]
-        if not self._database.sqlite and any(task.ordering_key is not None for task in claimed):
-            released = await self._release_blocked(session, [task for task in claimed if task.ordering_key is not None])
+        ordered = [task for task in claimed if task.ordering_key is not None]
+        if ordered and not self._database.sqlite:
+            released = await self._release_blocked(session, ordered)
             claimed = [task for task in claimed if task.id not in released]
         return sorted(claimed, key=lambda task: (task.rank, task.id))
 
     async def _notify(self, session: AsyncSession) -> None:
-        """Notify other workers, at most once per poll interval: there may be more tasks than this one can claim."""
+        """Notify other workers, because this worker may have left some tasks. Once per poll interval is enough."""
         if self._database.sqlite or self._settings.notify == "off" or monotonic() < self._next_notify:
             return
         self._next_notify = monotonic() + self._settings.poll_interval
         await session.execute(select(func.pg_notify(CHANNEL, "")))
 
     async def _release_blocked(self, session: AsyncSession, ordered: Collection[ClaimedTask]) -> set[int]:
-        """Undo the claims of tasks whose ordering key another running task has; returns the ids of these tasks.
+        """Undo the claim of each task that must wait for another task with the same ordering key; returns the ids.
 
-        When two transactions write tasks with the same key, the older task may become visible after the younger one was
-        claimed, but before that claim is committed.
+        The claim doesn't see other transactions that commit while it runs. Such a transaction may have written an older
+        task with the same key, or claimed one.
         """
         keys = select(func.unnest(bindparam("keys", [task.ordering_key for task in ordered], ARRAY(Text))).label("key"))
         key = keys.subquery().c.key
@@ -232,9 +219,10 @@ class TaskQueue:
     async def _exchange_at_once(
         self, done: Sequence[Finished], names: Collection[str], room: Callable[[], int]
     ) -> tuple[set[tuple[int, int]], list[ClaimedTask]]:
-        """Finish and claim by one autocommitted statement: one round trip rather than four.
+        """Finish and claim by one autocommitted statement, which needs one round trip instead of four.
 
-        That statement can't lock ordering keys. Tasks with one are claimed afterwards, if there is room left.
+        This statement doesn't claim tasks with an ordering key, because it can't lock the keys. A second statement
+        claims them, if there is room left.
         """
         async with self._database.session() as session:
             await session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
@@ -243,7 +231,7 @@ class TaskQueue:
             found = await session.execute(self._statements.finish_and_claim(done), values)
             changed = [ClaimedTask(*row) for row in found]
             claimed = sorted((task for task in changed if task.task_id), key=lambda task: (task.rank, task.id))
-        with suppress(ServiceUnavailableException):  # The statement above has committed, even if this fails.
+        with suppress(ServiceUnavailableException):  # The statement above is committed, even if this fails.
             if len(claimed) < limit:
                 claimed += await self.claim(names, limit=limit - len(claimed))
             elif claimed:

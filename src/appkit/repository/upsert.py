@@ -11,11 +11,11 @@ from sqlalchemy.orm import Mapper, QueryableAttribute
 from appkit.exceptions import AppKitError
 from appkit.repository.mixins import SoftDelete
 
-_INSERTS: Mapping[str, Callable[[Any], Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
+INSERTS: Mapping[str, Callable[[Any], Any]] = {"postgresql": postgresql.insert, "sqlite": sqlite.insert}
 
 
 def insert_or_nothing(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]]) -> Any:
-    """An INSERT that skips rows whose key exists."""
+    """An INSERT that skips rows whose key exists in the table."""
     insert, target = _insert(db, mapper, on)
     return insert.on_conflict_do_nothing(**target)
 
@@ -23,9 +23,9 @@ def insert_or_nothing(db: AsyncSession, mapper: Mapper[Any], on: Sequence[Querya
 def insert_or_update(
     db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]], names: frozenset[str]
 ) -> Any:
-    """An INSERT that updates the named attributes of rows whose key exists.
+    """An INSERT that updates the attributes in `names` if the row's key exists in the table.
 
-    Like an update by the ORM, the INSERT sets `onupdate` columns and the version. It also restores deleted rows.
+    The update also sets `onupdate` columns, increases the version and restores deleted rows.
     """
     insert, target = _insert(db, mapper, on)
     columns: Any = mapper.columns
@@ -38,24 +38,20 @@ def insert_or_update(
         changes[mapper.version_id_col] = mapper.version_id_col + 1
     if issubclass(mapper.class_, SoftDelete):
         changes[columns.deleted_at] = None
-    for name in names.difference(attribute.key for attribute in on) or names:  # At least one is required.
+    for name in names.difference(attribute.key for attribute in on) or names:  # ON CONFLICT DO UPDATE needs a column.
         changes[columns[name]] = insert.excluded[columns[name].key]
     return insert.on_conflict_do_update(**target, set_=changes)
 
 
 def _insert(db: AsyncSession, mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]]) -> tuple[Any, dict[str, Any]]:
-    dialect = db.get_bind().dialect.name
-    return _INSERTS[dialect](mapper), _target(mapper, on, dialect)
-
-
-def _target(mapper: Mapper[Any], on: Sequence[QueryableAttribute[Any]], dialect: str) -> dict[str, Any]:
-    """The columns of ON CONFLICT, and the condition if the index is partial."""
+    """An INSERT, and the key for ON CONFLICT: the columns and the condition of a partial index."""
     table: Any = mapper.local_table
+    dialect = db.get_bind().dialect.name
     columns = {mapper.columns[attribute.key] for attribute in on}
     for each in (table.primary_key, *table.constraints, *table.indexes):
         unique = isinstance(each, PrimaryKeyConstraint | UniqueConstraint) or getattr(each, "unique", False)
         if unique and set(each.columns) == columns:
             where = each.dialect_options[dialect].get("where") if isinstance(each, Index) else None
-            return {"index_elements": list(columns), "index_where": where}
+            return INSERTS[dialect](mapper), {"index_elements": list(columns), "index_where": where}
     names = ", ".join(attribute.key for attribute in on)
     raise AppKitError(f"{table.name} has no unique constraint or index on exactly these: {names}.")
