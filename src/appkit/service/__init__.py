@@ -1,1 +1,1 @@
-"""Business rules on the database: one service class each, one transaction per call of a route or task."""
+"""Services: classes with business rules, each working in one database session."""

@@ -1,4 +1,4 @@
-"""AccountService and EmailService: profile, data export, account deletion, and verified changes of e-mail address."""
+"""AccountService and EmailService: profile, data export, account deletion, and changes of the e-mail address."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -20,24 +20,19 @@ from appkit.exceptions import InvalidTokenException
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.base import BaseService
+from appkit.service.base import QUIET, BaseService
 from appkit.service.links import LinkService
-from appkit.service.sessions import QUIET
 from appkit.service.users import UserService
 
 SECRET_COLUMNS: Final = frozenset({"email_key", "hashed_password", "security_version"})
-"""Columns that an export leaves out, because they hold no data of the user."""
+"""Columns that an export leaves out."""
 
 
 class AccountService(BaseService):
-    """What users do with their own account: change the profile, delete the account, export its data."""
+    """Changes the profile of an account, exports its data, and deletes it."""
 
     async def change(self, user_id: UUID, profile: Mapping[str, Any]) -> BaseUser:
-        """Change a user's profile.
-
-        Args:
-            user_id: The user.
-            profile: Columns that the user model's `profile` names, and their new values.
+        """Change a user's profile. Pass columns of the user model's `profile` with their new values.
 
         Raises:
             NotFoundException: When the account is deleted.
@@ -48,13 +43,13 @@ class AccountService(BaseService):
         return await self.save(user)
 
     async def delete_account(self, user_id: UUID) -> None:
-        """Delete an account's e-mail address, password, sign-in sessions and links. The address can be used again.
+        """Delete an account's personal data, sign-in sessions and links. The e-mail address can be used again.
 
-        The account's row stays, without personal data, because other rows may reference it. If the app keeps more data
-        about users, let a subscriber of `UserDeleted` delete that data.
+        The account's row stays, because other rows may reference it. If the app keeps more data about users, let a
+        subscriber of `UserDeleted` delete that data.
 
         Raises:
-            NotFoundException: When the account is deleted.
+            NotFoundException: When the account is already deleted.
         """
         user = await UserService(self.db).void(user_id)
         self.emit(UserDeleted(user_id=user_id, email=user.email))
@@ -70,9 +65,9 @@ class AccountService(BaseService):
             await self.db.execute(delete(rows).where(rows.user_id == user_id))
 
     async def export(self, user: BaseUser) -> dict[str, Any]:
-        """All data that is kept about a user, by appkit and by plugins with `export_account()`."""
+        """All data that appkit and plugins with `export_account()` keep about a user."""
         self.emit(UserExported(user_id=user.id))
-        await self.db.flush()  # Before reading: SQLite may refuse a write in a transaction that began as a reader.
+        await self.db.flush()  # Write before reading: SQLite may refuse a write after a read in the same transaction.
         sessions = await self.db.scalars(select(AuthSession).where(AuthSession.user_id == user.id))
         return {
             "user": _values(user),
@@ -85,12 +80,12 @@ class EmailService(BaseService):
     """Verifies and changes the e-mail address of an account by mailed links."""
 
     def ask_to_verify(self, user: BaseUser) -> None:
-        """Request another mail with a link to verify the address; does nothing if the address is verified."""
+        """Request another mail with a link to verify the e-mail address. For a verified address, this does nothing."""
         if not user.email_verified:
             self.emit(EmailVerificationRequested(user_id=user.id))
 
     async def verify(self, token: str) -> None:
-        """Mark the address as verified.
+        """Mark the e-mail address as verified.
 
         Raises:
             InvalidTokenException: When the link is used, expired or revoked.
@@ -109,18 +104,18 @@ class EmailService(BaseService):
         self.emit(EmailVerified(user_id=used.user_id))
 
     def ask_to_change(self, user: BaseUser, email: str) -> None:
-        """Request a mail with a link to use another address. Until the link is used, nothing changes."""
+        """Request a mail with a link to use another e-mail address. Until the link is used, nothing changes."""
         self.emit(EmailChangeRequested(user_id=user.id, email=email))
 
     async def change(self, token: str) -> None:
-        """Change the address to the one that the link was mailed to. Using the link proves that the user owns it.
+        """Change the account's e-mail address to the address that the link was mailed to.
 
-        The address comes from the token's own row, so that no later request can replace it (CVE-2026-32700). All
-        other links that were mailed to the account become invalid.
+        The new address is read from the token's row, so that no later request can replace it (CVE-2026-32700). All
+        other links of the account become invalid.
 
         Raises:
             InvalidTokenException: When the link is used, expired or revoked.
-            EmailTakenException: When another account has the address by now.
+            EmailTakenException: When another account has taken the e-mail address.
         """
         links, model = LinkService(self.db), self.user_model
         used = await links.consume(token, "change_email")

@@ -1,4 +1,4 @@
-"""AuthService: sign-up, sign-in (with challenges for another factor), sign-out and token refresh."""
+"""AuthService: sign-up, sign-in, challenges for another factor, sign-out and token refresh."""
 
 from collections.abc import Collection, Sequence
 from contextlib import suppress
@@ -28,12 +28,12 @@ from appkit.repository.auth import AuthSession
 from appkit.repository.base import utcnow
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
-from appkit.service.base import BaseService
+from appkit.service.base import FRESH, QUIET, BaseService
 from appkit.service.hashing import Security
 from appkit.service.hookspecs import Challenge
 from appkit.service.links import LinkService
 from appkit.service.principals import UNKNOWN_DEVICE, Device, Kind, PendingSignIn, Principal, SignIn, TokenPair
-from appkit.service.sessions import FRESH, QUIET, SessionService
+from appkit.service.sessions import SessionService
 from appkit.service.users import UserService
 
 CHALLENGE: Final = "signin_challenge"
@@ -44,46 +44,50 @@ FAILURES_BY_ALL: Final = "1000/5 minutes"
 
 
 class AuthService(BaseService):
-    """Signs users up, in and out."""
+    """Signs users up, in and out.
+
+    Several methods have these arguments:
+
+    - `methods`: how the user authenticated (RFC 8176), such as `["pwd"]`.
+    - `remember`: whether the sign-in session outlives the browser.
+    - `kind`: whether a browser or a program keeps the tokens.
+    - `device`: the IP address and user agent of the request.
+    - `replaces`: the previous tokens of the device. Their sign-in sessions end (OWASP ASVS 7.2.4).
+    """
 
     async def signup(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE, replaces: Collection[str | None] = ()
     ) -> SignIn | PendingSignIn:
         """Create an account, and sign its owner in.
 
-        Args:
-            email: The e-mail address; upper and lower case count as the same.
-            password: As typed.
-            device: Where the request comes from.
-            replaces: The device's previous tokens; their sign-in sessions end.
-
         Raises:
             SignupClosedException: When the app accepts no sign-ups.
-            EmailTakenException: When an account has this address.
-            UnprocessableException: When the address or the password is not acceptable.
+            EmailTakenException: When an account has this e-mail address, in upper or lower case.
+            UnprocessableException: When the e-mail address or the password is not acceptable.
             ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         user = await self._create(email, password)
         return await self.admit(user, methods=["pwd"], device=device, replaces=replaces)
 
     async def signup_verified(self, email: str) -> BaseUser:
-        """Create an account without a password, for a user who has proved to own the address.
+        """Create an account without a password. The user must have proved to own the e-mail address.
 
         Raises:
             SignupClosedException: When the app accepts no sign-ups.
-            EmailTakenException: When an account has this address.
-            UnprocessableException: When the address is not acceptable.
+            EmailTakenException: When an account has this e-mail address.
+            UnprocessableException: When the e-mail address is not acceptable.
         """
         return await self._create(email, None, verified=True)
 
     async def signup_privately(self, email: str, password: str) -> None:
-        """Create an account without revealing whether the address had one (OWASP ASVS 6.3.8).
+        """Create an account without revealing whether the e-mail address had one (OWASP ASVS 6.3.8).
 
-        The answer is mailed to the address. A free and a taken address both cost one hash and one event. Call this in
-        a transaction of its own, because this method rolls the transaction back if the address is taken.
+        The answer is mailed to the address. Whether the address is free or taken, the password is hashed once, and one
+        of appkit's own tasks is enqueued. Call this method in a transaction of its own, because a taken address rolls
+        the transaction back.
 
         Raises:
-            UnprocessableException: When the address or the password is not acceptable.
+            UnprocessableException: When the e-mail address or the password is not acceptable.
             ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         try:
@@ -106,20 +110,12 @@ class AuthService(BaseService):
     ) -> SignIn | PendingSignIn:
         """Sign in with a password, unless a plugin asks for another factor.
 
-        The account is read in a short transaction, unless the caller has begun one. Argon2 runs after this transaction,
-        so that it neither holds a connection nor blocks SQLite's writer.
-
-        Args:
-            email: The e-mail address, in upper or lower case.
-            password: As typed.
-            remember: Whether the sign-in session outlives the browser.
-            kind: Whether a browser or a program keeps the tokens.
-            device: Where the request comes from.
-            replaces: The device's previous tokens; their sign-in sessions end (OWASP ASVS 7.2.4).
+        Call this method outside a transaction. The account is then read in a short transaction that ends before Argon2
+        runs, so Argon2 neither holds a connection nor blocks SQLite's writer.
 
         Raises:
-            InvalidCredentialsException: For an unknown address, a wrong password or a disabled account alike, and
-                with `AUTH_SIGNUP_MODE=private` for an unverified address.
+            InvalidCredentialsException: When the e-mail address is unknown, the password is wrong, or the account is
+                disabled. With `AUTH_SIGNUP_MODE=private`, also when the address is unverified.
             ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         passwords = Security.of(app_context(self.db)).passwords
@@ -128,7 +124,7 @@ class AuthService(BaseService):
         user = await self._look_up(email)
         hashed = user.hashed_password if user else None
         correct = await passwords.verify(hashed, password)
-        # In private mode, another answer for an unverified address would reveal after a sign-up if it was free.
+        # In private mode, signing in with the password of a new sign-up must not reveal that the address was free.
         private = self.settings.auth.signup_mode == "private"
         if user is None or hashed is None or not correct or not user.is_open or (private and not user.email_verified):
             self.emit(SigninFailed(user_id=None if user is None else user.id, ip=device.ip))
@@ -152,13 +148,7 @@ class AuthService(BaseService):
     ) -> SignIn | PendingSignIn:
         """Sign in a user who has authenticated, unless a plugin asks for another factor.
 
-        Args:
-            user: The user's object, as read before the user authenticated.
-            methods: How the user authenticated (RFC 8176); include `mfa` after several factors.
-            remember: Whether the sign-in session outlives the browser.
-            kind: Whether a browser or a program keeps the tokens.
-            device: Where the request comes from.
-            replaces: The device's previous tokens; their sign-in sessions end (OWASP ASVS 7.2.4).
+        Read `user` before the user authenticates. Add `mfa` to the methods after several factors.
 
         Raises:
             InvalidCredentialsException: When the account is disabled, or has another security version than `user`.
@@ -180,14 +170,14 @@ class AuthService(BaseService):
         This method commits, so that a failed attempt counts too.
 
         Raises:
-            InvalidTokenException: When the challenge is used, expired, or was attempted too often.
-            TooManyRequestsException: After ten attempts without success for the account in 15 minutes.
+            InvalidTokenException: When the challenge is used or expired, or was attempted too often.
+            TooManyRequestsException: When the account had ten attempts without success in 15 minutes.
         """
         try:
             user = await LinkService(self.db).attempt(challenge, CHALLENGE, limit=CHALLENGE_TRIES)
         except InvalidTokenException:
             raise InvalidTokenException("This took too long, or too many tries. Sign in again.") from None
-        # Count by account too, because a correct password can start any number of challenges.
+        # Count for each account too, because a correct password can start any number of challenges.
         await self.limiter.hit(TRIES_BY_USER, "challenge", user.id)
         return user
 
@@ -199,17 +189,13 @@ class AuthService(BaseService):
         device: Device = UNKNOWN_DEVICE,
         replaces: Collection[str | None] = (),
     ) -> SignIn:
-        """Sign in a user who met a challenge. Plugins aren't asked again.
+        """Sign in a user who met a challenge. The challenge becomes invalid, and plugins aren't asked again.
 
-        Args:
-            challenge: The challenge's token; it can't be used again.
-            methods: How the user met the challenge, such as `["otp"]`. The sign-in's methods and `mfa` are added.
-            device: Where the request comes from.
-            replaces: The device's previous tokens; their sign-in sessions end.
+        Pass the methods that met the challenge, such as `["otp"]`. The methods of the sign-in and `mfa` are added.
 
         Raises:
-            InvalidTokenException: When the challenge is used or expired.
-            InvalidCredentialsException: When the account was disabled meanwhile.
+            InvalidTokenException: When the challenge is used or expired, or the account is disabled.
+            InvalidCredentialsException: When the account is disabled during this call.
         """
         links = LinkService(self.db)
         user, data = await links.owner(challenge, CHALLENGE), (await links.consume(challenge, CHALLENGE)).data
@@ -220,23 +206,22 @@ class AuthService(BaseService):
         )
 
     async def give_up(self, challenge: str) -> None:
-        """Invalidate a challenge. If the challenge is invalid already, nothing happens."""
+        """Invalidate a challenge. For an invalid challenge, this does nothing."""
         with suppress(InvalidTokenException):
             await LinkService(self.db).consume(challenge, CHALLENGE)
 
     async def signout(self, *tokens: str | None) -> None:
-        """End the sign-in sessions of these tokens, access or refresh, expired or not."""
-        if not (held := Security.of(app_context(self.db)).tokens.session_ids(*tokens)):
-            return
-        for session_id, user_id in await self._sessions.end(AuthSession.id.in_(held), "signed_out"):
-            self.emit(UserSignedOut(user_id=user_id, session_id=session_id))
+        """End the sign-in sessions of access and refresh tokens, even of expired ones."""
+        if held := Security.of(app_context(self.db)).tokens.session_ids(*tokens):
+            for session_id, user_id in await self._sessions.end(AuthSession.id.in_(held), "signed_out"):
+                self.emit(UserSignedOut(user_id=user_id, session_id=session_id))
 
     async def refresh(self, token: str) -> TokenPair:
         """Exchange a refresh token for the next pair, as `SessionService.refresh` describes."""
         return await self._sessions.refresh(token)
 
     async def user(self, principal: Principal) -> BaseUser:
-        """The user of a principal, if their sign-in session is live, as `SessionService.user` describes."""
+        """The user of a principal, if the sign-in session is live, as `SessionService.user` describes."""
         return await self._sessions.user(principal)
 
     @cached_property
@@ -251,28 +236,18 @@ class AuthService(BaseService):
         return user
 
     async def _begin(self, user: BaseUser, methods: Sequence[str], *, kind: Kind, **options: Any) -> SignIn:
-        user = await self._confirm(user)
-        session = await self._sessions.begin(user, methods=methods, kind=kind, **options)
-        self.emit(UserSignedIn(user_id=user.id, session_id=session.id))
-        return SignIn(user=user, kind=kind, tokens=self._sessions.issue(user, session))
-
-    async def _confirm(self, seen: BaseUser) -> BaseUser:
-        """Read the account again; refuse if it was disabled, or if its security version is not the one of `seen`."""
-        user = self.user_model
-        confirmed: BaseUser | None = await self.db.scalar(
-            update(user)
-            .where(user.id == seen.id, user.security_version == seen.security_version, user.is_open)
-            .values(last_signin_at=utcnow(), updated_at=user.updated_at)
-            .returning(user),
-            execution_options=QUIET | FRESH,
+        confirmed = await UserService(self.db).update_unchanged(
+            user.id, user.security_version, last_signin_at=utcnow(), updated_at=self.user_model.updated_at
         )
         if confirmed is None:
             raise InvalidCredentialsException
-        return confirmed
+        session = await self._sessions.begin(confirmed, methods=methods, kind=kind, **options)
+        self.emit(UserSignedIn(user_id=confirmed.id, session_id=session.id))
+        return SignIn(user=confirmed, kind=kind, tokens=self._sessions.issue(confirmed, session))
 
     async def _count_failure(self) -> None:
         """Count a failed sign-in for the whole app, and emit `GuessingSuspected` once when too many sign-ins failed."""
-        from appkit.core.limits import parse_rule  # Imported here: code that only uses tables doesn't need `limits`.
+        from appkit.core.limits import parse_rule  # Imported here, because code that only uses tables doesn't need it.
 
         try:
             await self.limiter.hit(FAILURES_BY_ALL, "signin failures")

@@ -1,6 +1,6 @@
-"""BaseService: a database session, the app's parts, and `emit()` for events. Every service subclasses it."""
+"""BaseService: the base class of all services, with a database session, the app's parts and `emit()`."""
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 ModelT = TypeVar("ModelT")
 
+# Services read a row again after its UPDATE, so SQLAlchemy needn't search for loaded objects that the UPDATE changed.
+QUIET: Final = {"synchronize_session": False}
+FRESH: Final = {"populate_existing": True}
+
 ON_EVENT = TaskPolicy(name="appkit.plugins:on_event")
 """The task that calls a plugin's `on_event()`."""
 
@@ -26,9 +30,9 @@ ON_EVENT = TaskPolicy(name="appkit.plugins:on_event")
 class BaseService:
     """Business rules that share one database session, and therefore one transaction.
 
-    A service is made from its database session alone, so a route, a task and a test all write `PostService(db)`.
-    It flushes and never commits: the code that opened the database session ends its transaction. The properties and
-    `emit()` raise `AppKitError` if the database session belongs to no app.
+    A service needs only a database session: a route, a task and a test all write `PostService(db)`. A service flushes.
+    The code that opened the database session commits. The properties and `emit()` raise `AppKitError` if the database
+    session belongs to no app.
     """
 
     def __init__(self, db: AsyncSession) -> None:
@@ -60,22 +64,19 @@ class BaseService:
         return app_context(self.db).user_model
 
     async def save(self, obj: ModelT) -> ModelT:
-        """Write a new or changed object, so that values from the database, such as defaults, can be read."""
+        """Write a new or changed object, and load the values that the database sets, such as defaults."""
         self.db.add(obj)
         await self.db.flush()
         return obj
 
     async def delete(self, obj: object) -> None:
-        """Delete an object of the database session; a `SoftDelete` object is only marked as deleted."""
+        """Delete an object of the database session. A `SoftDelete` object is only marked as deleted."""
         await Repository(self.db, type(obj)).delete(obj)
 
     def emit(self, event: Event) -> None:
-        """Publish an event: after the transaction has committed, each subscriber of exactly the event's class runs.
+        """Emit an event. After the commit, one task runs for each subscriber of exactly the event's class.
 
-        Each plugin with an `on_event()` gets the event the same way, in a task of its own.
-
-        Raises:
-            AppKitError: When the database session belongs to no app.
+        Another task runs for each plugin with an `on_event()`.
         """
         app = app_context(self.db)
         for policy in app.subscribers.get(type(event), ()):

@@ -1,4 +1,4 @@
-"""CRUDService: lists, gets, creates, updates and deletes the rows of a model, with hooks before and after each."""
+"""CRUDService: lists, gets, creates, updates and deletes the rows of a model, with hooks."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -18,14 +18,14 @@ UpdateT = TypeVar("UpdateT", bound=BaseModel)
 
 
 class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
-    """Lists, gets, creates, updates and deletes the rows of one model.
+    """Lists, gets, creates, updates and deletes the rows of one model. Override the hooks to add rules.
 
         class PostService(CRUDService[Post, PostCreate, PostUpdate]):
             async def after_create(self, row: Post, data: PostCreate) -> None:
                 self.emit(PostCreated(post_id=row.id))
 
-    An exception in a hook ends the method and rolls the transaction back. To limit the rows that the service can see,
-    override the repository:
+    A method raises `NotFoundException` if no row has the given primary key. If a hook raises an exception, the
+    transaction is rolled back. To limit the rows that the service can see, override the repository:
 
             @cached_property
             def repository(self) -> PostRepository:
@@ -34,7 +34,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
 
     @cached_property
     def repository(self) -> Repository[ModelT]:
-        """The repository of the rows; override it for your own."""
+        """The repository of the rows."""
         return Repository(self.db, model_of(getattr(self, "__orig_class__", type(self)), CRUDService))
 
     @overload
@@ -49,11 +49,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         return page
 
     async def get(self, ident: Any) -> ModelT:
-        """The row with this primary key.
-
-        Raises:
-            NotFoundException: When there is no such row.
-        """
+        """The row with this primary key."""
         await self.before_get(ident)
         row = await self.repository.get(ident)
         await self.after_get(row)
@@ -68,10 +64,9 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         return row
 
     async def update(self, row: Any, data: UpdateT) -> ModelT:
-        """Update a row, or the one with this primary key; fields that the data doesn't set stay unchanged.
+        """Update a row, or the row with this primary key. Fields that the data doesn't set stay unchanged.
 
         Raises:
-            NotFoundException: When there is no such row.
             StaleVersionException: When a `Versioned` row no longer has the data's `version`.
         """
         found = await self._find(row)
@@ -81,11 +76,7 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         return found
 
     async def delete(self, obj: object) -> None:
-        """Delete a row, or the one with this primary key.
-
-        Raises:
-            NotFoundException: When there is no such row.
-        """
+        """Delete a row, or the row with this primary key."""
         row = await self._find(obj)
         await self.before_delete(row)
         await self.repository.delete(row)
@@ -101,16 +92,16 @@ class CRUDService(BaseService, Generic[ModelT, CreateT, UpdateT]):
         """After a page was read."""
 
     async def before_get(self, ident: Any) -> None:
-        """Before a row is read; also before it is updated or deleted by its primary key."""
+        """Before a row is read. Updating or deleting a row by its primary key reads the row first."""
 
     async def after_get(self, row: ModelT) -> None:
-        """After a row was read: raise NotFoundException here if the user may not see it."""
+        """After a row was read. Raise NotFoundException here if the user may not see the row."""
 
     async def before_create(self, row: ModelT, data: CreateT) -> None:
-        """Before a row is written: set columns here that the client doesn't choose."""
+        """Before a row is written. Set columns here that the client doesn't choose."""
 
     async def after_create(self, row: ModelT, data: CreateT) -> None:
-        """After a row was written: `emit` events here."""
+        """After a row was written. `emit` events here."""
 
     async def before_update(self, row: ModelT, data: UpdateT) -> None:
         """Before a row is changed."""

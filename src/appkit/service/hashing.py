@@ -1,4 +1,4 @@
-"""Password hashing: Argon2id in a bounded thread pool. `Security` holds an app's pool and its token keys."""
+"""Password hashing: Argon2id in a bounded thread pool. `Security` has the pool and the token keys of an app."""
 
 import os
 from base64 import b64encode
@@ -23,13 +23,9 @@ _BCRYPT_BYTES = 72
 class PasswordPool:
     """Hashes and verifies passwords with Argon2id (RFC 9106) in a bounded number of threads.
 
-    One hash takes about 100 ms and 64 MiB. More threads than processors would use more memory and save no time, and
-    clients would give up before the end of a longer queue.
-
-    Args:
-        concurrency: The number of passwords hashed at the same time.
-        parameters: The cost parameters of Argon2.
-        max_waiting: The number of passwords that may wait.
+    One hash takes about 100 ms and 64 MiB. More threads than processors would use more memory and save no time. Clients
+    would give up before the end of a longer queue. If `max_waiting` passwords wait, the methods raise
+    `ServiceUnavailableException` with a `Retry-After` of one second.
     """
 
     def __init__(self, *, concurrency: int, parameters: Parameters, max_waiting: int = 32) -> None:
@@ -40,36 +36,27 @@ class PasswordPool:
         self._decoy = _decoy_hash(parameters)
 
     def check(self) -> None:
-        """Refuse a request early if the queue is full.
-
-        Raises:
-            ServiceUnavailableException: When the queue is full; `Retry-After` is one second.
-        """
+        """Raise early if the queue is full."""
         if self._pending >= self._max_pending:
             raise ServiceUnavailableException(retry_after=1)
 
     async def hash(self, password: str) -> str:
-        """Hash a password; the hash includes its salt and its parameters.
-
-        Raises:
-            ServiceUnavailableException: When the queue is full.
-        """
+        """Hash a password. The result includes the salt and the parameters."""
         return await self._run(lambda: self._argon2.hash(password))
 
     async def verify(self, hashed: str | None, password: str) -> bool:
         """Whether the password matches the hash.
 
-        Without a hash, the result is False and takes the same time, so timing doesn't reveal whether an account exists.
-        bcrypt hashes, from accounts that were migrated, need `fastapi-appkit[bcrypt]`.
+        Without a hash, the result is False after the same time, so the time doesn't reveal whether an account exists.
+        Migrated accounts may have bcrypt hashes, which need `fastapi-appkit[bcrypt]`.
 
         Raises:
-            ServiceUnavailableException: When the queue is full.
-            AppKitError: When the hash is from bcrypt and the extra is not installed.
+            AppKitError: When the hash is from bcrypt, and the extra is not installed.
         """
         return await self._run(lambda: self._matches(hashed or self._decoy, password))
 
     def is_outdated(self, hashed: str) -> bool:
-        """Whether the hash was made with other parameters than the current ones, or with another algorithm."""
+        """Whether the hash was made with another algorithm, or with other parameters than the current ones."""
         return not hashed.startswith(_ARGON2ID) or self._argon2.check_needs_rehash(hashed)
 
     def _matches(self, hashed: str, password: str) -> bool:
@@ -94,12 +81,12 @@ def _matches_bcrypt(hashed: str, password: str) -> bool:
         import bcrypt
     except ModuleNotFoundError:
         raise AppKitError("An account's password is hashed with bcrypt. Install fastapi-appkit[bcrypt].") from None
-    # bcrypt hashes only 72 bytes. Old versions cut longer passwords silently; new ones refuse them.
+    # bcrypt hashes only 72 bytes. Its old versions cut longer passwords, and its new versions refuse them.
     return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
 
 
 def _decoy_hash(parameters: Parameters) -> str:
-    """A random hash that no password matches, and that takes as long to verify as any other."""
+    """A random hash that no password matches. Verifying it takes as long as for any other hash."""
     salt, digest = (
         b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (parameters.salt_len, parameters.hash_len)
     )
@@ -108,7 +95,7 @@ def _decoy_hash(parameters: Parameters) -> str:
 
 
 class Security:
-    """The token keys and the password pool of one app, shared by its services."""
+    """The token keys and the password pool of one app. All services of the app share them."""
 
     @classmethod
     def of(cls, context: AppContext) -> "Security":
@@ -119,7 +106,7 @@ class Security:
         return security
 
     def __init__(self, settings: Settings) -> None:
-        from appkit.service.tokens import Tokens  # Here, because code that only uses tables doesn't need PyJWT.
+        from appkit.service.tokens import Tokens  # Imported here, because code that only uses tables needs no PyJWT.
 
         self.tokens = Tokens(settings)
         self.passwords = PasswordPool(

@@ -20,24 +20,25 @@ if TYPE_CHECKING:
 
 
 class Challenge(NamedTuple):
-    """A further proof that a user must give before they are signed in."""
+    """A further proof that a user must give to sign in."""
 
     factors: Sequence[str]
-    """The kinds of proof to choose from, such as `["totp", "recovery_code"]`; the frontend asks for one."""
+    """The accepted kinds of proof, such as `["totp", "recovery_code"]`. The user chooses one."""
 
 
 @hookspec
 async def before_signin(user: BaseUser, methods: Sequence[str], device: Device, db: AsyncSession) -> Challenge | None:
-    """Require a further proof of a user who signs in, or raise to refuse them. Called before a session begins.
+    """Require a further proof from a user who signs in. To refuse the user, raise an exception.
 
-    With a challenge, sign-in answers `{"mfa_required": true, "challenge": …, "factors": […]}` and no session begins.
-    A route of the plugin receives the challenge with the proof, and calls `complete_challenge`.
+    The hook is called before a sign-in session begins. If it returns a challenge, no sign-in session begins, and the
+    response is `{"mfa_required": true, "challenge": …, "factors": […]}`. A route of the plugin receives the challenge
+    with the proof, and calls `complete_challenge`.
 
     Args:
-        user: The user who signs in; their password was right.
-        methods: How they have proved it so far (RFC 8176): `["pwd"]`, or what a plugin's route passes to
-            `complete_signin`. `mfa` in it means that they have used more than one factor.
-        device: The client's address, `device.ip`, and `device.user_agent`.
+        user: The user, who has already authenticated by these methods.
+        methods: How the user authenticated (RFC 8176), such as `["pwd"]`. A plugin's route passes its methods to
+            `complete_signin`. They include `mfa` if the user has used more than one factor.
+        device: The client's IP address, `device.ip`, and `device.user_agent`.
         db: The database session of the sign-in.
 
     Example:
@@ -53,9 +54,9 @@ async def before_signin(user: BaseUser, methods: Sequence[str], device: Device, 
 @hookspec
 @provisional
 def token_claims(user: BaseUser) -> list[tuple[str, Any]]:
-    """Add claims to a user's access tokens, as pairs of a name and a JSON value. Called for each token that is issued.
+    """Add claims to a user's access tokens, as pairs of a name and a JSON value. Called for each new token.
 
-    A claim `scope`, names separated by spaces, limits what the token is valid for: see `require(scopes=…)`.
+    A claim `scope` has names separated by spaces, and limits the use of the token: see `require(scopes=…)`.
 
     Example:
         ```python
@@ -72,8 +73,8 @@ async def check_password(password: str, user: BaseUser | None, db: AsyncSession)
 
     Args:
         password: The password in plain text.
-        user: The account that it is for; None at sign-up.
-        db: The database session in which it will be set. Don't read or write in it: the password may yet be refused.
+        user: The account; None at sign-up.
+        db: The database session that will write the password. Don't read or write in this database session.
 
     Example:
         ```python
@@ -86,9 +87,9 @@ async def check_password(password: str, user: BaseUser | None, db: AsyncSession)
 
 @hookspec
 async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, Any]]:
-    """Add to a user's export of their data, as pairs of a name and a value. Called for each export.
+    """Add data to the export of a user's data, as pairs of a name and a value. Called for each export.
 
-    Deleting an account emits `UserDeleted`: delete what you store about the user then.
+    Deleting an account emits `UserDeleted`. A subscriber should then delete the data that you store about the user.
 
     Example:
         ```python
@@ -102,14 +103,14 @@ async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, An
 @hookspec
 @provisional
 async def write_mail(kind: str, user: BaseUser, to: str, link: str | None) -> Mail | None:
-    """Write a mail about an account in your own words. The first answer that isn't None replaces appkit's mail.
+    """Write a mail about an account in your own words. The first result that isn't None replaces appkit's mail.
 
     Args:
         kind: `verify_email`, `account_exists`, `reset_password`, `reset_forced`, `password_changed`, `change_email`,
             `email_changed` or `account_deleted`.
-        user: The account that it is about.
-        to: The recipient's address, which may differ from the account's.
-        link: The link in it or, without `FRONTEND_URL`, the token alone. None for a mail without a link.
+        user: The account.
+        to: The recipient's e-mail address, which may differ from the account's.
+        link: The link or, without `FRONTEND_URL`, only the token. None for a mail without a link.
 
     Example:
         ```python

@@ -13,14 +13,16 @@ from appkit.exceptions import InvalidTokenException
 from appkit.repository.auth import AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
-from appkit.service.base import BaseService
+from appkit.service.base import FRESH, QUIET, BaseService
 
 
 class LinkService(BaseService):
-    """One-time tokens of users. Each token has a purpose, which may be a plugin's own, and works for no other.
+    """One-time tokens of users. A token works only for its purpose. Plugins can use purposes of their own.
 
-    Tokens become invalid when the account is disabled or gets a new password. The database keeps only their SHA-256:
-    32 random bytes can't be guessed, so no salt is needed.
+    Tokens become invalid when the account is disabled or gets a new password. The database keeps only the SHA-256 of a
+    token. The hash needs no salt, because nobody can guess 32 random bytes.
+
+    The methods raise `InvalidTokenException` for a token that is not valid for the purpose.
     """
 
     async def make(
@@ -33,13 +35,13 @@ class LinkService(BaseService):
         data: Mapping[str, Any] | None = None,
         others: bool = False,
     ) -> str:
-        """Create a token, and invalidate older ones with the same purpose.
+        """Create a token, and invalidate the user's older tokens with the same purpose.
 
         Args:
             user: The owner. Lock this user's row, so that only one of two concurrent tokens stays valid.
-            purpose: What the token is for, in up to 32 characters.
+            purpose: A name of up to 32 characters for the use of the token.
             ttl: Lifetime in seconds.
-            email: The e-mail address that the token proves, such as a new one; the user's current one unless given.
+            email: The e-mail address that the token proves; by default, the user's current address.
             data: Data to read when the token is used. Pass no secrets: the data is stored in plain text.
             others: Whether older tokens stay valid.
         """
@@ -60,11 +62,7 @@ class LinkService(BaseService):
         return token
 
     async def owner(self, token: str, purpose: str) -> BaseUser:
-        """The owner of a token, which can still be used afterwards.
-
-        Raises:
-            InvalidTokenException: When the token is not valid for this purpose.
-        """
+        """The owner of a token. The token can still be used afterwards."""
         user = self.user_model
         owner = select(AuthToken.user_id).where(self._is_valid(token, purpose))
         found = await self.db.scalar(select(user).where(user.id.in_(owner)))
@@ -73,33 +71,27 @@ class LinkService(BaseService):
         return found
 
     async def consume(self, token: str, purpose: str) -> AuthToken:
-        """Use a token. Of concurrent uses, only one succeeds.
-
-        Raises:
-            InvalidTokenException: When the token is not valid for this purpose.
-        """
+        """Use a token. Of concurrent uses, only one succeeds."""
         consumed: AuthToken | None = await self.db.scalar(
             update(AuthToken).where(self._is_valid(token, purpose)).values(consumed_at=utcnow()).returning(AuthToken),
-            execution_options={"synchronize_session": False, "populate_existing": True},
+            execution_options=QUIET | FRESH,
         )
         if consumed is None:
             raise InvalidTokenException
         return consumed
 
     async def attempt(self, token: str, purpose: str, *, limit: int) -> BaseUser:
-        """Count an attempt at what a token protects, and return the token's owner.
+        """Count an attempt with a token, and return the token's owner.
 
-        This method commits before the outcome is known, so failed and concurrent attempts count: at most `limit` pass.
-
-        Raises:
-            InvalidTokenException: When the token is not valid for this purpose, or was attempted too often.
+        This method commits immediately, so that failed and concurrent attempts count too. After `limit` attempts, it
+        raises `InvalidTokenException`.
         """
         owner_id = await self.db.scalar(
             update(AuthToken)
             .where(self._is_valid(token, purpose), AuthToken.attempts < limit)
             .values(attempts=AuthToken.attempts + 1)
             .returning(AuthToken.user_id),
-            execution_options={"synchronize_session": False},
+            execution_options=QUIET,
         )
         await self.db.commit()
         if owner_id is None:
@@ -107,12 +99,12 @@ class LinkService(BaseService):
         return await self.owner(token, purpose)
 
     async def void(self, user_id: UUID, *which: ColumnElement[bool]) -> None:
-        """Invalidate a user's tokens, or those of them that match the conditions."""
+        """Invalidate a user's tokens, or only the tokens that match the conditions."""
         await self.db.execute(
             update(AuthToken)
             .where(AuthToken.user_id == user_id, AuthToken.consumed_at.is_(None), *which)
             .values(consumed_at=utcnow()),
-            execution_options={"synchronize_session": False},
+            execution_options=QUIET,
         )
 
     def _is_valid(self, token: str, purpose: str) -> ColumnElement[bool]:

@@ -1,4 +1,4 @@
-"""MailService: composes the mails about accounts from templates. Tasks send them."""
+"""MailService: composes the mails about accounts. Tasks send the mails."""
 
 from html import escape
 from importlib.resources import files
@@ -21,7 +21,7 @@ MailKind = Literal[
     "email_changed",
     "account_deleted",
 ]
-"""The kinds of mails about accounts; each has a template of this name."""
+"""The kinds of mails about accounts. Each kind has a template with the same name."""
 
 _PAGES: Final[dict[MailKind, str]] = {
     "verify_email": "verify-email",
@@ -36,25 +36,21 @@ _BUTTON: Final = (
 
 
 class MailService(BaseService):
-    """Composes the mails about accounts.
+    """Composes the mails about accounts from templates.
 
-    Each mail is a template such as `reset_password.txt`: a line with the subject, then paragraphs with the placeholders
-    `$app`, `$email` and `$link`. The HTML part puts the paragraphs into `layout.html` and turns a paragraph with only
-    `$link` into a button; a `reset_password.html` replaces the paragraphs. A file in `MAIL_TEMPLATES` replaces appkit's
-    file of the same name.
+    A template such as `reset_password.txt` has a line with the subject, and then paragraphs. They may contain the
+    placeholders `$app`, `$email` and `$link`. For the HTML part, the paragraphs are put into `layout.html`, where a
+    paragraph with only `$link` becomes a button. A `reset_password.html` replaces the paragraphs in the HTML part. A
+    file in `MAIL_TEMPLATES` replaces appkit's file of the same name.
     """
 
     async def write(self, kind: MailKind, user: BaseUser, *, to: str | None = None, token: str | None = None) -> Mail:
-        """Compose a mail with a plugin's `write_mail()` or, if that returns None, with the mail's templates.
+        """Compose a mail with a plugin's `write_mail()`. If no plugin writes the mail, the templates are used.
 
-        Links start with `FRONTEND_URL`, never with the `Host` of a request. The token follows a `#`, so that it appears
-        neither in server logs nor in `Referer`. Without `FRONTEND_URL`, the mail has the token alone.
+        Links start with `FRONTEND_URL`, never with the `Host` of a request. Browsers don't send what follows a `#`, so
+        the token appears neither in server logs nor in `Referer`. Without `FRONTEND_URL`, the mail has only the token.
 
-        Args:
-            kind: The kind of mail.
-            user: The account.
-            to: The recipient; the account's address unless given.
-            token: The token for the link.
+        The mail goes to the account's e-mail address, unless `to` has another one.
 
         Raises:
             AppKitError: When one of the app's templates can't be filled in.
@@ -85,7 +81,6 @@ class MailService(BaseService):
         return template.read_text(encoding="utf-8")
 
     def _find(self, name: str) -> Path | None:
-        """The app's own template with this name."""
         directory = self.settings.mail.templates
         return found if directory and (found := directory / name).is_file() else None
 

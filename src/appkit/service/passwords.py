@@ -2,8 +2,6 @@
 
 from uuid import UUID
 
-from sqlalchemy import update
-
 from appkit.domain.events import (
     PasswordChanged,
     PasswordRefused,
@@ -19,14 +17,16 @@ from appkit.service.base import BaseService
 from appkit.service.hashing import PasswordPool, Security
 from appkit.service.links import LinkService
 from appkit.service.principals import SessionPrincipal, TokenPair
-from appkit.service.sessions import FRESH, QUIET, SessionService
+from appkit.service.sessions import SessionService
 from appkit.service.users import UserService
 
 
 class PasswordService(BaseService):
     """The passwords of accounts.
 
-    While Argon2 runs, these methods hold no connection and don't block SQLite's writer.
+    Call the methods outside a transaction. Then they hold no connection while Argon2 runs, and don't block SQLite's
+    writer. Each method that hashes or checks a password raises `ServiceUnavailableException` if too many passwords wait
+    to be hashed.
     """
 
     async def confirm(self, principal: SessionPrincipal, user: BaseUser, password: str) -> TokenPair:
@@ -34,8 +34,7 @@ class PasswordService(BaseService):
 
         Raises:
             WrongPasswordException: When the password is wrong.
-            SessionRevokedException: When the sign-in session has ended meanwhile.
-            ServiceUnavailableException: When too many passwords wait to be hashed.
+            SessionRevokedException: When the sign-in session has ended.
         """
         await self._check_current(principal, user, password)
         tokens = await SessionService(self.db).renew(principal, user)
@@ -43,19 +42,12 @@ class PasswordService(BaseService):
         return tokens
 
     async def change(self, principal: SessionPrincipal, user: BaseUser, current: str, new: str) -> TokenPair:
-        """Change a password, and issue the next pair of tokens; all other sign-in sessions of the user end.
-
-        Args:
-            principal: The sign-in session that continues.
-            user: The user's object, as read before the password was checked.
-            current: The current password.
-            new: The new password.
+        """Change a password, and issue the next pair of tokens. All other sign-in sessions of the user end.
 
         Raises:
-            WrongPasswordException: When the current password is wrong, or was changed meanwhile.
+            WrongPasswordException: When the current password is wrong, or was changed during this call.
             UnprocessableException: When the new password is not acceptable.
-            SessionRevokedException: When the sign-in session has ended meanwhile.
-            ServiceUnavailableException: When too many passwords wait to be hashed.
+            SessionRevokedException: When the sign-in session has ended.
         """
         await self._check_current(principal, user, current)
         await UserService(self.db).check_password(new, user.email, user, field="new")
@@ -67,18 +59,17 @@ class PasswordService(BaseService):
         return await SessionService(self.db).renew(principal, changed)
 
     def forget(self, email: str) -> None:
-        """Request a link to set a new password. A task looks up the account, so the answer reveals nothing."""
+        """Request a link to set a new password. A task looks up the account, so the response time reveals nothing."""
         self.emit(PasswordResetRequested(email=email))
 
     async def reset(self, token: str, new: str) -> BaseUser:
-        """Set a new password with a mailed link, and end all sign-in sessions. This doesn't sign the user in.
+        """Set a new password with a mailed link, and end all sign-in sessions. The user is not signed in.
 
-        The address counts as verified, because the link was mailed to it.
+        The e-mail address then counts as verified, because the link was mailed to it.
 
         Raises:
             InvalidTokenException: When the link is used, expired or revoked.
-            UnprocessableException: When the password is not acceptable; the link can be used again.
-            ServiceUnavailableException: When too many passwords wait to be hashed.
+            UnprocessableException: When the password is not acceptable. The link can be used again.
         """
         links, begun = LinkService(self.db), self.db.in_transaction()
         owner = await links.owner(token, "reset_password")
@@ -108,13 +99,6 @@ class PasswordService(BaseService):
             raise WrongPasswordException
 
     async def _replace(self, user_id: UUID, security_version: int, hashed: str) -> BaseUser | None:
-        """Store a new hash and end all sign-in sessions, if the account is open and still has this security version."""
-        user = self.user_model
-        changed: BaseUser | None = await self.db.scalar(
-            update(user)
-            .where(user.id == user_id, user.security_version == security_version, user.is_open)
-            .values(hashed_password=hashed, password_changed_at=utcnow(), security_version=security_version + 1)
-            .returning(user),
-            execution_options=QUIET | FRESH,
-        )
-        return changed
+        """Store a new hash and end all sign-in sessions, if the account is open and has this security version."""
+        values = {"hashed_password": hashed, "password_changed_at": utcnow(), "security_version": security_version + 1}
+        return await UserService(self.db).update_unchanged(user_id, security_version, **values)

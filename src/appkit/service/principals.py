@@ -1,4 +1,4 @@
-"""Principals: who a request comes from; and the results of a sign-in (tokens, or a challenge)."""
+"""Principals and devices of requests, and the results of a sign-in: tokens or a challenge."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,11 +11,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from appkit.repository.user import BaseUser
 
 Kind = Literal["browser", "bearer"]
-"""Who keeps the tokens of a sign-in session: a browser in cookies, or a program as bearer tokens."""
+"""Whether a browser keeps the tokens of a sign-in session in cookies, or a program keeps them as bearer tokens."""
 
 
 class Device(NamedTuple):
-    """Where a sign-in comes from, so that users recognise their sign-in sessions."""
+    """The origin of a sign-in, by which users recognise their sign-in sessions."""
 
     ip: str | None = None
     user_agent: str | None = None
@@ -25,17 +25,17 @@ UNKNOWN_DEVICE: Final = Device()
 
 
 class Principal(BaseModel):
-    """Who a request comes from. A plugin's `authenticate()` makes one: `Principal(user_id=key.user_id, scopes=…)`."""
+    """The user of a request. A plugin's `authenticate()` returns a `Principal(user_id=key.user_id, scopes=…)`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     user_id: UUID
     scopes: frozenset[str] | None = None
-    """What the credentials allow; None is everything that the user may do."""
+    """The scopes of the credentials; None allows everything that the user may do."""
     methods: list[str] = []
     """How the user authenticated (RFC 8176): `pwd` for a password, and `mfa` after more than one factor."""
     authenticated_at: datetime | None = None
-    """When the user last did; None for an API key, which never counts as a recent proof."""
+    """When the user last authenticated; None for an API key, which never counts as a recent proof."""
     expires_at: datetime | None = None
 
     @property
@@ -61,8 +61,8 @@ class SessionPrincipal(Principal):
     user_id: UUID = Field(alias="sub", strict=False)
     session_id: UUID = Field(alias="sid", strict=False)
     security_version: int = Field(alias="sv")
-    """Raised with every change that ends the user's sign-in sessions, such as a new password."""
-    # One string with spaces (RFC 9068, 2.2.3), if a plugin's token_claims() sets it.
+    """Raised by every change that ends the user's sign-in sessions, such as a new password."""
+    # A plugin's token_claims() may set the scopes, as one string with spaces (RFC 9068, 2.2.3).
     scopes: Annotated[frozenset[str] | None, BeforeValidator(_split)] = Field(default=None, alias="scope")
     methods: list[str] = Field(alias="amr")
     authenticated_at: datetime = Field(alias="auth_time", strict=False)
@@ -71,19 +71,14 @@ class SessionPrincipal(Principal):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenPair:
-    """The tokens of a sign-in session.
-
-    Args:
-        access: Sent with every request.
-        refresh: Exchanged for the next pair, once.
-        expires_at: When the access token expires.
-        max_age: Seconds that a browser keeps the pair; None means until the browser is closed.
-    """
+    """The tokens of a sign-in session."""
 
     access: str = field(repr=False)
     refresh: str = field(repr=False)
     expires_at: datetime
+    """When the access token expires."""
     max_age: int | None
+    """For how many seconds a browser keeps the tokens; None means until the browser is closed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,12 +92,9 @@ class SignIn:
 
 @dataclass(frozen=True, kw_only=True)
 class PendingSignIn:
-    """A sign-in that needs another factor.
-
-    Args:
-        challenge: A token that works once, for `AuthService.complete`.
-        factors: The factors that would complete the sign-in, such as `totp`.
-    """
+    """A sign-in that needs another factor."""
 
     challenge: str = field(repr=False)
+    """A token for `AuthService.complete`. It can be used once."""
     factors: list[str]
+    """The factors that can complete the sign-in, such as `totp`."""

@@ -1,11 +1,12 @@
-"""SessionService: starts, checks, lists, refreshes (with token rotation) and revokes sign-in sessions."""
+"""SessionService: starts, checks, lists, refreshes and revokes sign-in sessions."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, bindparam, case, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, case, delete, exists, func, or_, select, update
 
 from appkit.domain.events import RefreshReplayed, SessionRevoked
 from appkit.exceptions import (
@@ -16,22 +17,18 @@ from appkit.exceptions import (
 )
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
-from appkit.repository.context import AppContext, app_context
+from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
-from appkit.service.base import BaseService
+from appkit.service.base import FRESH, QUIET, BaseService
 from appkit.service.hashing import Security
 from appkit.service.principals import Device, Kind, Principal, SessionPrincipal, TokenPair
-
-# Services read rows again after an UPDATE, so SQLAlchemy needn't find out which loaded objects the UPDATE changed.
-QUIET: Final = {"synchronize_session": False}
-FRESH: Final = {"populate_existing": True}
 
 KEPT: Final = timedelta(days=30)
 """How long ended sign-in sessions and expired tokens are kept, so that incidents can be investigated."""
 
 
 def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
-    """SQL: whether a sign-in session is neither revoked nor expired, by its own row."""
+    """SQL: whether a sign-in session is neither revoked nor expired."""
     return and_(AuthSession.revoked_at.is_(None), AuthSession.expires_at > now, AuthSession.idle_expires_at > now)
 
 
@@ -88,7 +85,7 @@ class SessionService(BaseService):
         return self._security.tokens.issue(user, session, claims)
 
     async def user(self, principal: Principal) -> BaseUser:
-        """The user of a principal, if their sign-in session is live.
+        """The user of a principal, if the sign-in session is live.
 
         Raises:
             SessionRevokedException: When the session ended, or the account is disabled, deleted, or has a new password.
@@ -101,7 +98,7 @@ class SessionService(BaseService):
                 raise UnauthorizedException
             return found
         found = await self.db.scalar(
-            _LiveUser.of(app_context(self.db)).statement,
+            _live_user(self.user_model),
             {
                 "session_id": principal.session_id,
                 "security_version": principal.security_version,
@@ -116,13 +113,14 @@ class SessionService(BaseService):
     async def refresh(self, token: str) -> TokenPair:
         """Exchange a refresh token for the next pair.
 
-        For `AUTH_REFRESH_GRACE` seconds, the same token may be exchanged again, for the same next refresh token: a
-        response can get lost, and tabs may refresh at the same moment. Later use may be theft and ends the session.
+        For `AUTH_REFRESH_GRACE` seconds, the same token can be exchanged again, and gives the same refresh token. A
+        response can get lost, and several tabs may refresh at the same moment. Later use may be theft. It ends the
+        sign-in session.
 
         Raises:
             UnauthorizedException: When the token is not valid.
-            SessionRevokedException: When its sign-in session has ended.
-            RefreshReplayedException: When the token was used before; the end of its session is committed first.
+            SessionRevokedException: When the sign-in session has ended.
+            RefreshReplayedException: When the token was used before. The end of the session is committed first.
         """
         session_id, seq = self._security.tokens.read_refresh(token)
         now, user_model = utcnow(), self.user_model
@@ -149,10 +147,10 @@ class SessionService(BaseService):
     async def renew(self, principal: SessionPrincipal, user: BaseUser) -> TokenPair:
         """Record that a signed-in user authenticated again, and issue the next pair.
 
-        The previous refresh token is invalid at once: unlike after a refresh, there is no grace period.
+        The previous refresh token becomes invalid immediately. There is no grace period as after a refresh.
 
         Raises:
-            SessionRevokedException: When the sign-in session has ended meanwhile.
+            SessionRevokedException: When the sign-in session has ended.
         """
         now = utcnow()
         session = await self.db.scalar(
@@ -189,27 +187,22 @@ class SessionService(BaseService):
         return found.all()
 
     async def revoke(self, session_id: UUID, *, owner_id: UUID) -> None:
-        """End one sign-in session. From now on, `refresh` and `user` refuse its tokens.
+        """End one sign-in session of a user. `refresh` and `user` then refuse its tokens.
 
         Raises:
-            NotFoundException: When the owner has no such live session, even if somebody else has.
+            NotFoundException: When this user has no live sign-in session with this id.
         """
         which = and_(AuthSession.id == session_id, AuthSession.user_id == owner_id, is_live(utcnow()))
         if not await self._revoke(which, by=owner_id):
             raise NotFoundException
 
     async def revoke_others(self, principal: SessionPrincipal) -> None:
-        """End all sign-in sessions of a user but the current one."""
+        """End all sign-in sessions of a user except the current one."""
         others = and_(AuthSession.user_id == principal.user_id, AuthSession.id != principal.session_id)
         await self._revoke(others, by=principal.user_id)
 
     async def revoke_all(self, user_id: UUID, *, by: UUID | None = None) -> None:
-        """End all sign-in sessions of a user.
-
-        Args:
-            user_id: The user.
-            by: The id of the user or superuser who asked for it; None for the command line.
-        """
+        """End all sign-in sessions of a user. `by` is the user or superuser who did this; None for the command line."""
         await self._revoke(AuthSession.user_id == user_id, by=by)
 
     async def end(self, which: ColumnElement[bool], reason: str) -> Collection[Any]:
@@ -233,13 +226,12 @@ class SessionService(BaseService):
         before = utcnow() - KEPT
         expired = or_(AuthSession.expires_at < before, AuthSession.idle_expires_at < before)
         over = or_(expired, AuthSession.revoked_at < before)
-        sessions = await self.db.execute(
-            delete(AuthSession).where(over).returning(AuthSession.id), execution_options=QUIET
-        )
-        tokens = await self.db.execute(
-            delete(AuthToken).where(AuthToken.expires_at < before).returning(AuthToken.id), execution_options=QUIET
-        )
-        return len(sessions.all()) + len(tokens.all())
+        sessions = delete(AuthSession).where(over).returning(AuthSession.id)
+        tokens = delete(AuthToken).where(AuthToken.expires_at < before).returning(AuthToken.id)
+        purged = 0
+        for rows in (sessions, tokens):
+            purged += len((await self.db.scalars(rows, execution_options=QUIET)).all())
+        return purged
 
     @property
     def _security(self) -> Security:
@@ -273,27 +265,16 @@ class SessionService(BaseService):
         return rotated is not None
 
 
-class _LiveUser:
-    """The statement that reads the user of a live sign-in session.
-
-    The statement is built once for each app, because building it takes as long as running it.
-    """
-
-    @classmethod
-    def of(cls, context: AppContext) -> "_LiveUser":
-        if cls not in context.resources:
-            context.resources[cls] = cls(context.user_model)
-        found: _LiveUser = context.resources[cls]
-        return found
-
-    def __init__(self, user: type[BaseUser]) -> None:
-        self.statement = (
-            select(user)
-            .join(AuthSession, belongs(user))
-            .where(
-                AuthSession.id == bindparam("session_id"),
-                AuthSession.security_version == bindparam("security_version"),
-                AuthSession.user_id == bindparam("user_id"),
-                is_live(bindparam("now", type_=AuthSession.expires_at.type)),
-            )
+@cache
+def _live_user(user: type[BaseUser]) -> Select[tuple[BaseUser]]:
+    """The statement that reads the user of a live sign-in session. Building it takes as long as running it."""
+    return (
+        select(user)
+        .join(AuthSession, belongs(user))
+        .where(
+            AuthSession.id == bindparam("session_id"),
+            AuthSession.security_version == bindparam("security_version"),
+            AuthSession.user_id == bindparam("user_id"),
+            is_live(bindparam("now", type_=AuthSession.expires_at.type)),
         )
+    )

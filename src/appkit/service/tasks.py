@@ -1,4 +1,4 @@
-"""TaskService: list, retry, cancel and prune background tasks, pause schedules, and read stats."""
+"""TaskService: lists, retries, cancels and prunes background tasks, pauses schedules, and reads stats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,19 +28,22 @@ class TaskStats:
     depth: dict[str, dict[str, int]]
     """Number of tasks by queue and state."""
     oldest_pending: float
-    """How many seconds the oldest task that may run has waited; 0 if there is none."""
+    """How many seconds the oldest task that may run has waited; 0 if no task waits."""
     rescued: int
     """Number of tasks whose worker died or stopped responding, and that are not done yet."""
     dead: int
     """Number of dead tasks in all queues."""
     duration_p50: float | None
-    """Median duration in seconds of the last thousand tasks that are done; None if there is none."""
+    """Median duration in seconds of the last thousand tasks that are done; None if no task is done."""
     duration_p95: float | None
     """95th percentile of these durations."""
 
 
 class TaskService(BaseService):
-    """Administration of the outbox, in the session's transaction."""
+    """Administration of the outbox, in the database session's transaction.
+
+    Each method that gets a `task_id` raises `NotFoundException` if no task has this id.
+    """
 
     async def page(
         self,
@@ -51,25 +54,16 @@ class TaskService(BaseService):
         cursor: str | None = None,
         size: int = 50,
     ) -> KeysetPage[OutboxTask]:
-        """A page of the tasks, the newest first.
+        """A page of the tasks with this state, queue and name, the newest first.
 
-        Args:
-            state: Only tasks in this state.
-            queue: Only tasks of this queue.
-            name: Only tasks of this name.
-            cursor: The `next_cursor` of the previous page.
-            size: The maximum number of tasks.
+        Pass the `next_cursor` of the previous page as `cursor`, and the maximum number of tasks as `size`.
         """
         wanted = {"state": state, "queue": queue, "task_name": name}
         query = select(OutboxTask).filter_by(**{key: value for key, value in wanted.items() if value is not None})
         return await keyset_page(self.db, query, order=[OutboxTask.id.desc()], cursor=cursor, size=size)
 
     async def get(self, task_id: str) -> OutboxTask:
-        """One task.
-
-        Raises:
-            NotFoundException: When there is no task with this id.
-        """
+        """The task with this id."""
         task: OutboxTask | None = await self.db.scalar(
             select(OutboxTask).where(OutboxTask.task_id == task_id).execution_options(populate_existing=True)
         )
@@ -81,7 +75,6 @@ class TaskService(BaseService):
         """Run a dead or cancelled task again. Its attempts are counted from zero, and its unique key is removed.
 
         Raises:
-            NotFoundException: When there is no task with this id.
             ConflictException: When the task is neither dead nor cancelled.
         """
         over = or_(OutboxTask.state == TaskState.DEAD, OutboxTask.state == TaskState.CANCELLED)
@@ -91,15 +84,14 @@ class TaskService(BaseService):
         return await self.get(task_id)
 
     async def retry_dead(self, *, name: str | None = None) -> int:
-        """Run all dead tasks again, or those of one name; returns how many."""
+        """Run all dead tasks again, or only the dead tasks with one name; returns how many."""
         dead = OutboxTask.state == TaskState.DEAD
         return await self._revive(dead if name is None else dead & (OutboxTask.task_name == name))
 
     async def cancel(self, task_id: str) -> OutboxTask:
-        """Cancel a task. A running one is interrupted within seconds.
+        """Cancel a task. A running task is interrupted within seconds.
 
         Raises:
-            NotFoundException: When there is no task with this id.
             ConflictException: When the task has already ended.
         """
         context = app_context(self.db)
@@ -109,14 +101,10 @@ class TaskService(BaseService):
         return await self.get(task_id)
 
     async def prune(self, *, older_than: timedelta = timedelta(), state: TaskState | None = None) -> int:
-        """Delete ended tasks before their retention time is over; returns how many.
-
-        Args:
-            older_than: Only tasks that ended longer ago than this.
-            state: Only tasks in this state.
+        """Delete tasks that ended longer ago than `older_than`, with this state if given; returns how many.
 
         Raises:
-            ConflictException: When the state is not an ended one.
+            ConflictException: When tasks in this state have not ended.
         """
         if state is not None and state not in ENDED:
             raise ConflictException(f"A task that is {state} has not ended. Cancel it first.")
@@ -126,7 +114,7 @@ class TaskService(BaseService):
         return len(deleted.all())
 
     async def stats(self) -> TaskStats:
-        """Read the statistics. This counts all rows, so call it at most every few seconds."""
+        """Read the statistics. This counts all rows, so don't call it more often than every few seconds."""
         counts = select(OutboxTask.queue, OutboxTask.state, func.count()).group_by(OutboxTask.queue, OutboxTask.state)
         depth: dict[str, dict[str, int]] = {}
         for queue, state, count in await self.db.execute(counts):
@@ -147,7 +135,7 @@ class TaskService(BaseService):
         )
 
     async def of_user(self, user_id: UUID, *, also: Sequence[str] = ()) -> list[OutboxTask]:
-        """The tasks that a user's requests have enqueued: all open ones, and also the ended ones with these ids."""
+        """The open tasks that a user's requests have enqueued, and their ended tasks with the ids in `also`."""
         actor = OutboxTask.payload["labels"]["user_id"].as_string() == str(user_id)
         query = select(OutboxTask).where(actor, or_(text(OPEN), OutboxTask.task_id.in_(also)))
         return [*await self.db.scalars(query.order_by(OutboxTask.id).execution_options(populate_existing=True))]
@@ -160,7 +148,7 @@ class TaskService(BaseService):
         """Pause a schedule, or resume it from the next slot on.
 
         Raises:
-            NotFoundException: When there is no schedule of this name.
+            NotFoundException: When no schedule has this name.
         """
         schedule = await self.db.get(ScheduledTask, name)
         if schedule is None:

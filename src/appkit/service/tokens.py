@@ -1,8 +1,8 @@
 """Tokens: issues and verifies access tokens (JWTs), refresh tokens and device cookies.
 
-No token is stored. An access token is a JWT (RFC 9068's `at+jwt`). A refresh token is derived from the row of its
-sign-in session: the same row gives the same token, so that a lost response can be repeated. A leaked database reveals
-no token, because the signing key isn't in the database.
+No token is stored. An access token is a JWT of the type `at+jwt` (RFC 9068). A refresh token is derived from the row of
+its sign-in session. The same row gives the same token, so that a lost response can be repeated. A leaked database
+reveals no token, because the signing key isn't in the database.
 """
 
 import struct
@@ -27,8 +27,8 @@ from appkit.service.principals import SessionPrincipal, TokenPair
 
 ALGORITHM = "HS256"
 TYPE = "at+jwt"
-LEEWAY = 10  # Seconds: PyJWT refuses an `iat` in the future, and clocks of two machines differ.
-MAX_SIZE = 4096  # Browsers store no larger cookie, and parsing takes time.
+LEEWAY = 10  # Seconds. The clocks of two machines differ, and PyJWT refuses an `iat` in the future.
+MAX_SIZE = 4096  # Browsers store no larger cookie.
 
 _DEVICE = struct.Struct(">4s16s8s")  # Key id, hash of the account's e-mail address, random device id.
 _REFRESH = struct.Struct(">4s16sI")  # Key id, session id, number of refreshes.
@@ -43,10 +43,10 @@ class Tokens:
         self._ttl = timedelta(seconds=settings.auth.access_ttl)
 
     def issue(self, user: BaseUser, session: AuthSession, claims: Mapping[str, Any]) -> TokenPair:
-        """The token pair for a sign-in session, as its row is now.
+        """Issue the tokens of a sign-in session, with these claims of plugins.
 
         Raises:
-            AppKitError: When a plugin's claim has the name of one of ours.
+            AppKitError: When a claim of a plugin has the name of one of appkit's claims.
         """
         now = utcnow().replace(microsecond=0)
         expires_at = now + self._ttl
@@ -73,11 +73,7 @@ class Tokens:
         )
 
     def read_access(self, token: str, *, expired: bool = False) -> SessionPrincipal:
-        """The principal of an access token.
-
-        Args:
-            token: The token of a request.
-            expired: Whether to accept an expired token, as signing out does.
+        """The principal of an access token. With `expired`, an expired token is accepted, as for signing out.
 
         Raises:
             TokenExpiredException: When the token is expired, but otherwise valid.
@@ -87,7 +83,7 @@ class Tokens:
             return SessionPrincipal.model_validate(self._claims(token, verify_exp=not expired))
         except jwt.ExpiredSignatureError:
             raise TokenExpiredException from None
-        except (jwt.PyJWTError, ValueError, RecursionError):  # ValueError: from pydantic or a lone surrogate.
+        except (jwt.PyJWTError, ValueError, RecursionError):  # Pydantic and lone surrogates raise ValueError.
             raise UnauthorizedException from None
 
     def _claims(self, token: str, *, verify_exp: bool) -> dict[str, Any]:
@@ -113,7 +109,7 @@ class Tokens:
         )
 
     def session_ids(self, *tokens: str | None) -> set[UUID]:
-        """The sign-in sessions of access and refresh tokens, expired or not; invalid tokens are ignored."""
+        """The ids of the sign-in sessions of access and refresh tokens. Expired tokens count; invalid ones don't."""
         found = set()
         for token in filter(None, tokens):
             with suppress(UnauthorizedException):
@@ -123,12 +119,12 @@ class Tokens:
         return found
 
     def issue_device(self, email_key: str) -> str:
-        """The device cookie of a browser after a sign-in with this account (OWASP: device cookies)."""
+        """Issue the device cookie of a browser that has signed in to this account (OWASP: device cookies)."""
         key = self._keys.current
         return _encode(sign(key.device, _DEVICE.pack(key.id, _owner(key, email_key), token_bytes(8))))
 
     def read_device(self, token: str | None, email_key: str) -> str | None:
-        """The id of a device, if the account with this address has signed in with it; otherwise None."""
+        """The id of a device, if this account has signed in on the device; otherwise None."""
         try:
             signed = urlsafe_b64decode((token or "").encode("ascii") + b"==")
             key_id, owner, number = _DEVICE.unpack(signed[:-32])
@@ -139,7 +135,7 @@ class Tokens:
         return number.hex() if valid else None
 
     def read_refresh(self, token: str) -> tuple[UUID, int]:
-        """The sign-in session of a refresh token, and the number of refreshes before it.
+        """The sign-in session's id in a refresh token, and the number of refreshes before this token.
 
         Raises:
             UnauthorizedException: When the token is not valid.
@@ -150,7 +146,7 @@ class Tokens:
         except (ValueError, struct.error):
             raise UnauthorizedException from None
         key = self._keys.get(key_id)
-        # Decoding ignores characters outside of base64, and a token must have only one spelling.
+        # A token must have only one spelling, but decoding ignores characters that aren't in base64.
         if key is None or not verify(key.refresh, signed) or token != _encode(signed):
             raise UnauthorizedException
         return UUID(bytes=session_id), seq

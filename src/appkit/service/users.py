@@ -3,7 +3,7 @@
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, literal, select
+from sqlalchemy import literal, select, update
 from sqlalchemy.exc import IntegrityError
 
 from appkit.domain.emails import EmailAddress, parse_email
@@ -24,32 +24,35 @@ from appkit.repository.context import app_context
 from appkit.repository.errors import translate
 from appkit.repository.pagination import KeysetPage, keyset_page
 from appkit.repository.user import BaseUser
-from appkit.service.base import BaseService
+from appkit.service.base import FRESH, QUIET, BaseService
 from appkit.service.hashing import Security
 
 
 class UserService(BaseService):
-    """The accounts of an app."""
+    """The accounts of an app.
+
+    Each method that gets a `user_id` raises `NotFoundException` if no account has this id, or the account is deleted.
+    `by` is the superuser who makes a change, or None for the command line.
+    """
 
     async def create(
         self, email: str, password: str | None, *, superuser: bool = False, verified: bool = False
     ) -> BaseUser:
-        """Create an account.
-
-        Only writing the row shows whether the address is free. With a query first, a taken address would be answered
-        faster, so the time would reveal the account. Also, two concurrent requests would both find the address free.
+        """Create an account. Without a password, its owner signs in by other means.
 
         Args:
             email: The e-mail address.
-            password: As typed; None for an account that signs in by other means.
+            password: The password in plain text.
             superuser: Whether to make a superuser.
-            verified: Whether the address is known to be the user's.
+            verified: Whether the user has proved to own the e-mail address.
 
         Raises:
-            EmailTakenException: When an account has this address, in upper or lower case.
-            UnprocessableException: When the address or the password is not acceptable.
+            EmailTakenException: When an account has this e-mail address, in upper or lower case.
+            UnprocessableException: When the e-mail address or the password is not acceptable.
             ServiceUnavailableException: When too many passwords wait to be hashed.
         """
+        # Only the INSERT checks whether the e-mail address is free. With a query before the INSERT, the response for a
+        # taken address would come sooner and reveal the account. Also, two concurrent queries may find it free.
         address, now = _parse(email), utcnow()
         hashed = None
         if password is not None:
@@ -68,10 +71,10 @@ class UserService(BaseService):
         return user
 
     async def save_address(self, user: BaseUser) -> None:
-        """Write an account with a new address.
+        """Write an account with a new e-mail address.
 
         Raises:
-            EmailTakenException: When another account has this address.
+            EmailTakenException: When another account has this e-mail address.
         """
         try:
             await self.save(user)
@@ -82,11 +85,9 @@ class UserService(BaseService):
             raise EmailTakenException from None
 
     async def find(self, email: str, *, lock: bool = False) -> BaseUser | None:
-        """The account with this address, in upper or lower case; None if there is none.
+        """The account with this e-mail address, in upper or lower case; None if there is none.
 
-        Args:
-            email: The e-mail address.
-            lock: Lock the row until this transaction ends.
+        With `lock`, the account's row is locked until the transaction ends.
 
         Raises:
             UnprocessableException: When `email` is not an e-mail address.
@@ -96,13 +97,11 @@ class UserService(BaseService):
         return user
 
     async def take_over(self, user: BaseUser) -> None:
-        """Let users take over an account after they proved, other than by its password, that they own its address.
+        """Let a user take over an account. The user must have proved to own the e-mail address, as by a mailed link.
 
-        If the address was not verified before, somebody else may have created the account and waited for its owner. So
-        the account's password, sign-in sessions and links become invalid. A verified account stays as it is.
-
-        Args:
-            user: The account; lock its row.
+        Lock the account's row first. If the e-mail address was unverified, somebody else may have created the account
+        and waited for the owner. So the account's password, sign-in sessions and links become invalid. A verified
+        account stays as it is.
         """
         if user.email_verified:
             return
@@ -112,12 +111,8 @@ class UserService(BaseService):
         self.emit(AccountTakenOver(user_id=user.id))
 
     async def get(self, user_id: UUID) -> BaseUser:
-        """The account with this id.
-
-        Raises:
-            NotFoundException: When there is none, or it is deleted.
-        """
-        return await self._one(self.user_model.id == user_id)
+        """The account with this id."""
+        return await self._one(user_id)
 
     async def page(
         self,
@@ -129,15 +124,15 @@ class UserService(BaseService):
         cursor: str | None = None,
         size: int = 50,
     ) -> KeysetPage[BaseUser]:
-        """A page of the accounts, newest first.
+        """A page of the accounts, the newest first.
 
         Args:
-            q: Text that the address contains, in upper or lower case.
-            active: Only enabled accounts, or only disabled ones.
-            superuser: Only superusers, or only other users.
-            verified: Only accounts with a verified address, or only the others.
+            q: Text that the e-mail address contains, in upper or lower case.
+            active: True for enabled accounts only, False for disabled accounts only.
+            superuser: True for superusers only, False for other users only.
+            verified: True for accounts with a verified e-mail address only, False for all others.
             cursor: The `next_cursor` of the previous page.
-            size: The largest number of accounts.
+            size: The maximum number of accounts.
         """
         model = self.user_model
         users = select(model).where(model.deleted_at.is_(None))
@@ -150,15 +145,10 @@ class UserService(BaseService):
         return await keyset_page(self.db, users, order=[model.id.desc()], cursor=cursor, size=size)
 
     async def disable(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Disable an account and end all its sign-in sessions; enabling it again doesn't restore them.
-
-        Args:
-            user_id: The account.
-            by: The superuser, whose id can't be `user_id`; None for the command line, as in the methods below.
+        """Disable an account, and end all its sign-in sessions permanently.
 
         Raises:
-            NotFoundException: When there is no account with this id.
-            ConflictException: When the account is the superuser's own.
+            ConflictException: When superusers try to disable their own account.
         """
         if user_id == by:
             raise ConflictException("You can't disable your own account.")
@@ -167,49 +157,42 @@ class UserService(BaseService):
         return user
 
     async def enable(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Enable a disabled account.
-
-        Raises:
-            NotFoundException: When there is no account with this id.
-        """
+        """Enable a disabled account."""
         return await self._change(user_id, UserEnabled(user_id=user_id, by=by), is_active=True)
 
     async def promote(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Make a user a superuser.
-
-        Raises:
-            NotFoundException: When there is no account with this id.
-        """
+        """Make a user a superuser."""
         return await self._change(user_id, UserPromoted(user_id=user_id, by=by), is_superuser=True)
 
     async def demote(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
-        """Make a superuser an ordinary user.
-
-        Raises:
-            NotFoundException: When there is no account with this id.
-        """
+        """Make a superuser an ordinary user."""
         return await self._change(user_id, UserDemoted(user_id=user_id, by=by), is_superuser=False)
 
     async def force_reset(self, user_id: UUID, *, by: UUID | None = None) -> BaseUser:
         """Remove an account's password, end its sign-in sessions, and mail the user a link to set a new password.
 
-        Only the user ever chooses or sees their password (OWASP ASVS 6.4.6).
-
-        Raises:
-            NotFoundException: When there is no account with this id.
+        Only the user chooses the new password and sees it (OWASP ASVS 6.4.6).
         """
         user = await self.void(user_id, hashed_password=None)
         self.emit(PasswordResetForced(user_id=user_id, by=by))
         return user
 
     async def void(self, user_id: UUID, **values: Any) -> BaseUser:
-        """Invalidate all sign-in sessions and links of an account, and set these columns.
-
-        Raises:
-            NotFoundException: When there is no account with this id.
-        """
-        user = await self._one(self.user_model.id == user_id, lock=True)
+        """Invalidate all sign-in sessions and links of an account, and set these columns."""
+        user = await self._one(user_id, lock=True)
         return await self._set(user, security_version=user.security_version + 1, **values)
+
+    async def update_unchanged(self, user_id: UUID, security_version: int, /, **values: Any) -> BaseUser | None:
+        """Set columns of an open account; None if it is disabled or deleted, or has another security version."""
+        user = self.user_model
+        updated: BaseUser | None = await self.db.scalar(
+            update(user)
+            .where(user.id == user_id, user.security_version == security_version, user.is_open)
+            .values(**values)
+            .returning(user),
+            execution_options=QUIET | FRESH,
+        )
+        return updated
 
     async def check_password(
         self, password: str, email: str, user: BaseUser | None = None, *, field: str = "password"
@@ -217,13 +200,13 @@ class UserService(BaseService):
         """Check a new password against the password policy and the plugins.
 
         Args:
-            password: As typed.
-            email: The account's address, which must not be the password.
+            password: The password in plain text.
+            email: The account's e-mail address, which must not be the password.
             user: The user; None at sign-up.
             field: The name of the request's field, for the error.
 
         Raises:
-            UnprocessableException: When the password is not acceptable, with all reasons.
+            UnprocessableException: When the password is not acceptable. The error has all reasons.
         """
         found = complaints(
             password,
@@ -234,8 +217,8 @@ class UserService(BaseService):
         if found:
             raise _unacceptable("password", *found, field=field)
 
-    async def _one(self, which: ColumnElement[bool], *, lock: bool = False) -> BaseUser:
-        found = select(self.user_model).where(which, self.user_model.deleted_at.is_(None))
+    async def _one(self, user_id: UUID, *, lock: bool = False) -> BaseUser:
+        found = select(self.user_model).where(self.user_model.id == user_id, self.user_model.deleted_at.is_(None))
         user = await self.db.scalar(found.with_for_update() if lock else found)
         if user is None:
             raise NotFoundException
