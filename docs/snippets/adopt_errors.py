@@ -1,4 +1,4 @@
-"""Only errors."""
+"""Only appkit's errors, in an app without a kit."""
 
 from fastapi import FastAPI
 

@@ -1,4 +1,4 @@
-"""bookmarks.py: a table, a rule, a route, and a task that runs once the rule has been committed."""
+"""bookmarks.py: a table, a rule, a route, and a task that runs after the commit."""
 
 from uuid import UUID
 

@@ -1,4 +1,4 @@
-"""An app with tables that have their own base class, from before appkit."""
+"""An app with older tables, which have another base class than appkit's."""
 
 from sqlalchemy import ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column

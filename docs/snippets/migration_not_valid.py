@@ -15,7 +15,7 @@ def upgrade() -> None:
         ["id"],
         postgresql_not_valid=True,
     )
-    name = op.f("ck_purchase_paid_at_filled")  # The complete name, to which no naming convention is applied.
+    name = op.f("ck_purchase_paid_at_filled")  # op.f: the naming convention is not applied.
     op.create_check_constraint(name, "purchase", "paid_at IS NOT NULL", postgresql_not_valid=True)
 
 

@@ -1,4 +1,4 @@
-"""Set NOT NULL. PostgreSQL relies on the validated CHECK, and doesn't scan the table."""
+"""Set NOT NULL. Because of the validated CHECK, PostgreSQL doesn't scan the table."""
 
 # appkit: allow AK007 the CHECK was validated one migration ago
 from alembic import op

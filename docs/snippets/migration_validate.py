@@ -1,6 +1,6 @@
 """Validate the constraints on existing rows, without blocking reads or writes."""
 
-# appkit: allow AK013 what was valid stays valid
+# appkit: allow AK013 a validation needs no downgrade
 from alembic import op
 
 revision = "purchase_validated"

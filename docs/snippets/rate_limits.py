@@ -1,4 +1,4 @@
-"""Rate limits: by address, by user, and on failed attempts."""
+"""Rate limits by IP address, by user, and for failed attempts."""
 
 from uuid import UUID
 

@@ -1,5 +1,5 @@
 class Applause(BaseTableModel):
-    """A reader's applause for a post, at most once."""
+    """A reader applauded a post. There is one row for each reader and post."""
 
     __table_args__ = (UniqueConstraint("post_id", "reader_id"),)
 

@@ -9,14 +9,14 @@ from service.posts import PostService
 
 
 class ApplauseService(BaseService):
-    """Applaud posts and count the applause.
+    """Applauds posts, and counts the readers who applauded.
 
     Raises:
         PostNotFoundException: When there is no such post, or it is somebody else's draft.
     """
 
     async def give(self, post_id: UUID, reader_id: UUID) -> int:
-        """Applaud a post, which counts once per reader. Returns the count."""
+        """Applaud a post. Each reader counts once. Returns how many readers applauded."""
         post = await PostService(self.db).read(post_id, reader_id)
         given = {"post_id": post.id, "reader_id": reader_id}
         await Repository(self.db, Applause).get_or_create(given, on=[Applause.post_id, Applause.reader_id])

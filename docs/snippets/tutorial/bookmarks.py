@@ -43,11 +43,11 @@ class BookmarksSettings(SettingsGroup):
     """Settings of bookmarks."""
 
     limit: int = 1000
-    """Bookmarks that a user can have."""
+    """How many bookmarks a user can have."""
 
 
 class AppSettings(Settings):
-    """appkit's settings, and `BOOKMARKS_LIMIT`."""
+    """appkit's settings and the app's own."""
 
     app_name: str = "Bookmarks"
     bookmarks: BookmarksSettings = BookmarksSettings()

@@ -8,4 +8,4 @@ def anyio_backend() -> str:
 
 @pytest.fixture(scope="session", autouse=True)
 async def _one_loop(anyio_backend: str) -> None:
-    """One event loop for all tests: an async fixture of the session keeps it open."""
+    """Keep one event loop open for all tests, because this async fixture has the scope `session`."""
