@@ -1,4 +1,4 @@
-"""E-mail addresses: parsing, normalisation, and the key by which two addresses are the same."""
+"""E-mail addresses: parsing and normalisation."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,22 @@ from email_validator import EmailNotValidError, validate_email
 
 @dataclass(frozen=True)
 class EmailAddress:
-    """An e-mail address in the two forms that an account keeps.
-
-    Args:
-        address: As typed, with a normalised domain; mail goes here.
-        key: The unique form: ASCII and lower case.
-    """
+    """An e-mail address, in two forms."""
 
     address: str
+    """The address as typed, with a normalised domain. Mail is sent to this form."""
     key: str
+    """The address in ASCII and lower case. Two addresses with the same key belong to the same account."""
 
 
 def parse_email(text: str) -> EmailAddress:
-    """Parse an e-mail address, without checking by DNS whether the domain exists.
+    """Parse an e-mail address. DNS isn't asked whether the domain exists.
 
-    Only ASCII is accepted before the @. Unicode's case and compatibility rules map different letters to the same one
-    (`ß` to `ss`, the Kelvin sign to `k`), so that one person's address could become another's.
+    Only ASCII is accepted before the @. Unicode maps some different letters to the same one, such as the Kelvin sign to
+    `k`. Then two people's addresses would have the same key.
 
     Raises:
-        ValueError: When it isn't an e-mail address, with a sentence for the user.
+        ValueError: When the text is no e-mail address. The message is for the user.
     """
     try:
         found = validate_email(text.strip(), allow_smtputf8=False, check_deliverability=False)

@@ -11,17 +11,17 @@ from appkit.exceptions import AppKitError
 
 
 class Event(BaseModel):
-    """Base class of events. Name them in the past tense, and give them ids.
+    """Base class of events. Name an event in the past tense: `OrderPaid`.
 
-    An event is delivered to subscribers of exactly its class after its transaction has committed. Pass ids instead of
-    rows, because a row may have changed by the time a subscriber runs.
+    After the transaction has committed, an event is delivered to the subscribers of its class. Subscribers of a base
+    class don't get it. Pass ids instead of rows, because a row may have changed by the time a subscriber runs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def event_name(event: type[Event]) -> str:
-    """The stored name of an event class, such as `shop.events:OrderPaid`. A script's module has its file's name."""
+    """The stored name of an event class, such as `shop.events:OrderPaid`. A script's file name replaces `__main__`."""
     module = event.__module__
     if module == "__main__":
         module = Path(inspect.getfile(event)).stem
@@ -29,10 +29,10 @@ def event_name(event: type[Event]) -> str:
 
 
 def find_event(name: str) -> type[Event]:
-    """Find the event class with this name; the package may differ in the process that wrote the name.
+    """Find the event class with this name, or the only class with the same module and class name in another package.
 
     Raises:
-        AppKitError: When this process has no such class, or several.
+        AppKitError: When this process has no such class, or several in other packages.
     """
     known = {event_name(event): event for event in _subclasses(Event)}  # After a reload, the newest class.
     if name in known:
@@ -49,38 +49,51 @@ def _subclasses(event: type[Event]) -> Iterator[type[Event]]:
         yield from _subclasses(child)
 
 
-class UserCreated(Event):
-    """An account was created, by sign-up or otherwise."""
-
-    user_id: UUID
-    is_superuser: bool
-
-
-class UserSignedUp(Event):
-    """A user signed up. With `AUTH_SIGNUP_MODE=private` they are not signed in yet."""
+class _UserEvent(Event):
+    """Base class of the events about one account."""
 
     user_id: UUID
 
 
-class UserSignedIn(Event):
-    """A user signed in, which started a sign-in session."""
+class _SessionEvent(_UserEvent):
+    """Base class of the events about one sign-in session."""
 
-    user_id: UUID
     session_id: UUID
 
 
+class _AdminEvent(_UserEvent):
+    """Base class of the events about an account that a superuser changed."""
+
+    by: UUID | None
+    """The superuser; None for the command line."""
+
+
+class UserCreated(_UserEvent):
+    """An account was created, by sign-up or otherwise."""
+
+    is_superuser: bool
+
+
+class UserSignedUp(_UserEvent):
+    """A user signed up. With `AUTH_SIGNUP_MODE=private`, the user is not signed in yet."""
+
+
+class UserSignedIn(_SessionEvent):
+    """A user signed in. A sign-in session started."""
+
+
 class SigninFailed(Event):
-    """A sign-in failed: wrong password, unknown address or disabled account."""
+    """A sign-in failed: wrong password, unknown e-mail address or disabled account."""
 
     user_id: UUID | None
-    """The account with this address, if there is one."""
+    """The account with the e-mail address, if there is one."""
     ip: str | None
 
 
 class GuessingSuspected(Event):
-    """So many sign-ins failed in the whole app that somebody may be trying stolen passwords.
+    """Many sign-ins failed in the whole app, so somebody may be trying stolen passwords. No request is refused.
 
-    It is emitted once per period of the counter. No request is refused because of it.
+    The event is emitted once per period of the counter.
     """
 
     failures: int
@@ -88,163 +101,117 @@ class GuessingSuspected(Event):
 
 
 class RateLimited(Event):
-    """A rate limit refused a request; emitted once per period of the limit."""
+    """A rate limit refused a request. The event is emitted once per period of the limit."""
 
     action: str
     """The limited action: `signin`, or a route such as `POST /api/search`."""
     ip: str
     user_id: UUID | None
-    """The signed-in user, if any."""
+    """The signed-in user, if there is one."""
 
 
-class SigninChallenged(Event):
-    """A user's password was correct, and a plugin asks for another factor."""
+class SigninChallenged(_UserEvent):
+    """A user's password was correct, and a plugin asks for a second factor."""
 
-    user_id: UUID
     ip: str | None
 
 
-class UserSignedOut(Event):
+class UserSignedOut(_SessionEvent):
     """A user signed out."""
 
-    user_id: UUID
-    session_id: UUID
+
+class RefreshReplayed(_SessionEvent):
+    """An old refresh token was used again, so it may be stolen. Its sign-in session was revoked."""
 
 
-class RefreshReplayed(Event):
-    """A refresh token was used again, so it may be stolen. Its sign-in session was revoked."""
+class SessionRevoked(_SessionEvent):
+    """A user, a superuser or the command line revoked a sign-in session. Signing out emits `UserSignedOut`."""
 
-    user_id: UUID
-    session_id: UUID
-
-
-class SessionRevoked(Event):
-    """A user revoked one of their other sign-in sessions, or a superuser did."""
-
-    user_id: UUID
-    session_id: UUID
     by: UUID | None
-    """The user or superuser who revoked it; None for the command line."""
+    """The user or superuser; None for the command line."""
 
 
-class UserReauthenticated(Event):
+class UserReauthenticated(_SessionEvent):
     """A signed-in user entered their password again."""
 
-    user_id: UUID
-    session_id: UUID
+
+class PasswordRefused(_SessionEvent):
+    """A signed-in user had to enter their password again, and entered a wrong password."""
 
 
-class PasswordRefused(Event):
-    """A signed-in user was asked for their password again, and entered a wrong one."""
-
-    user_id: UUID
-    session_id: UUID
-
-
-class PasswordChanged(Event):
-    """A user changed their password, which ended their other sign-in sessions."""
-
-    user_id: UUID
+class PasswordChanged(_UserEvent):
+    """A user changed their password. Their other sign-in sessions ended."""
 
 
 class PasswordResetRequested(Event):
-    """Somebody requested a link to set a new password; there may be no account."""
+    """Somebody requested a link to set a new password. There may be no account with this e-mail address."""
 
     email: str
 
 
-class PasswordReset(Event):
-    """A user set a new password with a mailed link, which ended all their sign-in sessions."""
-
-    user_id: UUID
+class PasswordReset(_UserEvent):
+    """A user set a new password with a mailed link. All their sign-in sessions ended."""
 
 
-class EmailVerificationRequested(Event):
+class EmailVerificationRequested(_UserEvent):
     """A user requested another link to verify their e-mail address."""
 
-    user_id: UUID
 
-
-class EmailVerified(Event):
+class EmailVerified(_UserEvent):
     """A user verified their e-mail address."""
 
-    user_id: UUID
 
+class AccountTakenOver(_UserEvent):
+    """A user proved that an unverified e-mail address is theirs, and took over the account with this address.
 
-class AccountTakenOver(Event):
-    """A user took over an account with an unverified address by proving that the address is theirs.
-
-    The account's password and sign-in sessions became invalid, because they may have been somebody else's.
+    The password and the sign-in sessions became invalid, because they may have been somebody else's.
     """
 
-    user_id: UUID
 
+class EmailChangeRequested(_UserEvent):
+    """A user asked to change their e-mail address. The new address is not verified yet."""
 
-class EmailChangeRequested(Event):
-    """A user asked to change their e-mail address; the new one is not verified yet."""
-
-    user_id: UUID
     email: str
 
 
-class EmailChanged(Event):
+class EmailChanged(_UserEvent):
     """A user changed their e-mail address."""
 
-    user_id: UUID
     old_email: str
 
 
 class SignupRepeated(Event):
-    """Somebody signed up with an address that has an account already. The response didn't reveal it."""
+    """Somebody signed up with an e-mail address that has an account. The response didn't reveal the account."""
 
     email: str
 
 
-class UserDisabled(Event):
-    """A user was disabled, which ended their sign-in sessions."""
-
-    user_id: UUID
-    by: UUID | None
-    """The superuser who did it; None for the command line, here as below."""
+class UserDisabled(_AdminEvent):
+    """A user was disabled. Their sign-in sessions ended."""
 
 
-class UserEnabled(Event):
+class UserEnabled(_AdminEvent):
     """A disabled user was enabled."""
 
-    user_id: UUID
-    by: UUID | None
 
-
-class UserPromoted(Event):
+class UserPromoted(_AdminEvent):
     """A user became a superuser."""
 
-    user_id: UUID
-    by: UUID | None
 
-
-class UserDemoted(Event):
+class UserDemoted(_AdminEvent):
     """A user is no longer a superuser."""
 
-    user_id: UUID
-    by: UUID | None
+
+class PasswordResetForced(_AdminEvent):
+    """A superuser removed a user's password and ended their sign-in sessions. The user gets a link to set another."""
 
 
-class PasswordResetForced(Event):
-    """A superuser removed a user's password, which ended their sign-in sessions. They get a link to set one."""
+class UserDeleted(_UserEvent):
+    """A user deleted their account. Subscribe to delete the user's other data."""
 
-    user_id: UUID
-    by: UUID | None
-
-
-class UserDeleted(Event):
-    """A user deleted their account. Delete now what else the app keeps about them."""
-
-    user_id: UUID
     email: str
-    """The e-mail address of the deleted account."""
+    """The e-mail address that the account had."""
 
 
-class UserExported(Event):
+class UserExported(_UserEvent):
     """A user exported their data."""
-
-    user_id: UUID

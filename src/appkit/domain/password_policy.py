@@ -9,21 +9,18 @@ MAX_BYTES = 1024
 
 
 def is_readable(password: str) -> bool:
-    """Whether this can be a password at all: at most 128 characters, UTF-8 encodable, and without NUL."""
+    """Whether a password can be hashed: it is not too long, can be encoded as UTF-8, and contains no NUL."""
     try:
         size = len(password.encode())
-    except UnicodeEncodeError:  # A lone surrogate, which JSON can carry and UTF-8 can't.
+    except UnicodeEncodeError:  # JSON can contain a lone surrogate, and UTF-8 can't.
         return False
     return len(password) <= MAX_LENGTH and size <= MAX_BYTES and "\0" not in password
 
 
 def complaints(password: str, *, min_length: int, forbidden: Collection[str] = ()) -> list[str]:
-    """The reasons why a password is not acceptable, as sentences for the user; empty when it is acceptable.
+    """The reasons why a password is refused, as sentences for the user. The password isn't trimmed or normalised.
 
-    Args:
-        password: As typed: nothing is trimmed or normalised.
-        min_length: The smallest number of characters.
-        forbidden: Words that can't be the password in any letter case, such as the e-mail address and the app's name.
+    The password may not equal a `forbidden` word, such as the e-mail address or the app's name, in any letter case.
     """
     found = []
     if len(password) < min_length:
