@@ -376,9 +376,9 @@ async def test_rows_are_refused(cache: Cache):
         id: Mapped[int] = mapped_column(primary_key=True)
 
     row = Row(id=1)
-    with pytest.raises(AppKitError, match="Give it a schema"):
+    with pytest.raises(AppKitError, match="Use a schema instead"):
         await cache.set("key", row, ttl=60)
-    with pytest.raises(AppKitError, match="Give it a schema"):
+    with pytest.raises(AppKitError, match="Use a schema instead"):
         await cache.get_or_set("key", Loader([row]), list[Any], ttl=60)
 
 

@@ -56,7 +56,7 @@ def test_development_secret_of_the_first_process_stays(tmp_path: Path):
 
 def test_development_secret_that_is_cut_short_is_refused(tmp_path: Path):
     (tmp_path / "secret").write_text("")
-    with pytest.raises(AppKitError, match=r"secret has fewer than 32 bytes\. Delete it"):
+    with pytest.raises(AppKitError, match=r"secret has fewer than 32 bytes\. Delete the file"):
         development_secret(tmp_path)
 
 

@@ -123,7 +123,7 @@ def test_hook_register_settings_refuses_a_name_that_is_taken(make: Kit):
 
 
 def test_settings_without_a_group_say_where_it_comes_from(make: Kit):
-    with pytest.raises(AppKitError, match="no settings ShelfSettings. Return them from register_settings"):
+    with pytest.raises(AppKitError, match="no group ShelfSettings. Return the group from register_settings"):
         make().settings.group(ShelfSettings)
 
 

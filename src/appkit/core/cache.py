@@ -1,6 +1,6 @@
 """Cache: JSON values in this process or in Redis, loaded once for concurrent callers, and invalidated by tags.
 
-No library is used, because libraries keep a value that was loaded before an invalidation and stored after it.
+appkit has its own cache, because libraries keep a value that was loaded before an invalidation and stored after it.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ ValueT = TypeVar("ValueT")
 _Bytes = Awaitable[Sequence[bytes | None]]
 
 LEASE: Final = 10.0
-"""Seconds after which another process may load a value, if the first one hasn't finished."""
+"""Seconds for which a process may load a value alone. After that, another process may load the value too."""
 
 _POLL: Final = 0.02
 
@@ -42,16 +42,15 @@ _MISSING: Final = _Missing.MISSING
 class Cache:
     """Stores values that are expensive to load: `kit.cache`, or `self.cache` in a service.
 
-    Values are stored as JSON and read back as the type you name: a schema, a `list[PostSchema]`, or a `TypeAdapter`
-    if the type is no class. ORM objects are refused. A stored value that no longer fits the type is loaded anew.
+    Values are stored as JSON. Give the type to read a value as: a schema, a `list[PostSchema]`, or a `TypeAdapter` if
+    the type is no class. ORM objects are refused. A stored value that doesn't fit the type is loaded again.
 
-    Tags say which data a value is made of. Invalidating a tag removes the values that have it, including values that
-    are being loaded at that moment. When Redis is down, every value is loaded anew.
+    Tags say which data a value is made of. Invalidating a tag removes all values with this tag, including values that
+    are being loaded at that moment. When Redis is down, every value is loaded again.
 
     Args:
         redis: The client of a Redis that all instances share. Without Redis, each process has its own values and tags.
-        prefix: The prefix of the keys in Redis.
-        max_entries: The number of values and tags that a process stores; the least recently used are evicted first.
+        max_entries: The number of values and tags that a process stores. The least recently used are evicted first.
     """
 
     def __init__(self, redis: "Redis | None" = None, *, prefix: str = "appkit", max_entries: int = 10_000) -> None:
@@ -65,7 +64,7 @@ class Cache:
         return None if value is _MISSING else value
 
     async def set(self, key: str, value: object, *, ttl: float, tags: Iterable[str] = ()) -> None:
-        """Store a value for `ttl` seconds. For a value that is read from a database, use `get_or_set`.
+        """Store a value for `ttl` seconds. If the value comes from a database, use `get_or_set`.
 
         Raises:
             AppKitError: When the value can't be serialised as JSON.
@@ -83,17 +82,14 @@ class Cache:
         ttl: float,
         tags: Iterable[str] = (),
     ) -> ValueT:
-        """Return the value. If there is none, `loader` loads it: only once, even for concurrent callers.
+        """Return the value. If there is none, load and store it. For concurrent callers, the value is loaded once.
 
         If the loader raises, all waiting callers in this process get the exception, and nothing is stored.
 
         Args:
-            key: The name of the value.
-            loader: Loads the value. Let it open a read session of its own, so that uncommitted or stale data of one
-                transaction isn't stored for everyone.
-            type: The type that the value is read back as.
-            ttl: Seconds to store it.
-            tags: The tags that invalidate it.
+            loader: Loads the value. Open a new read session in the loader. Otherwise uncommitted or stale data of one
+                transaction is stored for everyone.
+            ttl: Seconds for which the value is stored.
 
         Raises:
             AppKitError: When the value can't be serialised as JSON.
@@ -108,11 +104,11 @@ class Cache:
         return value
 
     async def delete(self, *keys: str) -> None:
-        """Remove these values, including values that are being loaded at this moment."""
+        """Remove values, including values that are being loaded at this moment."""
         await self._store.forget([f"key:{key}" for key in keys])
 
     async def invalidate(self, *tags: str) -> None:
-        """Remove values with any of these tags. In a transaction use `invalidate(db, …)`: it waits for the commit."""
+        """Remove values with any of these tags. In a transaction, use `invalidate(db, …)`: it waits for the commit."""
         await self._store.forget([f"tag:{tag}" for tag in tags])
 
     def _adapter(self, kind: "type[ValueT] | TypeAdapter[ValueT]") -> TypeAdapter[ValueT]:
@@ -139,19 +135,19 @@ class Cache:
             return _MISSING
 
     async def _lead(self, key: str, make: Callable[[], Awaitable[tuple[ValueT, bytes | None]]]) -> ValueT:
-        """Load the value while other callers in this process wait. Afterwards, they get the value or the exception."""
+        """Load the value while other callers in this process wait. They get the same value or exception."""
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
-            value, unkept = await make()
+            value, unstored = await make()
         except Exception as exc:
             flight.set_exception(exc)
             raise
         else:
-            flight.set_result(unkept)
+            flight.set_result(unstored)
             return value
         finally:
             del self._flights[key]
-            flight.cancel()  # After a cancellation, another caller loads the value. A finished future stays as it is.
+            flight.cancel()  # If this caller was cancelled, another one loads the value. Otherwise this does nothing.
 
     async def _make(
         self,
@@ -161,15 +157,16 @@ class Cache:
         ttl: float,
         names: Sequence[str],
     ) -> tuple[ValueT, bytes | None]:
-        """Load the value, unless another process does. Also returns the value's JSON if it could not be stored."""
+        """Load the value, unless another process loads it. Returns the value, and its JSON if it was not stored."""
         while (release := await self._store.lock(key)) is None:
             await asyncio.sleep(_POLL)
             if (value := await self._find(key, adapter, names)) is not _MISSING:
                 return value, None
         try:
-            if (value := await self._find(key, adapter, names)) is not _MISSING:  # Stored since the last read.
+            if (value := await self._find(key, adapter, names)) is not _MISSING:  # Another process has just stored it.
                 return value, None
-            tokens = await self._store.tokens(names, ttl)  # First, so that an invalidation during loading is noticed.
+            # An invalidation during loading deletes the tokens, so read them before.
+            tokens = await self._store.tokens(names, ttl)
             payload = _dump(await loader())
             if tokens:
                 await self._store.write(f"value:{key}", _head(tokens) + payload, ttl)
@@ -182,7 +179,7 @@ def _dump(value: object) -> bytes:
     try:
         return to_json(value, round_trip=True)
     except PydanticSerializationError as exc:
-        raise AppKitError(f"The cache can't serialise this value as JSON. Give it a schema. {exc}") from exc
+        raise AppKitError(f"The cache can't serialise a value as JSON. Use a schema instead. {exc}") from exc
 
 
 def _head(tokens: dict[str, str]) -> bytes:
@@ -190,7 +187,7 @@ def _head(tokens: dict[str, str]) -> bytes:
 
 
 def _names(key: str, tags: Iterable[str]) -> list[str]:
-    """The given tags, and one for the key, so that `delete` also works while the value is being loaded."""
+    """The names of a value's tokens: one for each tag, and one for the key, which `delete` removes."""
     return [f"key:{key}", *(f"tag:{tag}" for tag in tags)]
 
 
@@ -268,12 +265,12 @@ class _RedisStore:
         await self._call(lambda: self._redis.delete(*self._keys(names)), None, urgent=True)
 
     async def lock(self, key: str) -> Callable[[], Awaitable[None]] | None:
-        """Lock a value for loading. Returns the function that unlocks it; None while another process has the lock."""
+        """Lock a value for loading. Returns a function to unlock it, or None if another process has the lock."""
         from redis.exceptions import LockError
 
         lock = self._redis.lock(f"{self._prefix}lock:{key}", timeout=LEASE)
         taken = await self._call(lambda: lock.acquire(blocking=False), otherwise=None)
-        if taken is None:  # Redis is down, so each process loads the value itself.
+        if taken is None:  # Redis is down, so each process loads the value.
             return _nothing
 
         async def release() -> None:

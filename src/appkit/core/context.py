@@ -1,12 +1,12 @@
-"""The ids of the current request, user and task. Every log line has them."""
+"""The ids of the current request, user and task. Each log line contains these ids."""
 
 from contextvars import ContextVar
 
 request_id: ContextVar[str | None] = ContextVar("appkit_request_id", default=None)
-"""The id of the current request, or of the request that enqueued the current task."""
+"""The id of the current request. In a task, the id of the request that enqueued the task."""
 
 user_id: ContextVar[str | None] = ContextVar("appkit_user_id", default=None)
-"""The id of the signed-in user of that request."""
+"""The id of the user who is signed in to this request."""
 
 task_id: ContextVar[str | None] = ContextVar("appkit_task_id", default=None)
 """The id of the current background task."""

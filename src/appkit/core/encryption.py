@@ -1,4 +1,4 @@
-"""Encryption of column values, so that a database and its backups don't reveal them (extra `crypto`)."""
+"""Encryption of column values. The database and its backups don't reveal them. Needs the extra `crypto`."""
 
 from base64 import urlsafe_b64encode
 from collections.abc import Sequence
@@ -8,13 +8,12 @@ from appkit.exceptions import AppKitError
 
 
 class Cipher:
-    """Encrypts with the first secret and decrypts with any of them (Fernet: AES-128-CBC and HMAC-SHA256).
+    """Encrypts with a key of the first secret, and decrypts with a key of any secret in `AUTH_SECRET_KEYS`.
 
-    Args:
-        secrets: The secrets in `AUTH_SECRET_KEYS`. The encryption keys are derived from them, for this purpose only.
+    The format is Fernet: AES-128-CBC and HMAC-SHA256.
 
     Raises:
-        AppKitError: When there is no secret, or `cryptography` isn't installed.
+        AppKitError: When there is no secret, or the package cryptography isn't installed.
     """
 
     def __init__(self, secrets: Sequence[bytes]) -> None:
@@ -31,7 +30,7 @@ class Cipher:
         self._invalid = InvalidToken
 
     def encrypt(self, value: str) -> str:
-        """Encrypt a value. The result differs each time, even for the same value."""
+        """Encrypt a value. Encrypting the same value again gives another result."""
         return self._fernet.encrypt(value.encode()).decode()
 
     def decrypt(self, encrypted: str) -> str:
@@ -44,5 +43,5 @@ class Cipher:
             return self._fernet.decrypt(encrypted.encode()).decode()
         except self._invalid:
             raise AppKitError(
-                "No secret in AUTH_SECRET_KEYS decrypts this value. Add the secret again that encrypted it."
+                "No secret in AUTH_SECRET_KEYS decrypts this value. Add the secret that encrypted the value."
             ) from None

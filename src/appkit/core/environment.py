@@ -1,4 +1,4 @@
-"""Environment variables: which variable fills which field of the settings, and which variables are ignored."""
+"""Environment variables: which field of the settings a variable fills, and which variables are ignored."""
 
 import json
 import os
@@ -25,14 +25,14 @@ class Variable(NamedTuple):
 
     name: str
     path: tuple[str, ...]
-    """The attributes that lead to the value, as in `("database", "pool_size")`."""
+    """The attributes that lead to the value, such as `("database", "pool_size")`."""
     field: FieldInfo
     keys: tuple[str, ...]
-    """Like `path`, but with the names that validation uses."""
+    """The same path, with the names that validation uses."""
 
     @property
     def places(self) -> set[tuple[str | int, ...]]:
-        """The locations at which validation may report an error of this variable."""
+        """The locations that an error of this variable may have."""
         return {self.path, self.keys, (*self.keys[:-1], str(self.field.validation_alias))}
 
 
@@ -43,9 +43,9 @@ def variables(settings_cls: type[BaseSettings]) -> list[Variable]:
 
 
 def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
-    """Variables in the environment and `.env` that are named like a group's but fill no field, sorted.
+    """The variables that start with the name of a group but fill no field, sorted.
 
-    Some are misspelt. Others only look similar, such as the `REDIS_PORT` that Kubernetes sets.
+    Some of them are misspelt. Others belong to other programs, such as the `REDIS_PORT` of Kubernetes.
     """
     known = {variable.name for variable in variables(settings_cls)}
     prefix = settings_cls.model_config.get("env_prefix") or ""
@@ -58,7 +58,7 @@ def ignored_variables(settings_cls: type[BaseSettings]) -> list[str]:
 
 
 def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> ValidationError:
-    """The same errors, each located at its variable instead of its field."""
+    """Return the same errors, with the name of the variable instead of the field."""
     names = {path: found.name for found in variables(settings_cls) for path in found.places}
     details: list[InitErrorDetails] = []
     for error in exc.errors(include_url=False, include_input=False):
@@ -72,10 +72,10 @@ def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> Va
 
 
 def read_variables(settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
-    """A settings source with only those variables of another source that fill a field.
+    """Return a settings source that has only the variables that fill a field.
 
-    pydantic-settings' own sources read a variable with a group's bare name as the group's JSON, don't name the variable
-    when that fails, and decode every file of a secrets directory.
+    The sources of pydantic-settings read the variable `DATABASE` as JSON of the whole group. Their errors don't name
+    the variable. They also decode every file in a secrets directory.
     """
     wanted = variables(settings_cls)
     if isinstance(source, EnvSettingsSource):
@@ -113,7 +113,7 @@ def _decode(annotation: Any, value: str) -> Any:
     try:
         decoded = json.loads(value)
     except ValueError:
-        return value  # Validation then reports what is expected.
+        return value  # Validation reports the error.
     return decoded if isinstance(decoded, list | dict) else value
 
 
@@ -125,7 +125,7 @@ def _takes_json(annotation: Any) -> bool:
 
 
 def _secret_files(directories: Any, names: set[str]) -> Iterator[tuple[str, str]]:
-    """The variables stored as files. Other files aren't opened, because they may be binary or unreadable."""
+    """The variables that are stored as files. Other files aren't opened, because they may be binary or unreadable."""
     for directory in [directories] if isinstance(directories, str | os.PathLike) else directories or ():
         path = Path(directory).expanduser()
         for file in path.iterdir() if path.is_dir() else ():

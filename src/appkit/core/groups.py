@@ -1,4 +1,4 @@
-"""Settings groups of plugins, added to the app's own settings and read from the same sources."""
+"""Settings groups of plugins. They are added to the app's settings, and read from the same sources."""
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -14,36 +14,33 @@ SettingsT = TypeVar("SettingsT", bound=Settings)
 
 
 def add_groups(settings: SettingsT, groups: Mapping[str, type[SettingsGroup]]) -> SettingsT:
-    """Return the settings with further groups, by name. Groups that the settings have already are not changed.
+    """Return the settings with more groups, by name. A group that the settings already have is not changed.
 
     Raises:
-        AppKitError: When a name is taken, or a variable's value is invalid; the message names the variable.
+        AppKitError: When another field has the name, or the value of a variable is invalid.
     """
     new = {name: group for name, group in groups.items() if not _has(settings, name, group)}
     if not new:
         return settings
     fields: dict[str, Any] = {name: (group, ...) for name, group in new.items()}
-    values = _read(create_model("PluginSettings", __base__=_Groups, **fields), type(settings))
+    model = create_model("PluginSettings", __base__=_Groups, **fields)
+    model.model_config |= type(settings).model_config
+    try:
+        values = model(**{name: {} for name in new})
+    except ValidationError as exc:
+        raise AppKitError("\n".join(describe_errors(name_variables(model, exc)))) from None
     extended = create_model(type(settings).__name__, __base__=type(settings), **fields)
     return extended.model_construct(settings.model_fields_set, **dict(settings), **dict(values))
 
 
 class _Groups(BaseSettings):
-    """Settings that consist of groups only, read from the app's own sources."""
+    """Settings of groups only. They are read from the sources of the app's settings."""
 
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], *args: Any, **sources: Any
     ) -> tuple[Any, ...]:
         return Settings.settings_customise_sources(settings_cls, *args, **sources)
-
-
-def _read(model: type[_Groups], settings_cls: type[Settings]) -> _Groups:
-    model.model_config |= settings_cls.model_config
-    try:
-        return model(**{name: {} for name in model.model_fields})
-    except ValidationError as exc:
-        raise AppKitError("\n".join(describe_errors(name_variables(model, exc)))) from None
 
 
 def _has(settings: Settings, name: str, group: type[SettingsGroup]) -> bool:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 @hookspec
 def register_settings() -> Mapping[str, type[SettingsGroup]]:
-    """Add groups of settings, by the word that their variables begin with. Called when the kit is first used.
+    """Add groups of settings. The name of a group is the word that its variables start with.
 
-    They are read and validated at the start, and `appkit settings` lists them. `settings.group(AuditSettings)` returns
-    the group. An invalid value stops the start, with a message that names the variable.
+    The hook is called when the kit is first used. An invalid value stops the start with a message that names the
+    variable. `settings.group(AuditSettings)` returns the group, and `appkit settings` lists its variables.
 
     Example:
         ```python
@@ -37,7 +37,7 @@ def register_settings() -> Mapping[str, type[SettingsGroup]]:
 
 @hookspec
 async def on_exception(exception: Exception) -> None:
-    """Observe an unhandled exception of a route or a task. `current_ids()` has the ids of its request and task.
+    """Observe an unhandled exception of a route or a task. `current_ids()` returns the ids of the request and the task.
 
     Example:
         ```python

@@ -1,4 +1,4 @@
-"""Keys: derived from the secrets in the settings, one for each purpose, to sign tokens and cookies with."""
+"""Keys that sign tokens and cookies. Each key has one purpose, and is derived from a secret in the settings."""
 
 import hashlib
 import hmac
@@ -9,9 +9,9 @@ from appkit.exceptions import AppKitError
 
 
 def derive(secret: bytes, purpose: str, *, length: int = 32) -> bytes:
-    """Derive the key for one purpose from a secret: HKDF-SHA256 (RFC 5869), one block at most.
+    """Derive the key for one purpose from a secret, with HKDF-SHA256 (RFC 5869). `length` is limited to 32 bytes.
 
-    A key reveals nothing about the secret, nor about the keys of other purposes.
+    A key reveals nothing about the secret and the keys of other purposes.
     """
     extracted = hmac.digest(b"appkit", secret, "sha256")
     return hmac.digest(extracted, purpose.encode() + b"\x01", "sha256")[:length]
@@ -19,23 +19,17 @@ def derive(secret: bytes, purpose: str, *, length: int = 32) -> bytes:
 
 @dataclass(frozen=True)
 class Key:
-    """The signing keys of one secret in `AUTH_SECRET_KEYS`.
-
-    Args:
-        id: Four public bytes, by which a token names the secret that signed it.
-        access: Signs access tokens.
-        refresh: Signs refresh tokens.
-        device: Signs device cookies.
-    """
+    """The signing keys of one secret in `AUTH_SECRET_KEYS`: for access tokens, refresh tokens and device cookies."""
 
     id: bytes
+    """Four public bytes. Each token contains the id of its key."""
     access: bytes = field(repr=False)
     refresh: bytes = field(repr=False)
     device: bytes = field(repr=False)
 
 
 class KeyRing:
-    """An app's signing keys: the first signs, all verify. So a secret can be rotated without signing users out.
+    """An app's signing keys. The first key signs, and all keys verify, so users stay signed in after a new secret.
 
     Raises:
         AppKitError: When there is no secret.
@@ -52,16 +46,16 @@ class KeyRing:
         self._keys = {key.id: key for key in keys}
 
     def get(self, key_id: bytes) -> Key | None:
-        """The key with the id that a token names."""
+        """The key with this id, if there is one."""
         return self._keys.get(key_id)
 
 
 def sign(key: bytes, payload: bytes) -> bytes:
-    """The payload, followed by its MAC (HMAC-SHA256)."""
+    """Return the payload, followed by its MAC (HMAC-SHA256)."""
     return payload + hmac.digest(key, payload, hashlib.sha256)
 
 
 def verify(key: bytes, signed: bytes) -> bool:
-    """Whether the MAC of a signed payload is right. The comparison takes constant time."""
+    """Whether the MAC of a signed payload is correct. The comparison takes constant time."""
     payload = signed[:-32]
     return hmac.compare_digest(sign(key, payload), signed)

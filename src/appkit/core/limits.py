@@ -1,4 +1,4 @@
-"""Rate limits: how often an action is allowed, counted in a moving window, in this process or in Redis."""
+"""Rate limits: how often an action is allowed in a moving window. Calls are counted in this process or in Redis."""
 
 import hashlib
 import hmac
@@ -24,24 +24,21 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 Key = str | int | UUID | IPv4Address | IPv6Address
-"""A part of what is counted: an action's name, an IP address, an account."""
+"""A part of a counter's name: an action, an IP address or an account."""
 
 
 class Limiter:
     """An app's rate limits: `kit.limiter`, or `context.limiter` in a service.
 
-    The keys say what is counted: first the action's name, then the client or the account:
+    The keys name a counter: first the action's name, then the client or the account.
 
-        await limiter.hit("5/5 minutes", "signin", address, email_key)
+        await limiter.hit("5/5 minutes", "signin", ip_address, email_key)
 
-    They are stored as one HMAC, so that Redis contains no IP or e-mail address. An IP address may be a string. An IPv6
-    address counts as its /64, because one client has a whole /64 (RFC 6177); IPv4 mapped to IPv6 counts as IPv4.
+    Only an HMAC of the keys is stored, so Redis contains no IP or e-mail address. An IP address may be a string. An
+    IPv6 address counts as its /64, because one client has a whole /64 (RFC 6177). IPv4 mapped to IPv6 counts as IPv4.
 
-    When Redis is down, every call is allowed, so that an outage locks nobody out.
-
-    Args:
-        settings: The app's settings. With `LIMITS_ENABLED=false`, nothing is counted and every call is allowed.
-        redis: The client of a Redis in which all instances count together; without Redis, each process counts alone.
+    With Redis, all instances count together. Without Redis, each process counts alone. While Redis is down, or with
+    `LIMITS_ENABLED=false`, every call is allowed and nothing is counted.
     """
 
     def __init__(self, settings: Settings, redis: "Redis | None" = None) -> None:
@@ -51,25 +48,22 @@ class Limiter:
         self._redis = BestEffort(redis, "Rate limits are not enforced.")
 
     async def hit(self, rule: str, *keys: Key) -> bool:
-        """Count a call, or refuse it. Refused calls aren't counted.
+        """Count a call, or refuse the call. `rule` is the limit, such as `20/hour` or `5/10 minutes`.
 
-        To count only failures, call `hit` before an attempt and `clear` after a success: concurrent attempts count
-        too. If a success must not reset the counter, call `test` before an attempt and `hit` after a failure.
-
-        Args:
-            rule: The limit, such as `20/hour` or `5/10 minutes`.
-            keys: What is counted; all keys together name one counter.
+        Refused calls aren't counted. To limit failures, call `hit` before an attempt, and `clear` after a success. Then
+        concurrent attempts count too. If a success must not reset the counter, call `test` before an attempt, and `hit`
+        after a failure.
 
         Returns:
-            False if Redis is down, so that the call is allowed but not counted.
+            False while Redis is down: the call is allowed, but not counted.
 
         Raises:
-            TooManyRequestsException: When the limit is reached; `Retry-After` says when the next call is allowed.
+            TooManyRequestsException: When the limit is reached. `Retry-After` says when the next call is allowed.
         """
         return await self._check("hit", rule, keys)
 
     async def test(self, rule: str, *keys: Key) -> bool:
-        """Like `hit`, without counting."""
+        """Refuse a call like `hit`, but don't count it."""
         return await self._check("test", rule, keys)
 
     async def clear(self, rule: str, *keys: Key) -> None:
@@ -89,12 +83,12 @@ class Limiter:
         return allowed is not None
 
     async def _is_first_refusal(self, item: RateLimitItem, name: str) -> bool:
-        """Whether this is the first refusal in a window, so that a flood of refusals emits one event."""
+        """Whether this is the first refusal in a window. Only the first one emits an event."""
         once = type(item)(1, item.multiples)
         return await self._redis.call(lambda: self._window.hit(once, f"{name}:refused"), None) is True
 
     async def _retry_after(self, item: RateLimitItem, name: str) -> int:
-        """Whole seconds until the oldest call leaves the window. A call exactly as old as the window still counts."""
+        """Whole seconds until the oldest call leaves the window. A call that is exactly as old as the window counts."""
         stats = await self._redis.call(lambda: self._window.get_window_stats(item, name), None)
         seconds = stats.reset_time - time.time() if stats else item.get_expiry()
         return max(1, math.floor(seconds) + 1)
@@ -124,9 +118,9 @@ def parse_rule(rule: str) -> RateLimitItem:
 
 
 def _network(key: Key) -> str | int:
-    """The /64 of an IPv6 address, the IPv4 address that is mapped to IPv6, and any other key as it is."""
+    """The /64 of an IPv6 address, the IPv4 address that is mapped to IPv6, or another key unchanged."""
     if not isinstance(key, Key):
-        raise AppKitError(f"A rate limit's key is a string, a number, a UUID or an address, not {key!r}.")
+        raise AppKitError(f"A rate limit's key is a string, a number, a UUID or an IP address, not {key!r}.")
     if isinstance(key, int):
         return key
     try:
@@ -139,13 +133,13 @@ def _network(key: Key) -> str | int:
 
 
 def _redis_storage(redis: "Redis", prefix: str) -> RedisStorage:
-    # The URL isn't used, because the client's connection pool is passed too.
+    # The URL isn't used, because the storage gets the client's connection pool.
     pool: Any = redis.connection_pool
     return RedisStorage("async+redis://", implementation="redispy", key_prefix=prefix, connection_pool=pool)
 
 
 class _MemoryStorage(MemoryStorage):
-    """Counts in this process. The library's own storage checks all keys after each call, in a thread for each key."""
+    """Counts in this process. The base class is slow: after each call, it checks all keys, and each one in a thread."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -154,7 +148,7 @@ class _MemoryStorage(MemoryStorage):
         self._sweep_at = 1000
 
     async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:  # noqa: ARG002  # It is 1.
-        """Count a call unless there were `limit` within `expiry` seconds."""
+        """Count a call, unless there were `limit` calls within `expiry` seconds. Returns whether it was counted."""
         now = time.time()
         calls = self._calls.setdefault(key, deque(maxlen=limit))
         if len(calls) == limit and calls[0] >= now - expiry:
@@ -172,7 +166,7 @@ class _MemoryStorage(MemoryStorage):
         return (calls[0] if calls else now), len(calls)
 
     async def clear(self, key: str) -> None:
-        """Forget the calls of a key."""
+        """Delete the calls of a key."""
         self._calls.pop(key, None)
         self._expires_at.pop(key, None)
 

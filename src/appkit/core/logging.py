@@ -1,4 +1,4 @@
-"""Logging: one format for every log line of the process, with the current ids and without secrets."""
+"""Logging: one format for all log lines of the process. The lines contain the current ids and no secrets."""
 
 import logging
 import os
@@ -18,11 +18,10 @@ _HIDDEN = "***"
 
 
 def configure_logging(settings: Settings) -> None:
-    """Write all log lines of this process to stderr: as JSON in production, as plain text otherwise.
+    """Write all log lines of this process to stderr: as JSON in production, and as plain text otherwise.
 
-    Lines of the standard library's loggers (uvicorn's, SQLAlchemy's, Taskiq's) get the same format, and the fields in
-    `extra=` become fields of the line. `structlog.get_logger()` writes to stderr too. uvicorn's access lines are
-    dropped, because appkit writes its own. This function may be called more than once.
+    Loggers of the standard library and of structlog get the same format. Values in `extra=` become fields of the line.
+    The access log of uvicorn is disabled, because appkit logs requests itself. Calling this again is safe.
     """
     import structlog
 
@@ -51,7 +50,7 @@ def configure_logging(settings: Settings) -> None:
         renderer = structlog.processors.JSONRenderer(ensure_ascii=False)
     else:
         colors = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-        # The other formatters show local variables, which may be secrets.
+        # Other exception formatters print local variables, which may be secrets.
         renderer = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
     handler = _StderrHandler()
     handler.setFormatter(
@@ -64,7 +63,7 @@ def configure_logging(settings: Settings) -> None:
 
 
 def redact(value: Any) -> Any:
-    """The value without passwords in URLs, and without nested values whose names look like names of secrets."""
+    """Return the value without secrets: passwords in URLs, and nested values with a name such as `token`."""
     if isinstance(value, str):
         return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value) if "@" in value else value
     if isinstance(value, Mapping):
@@ -87,7 +86,7 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
 def _install(handler: logging.Handler, level: str) -> None:
     root = logging.getLogger()
     for other in root.handlers[:]:
-        # A plain StreamHandler is `basicConfig`'s, as in Taskiq's worker, and would write each line twice; others stay.
+        # `basicConfig` adds a plain StreamHandler, which would write each line twice. Taskiq's worker calls it.
         if type(other) in (_StderrHandler, logging.StreamHandler):
             root.removeHandler(other)
     root.addHandler(handler)
@@ -96,11 +95,11 @@ def _install(handler: logging.Handler, level: str) -> None:
         logger = logging.getLogger(name)
         logger.handlers.clear()
         logger.propagate = name != "uvicorn.access"
-    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # On DEBUG it logs the values of every statement.
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)  # At DEBUG, aiosqlite logs the values of each statement.
 
 
 def _drop_doubles(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Drop the copies of the message that other handlers and uvicorn add."""
+    """Remove the copies of the message that other handlers and uvicorn add."""
     for name in ("message", "asctime", "color_message"):
         event.pop(name, None)
     return event

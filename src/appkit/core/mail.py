@@ -17,8 +17,8 @@ class Mail(BaseModel):
     """A message to one person.
 
     Raises:
-        pydantic.ValidationError: When `to` is not a single plain address, or `subject` has a line break, which would
-            let an attacker inject headers or recipients.
+        pydantic.ValidationError: When `to` is not one plain e-mail address, or `subject` has a line break. With these,
+            an attacker could add headers or recipients.
     """
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -26,7 +26,7 @@ class Mail(BaseModel):
     to: Annotated[str, Field(pattern=r"^[^\s\x00-\x1f\x7f,;:<>()@]+@[^\s\x00-\x1f\x7f,;:<>()@]+$")]
     subject: Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\u2028\u2029]*$")]
     text: str = Field(repr=False)
-    """The message as plain text; not in the `repr`, because links in it may be secrets."""
+    """The message as plain text. The `repr` omits the text, because its links may be secrets."""
     html: str | None = Field(default=None, repr=False)
     """The same message as HTML."""
 
@@ -45,9 +45,9 @@ class ConsoleMailer:
         self._sender = sender
 
     async def send(self, mail: Mail) -> None:
-        """Print the mail, with its links."""
+        """Print the mail."""
         head = f"From: {self._sender}\nTo: {mail.to}\nSubject: {mail.subject}"
-        print(f"\n{head}\n\n{mail.text}\n", file=sys.stderr, flush=True)  # noqa: T201  # its purpose
+        print(f"\n{head}\n\n{mail.text}\n", file=sys.stderr, flush=True)  # noqa: T201  # Printing is its purpose.
 
 
 class MemoryMailer:
@@ -62,11 +62,9 @@ class MemoryMailer:
 
 
 class SmtpMailer:
-    """Sends mail to an SMTP server. TLS is used if the server offers it, and is required if there is a password.
+    """Sends mail to an SMTP server. TLS is used if the server offers TLS, and required if the URL has a password.
 
     Args:
-        url: The server, `smtp://` or `smtps://`.
-        sender: The `From` of every mail.
         timeout: Seconds to wait for each answer of the server.
 
     Raises:
@@ -103,7 +101,7 @@ class SmtpMailer:
 
 
 def create_mailer(settings: Settings) -> Mailer:
-    """The mailer for the scheme of `MAIL_URL`.
+    """Create the mailer for the scheme of `MAIL_URL`.
 
     Raises:
         AppKitError: When the scheme is unknown, or a package is missing.
@@ -120,13 +118,13 @@ def create_mailer(settings: Settings) -> Mailer:
 
 
 def compose(mail: Mail, sender: str) -> EmailMessage:
-    """The message to send: plain text, and HTML as an alternative if there is any."""
+    """Compose the message: plain text, and the HTML as an alternative."""
     message = EmailMessage(policy=SMTP)
     message["From"] = sender
     message["To"] = mail.to
     message["Subject"] = mail.subject
     message["Date"] = localtime()
-    # Without a domain, Python waits for a DNS lookup of the host's name.
+    # Without a domain, Python looks up the host's name by DNS, which blocks.
     message["Message-ID"] = make_msgid(domain=parseaddr(sender)[1].partition("@")[2] or "localhost")
     message["Auto-Submitted"] = "auto-generated"  # Prevents out-of-office replies (RFC 3834, section 5).
     message.set_content(mail.text)

@@ -1,4 +1,4 @@
-"""Monitoring: reports unhandled exceptions to Sentry, which is imported only when it is enabled."""
+"""Monitoring: reports unhandled exceptions to Sentry. Sentry's package is imported only if Sentry is enabled."""
 
 from appkit.core.context import request_id, task_id
 from appkit.core.settings import Settings
@@ -7,7 +7,7 @@ from appkit.plugins.markers import hookimpl
 
 
 class Monitoring:
-    """A plugin of the app: if `SENTRY_ENABLED`, it reports unhandled exceptions, with the ids of request and task.
+    """A plugin that reports unhandled exceptions with the ids of the request and the task, if `SENTRY_ENABLED` is set.
 
     Raises:
         AppKitError: When `SENTRY_DSN` or the package is missing.
@@ -16,11 +16,11 @@ class Monitoring:
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.sentry.enabled
         if self._enabled:
-            configure_sentry(settings)
+            _start_sentry(settings)
 
     @hookimpl
     def on_exception(self, exception: Exception) -> None:
-        """Report the exception. Sentry sends it in a thread of its own."""
+        """Report the exception. Sentry's own thread sends the report."""
         if not self._enabled:
             return
         import sentry_sdk
@@ -32,12 +32,8 @@ class Monitoring:
             scope.capture_exception(exception)
 
 
-def configure_sentry(settings: Settings) -> None:
-    """Start this process's Sentry client. It sends no personal data: no requests, no local variables, no log lines.
-
-    Raises:
-        AppKitError: When `SENTRY_DSN` or the package is missing.
-    """
+def _start_sentry(settings: Settings) -> None:
+    """Start Sentry's client. It sends no personal data: no requests, no local variables, no log lines."""
     if settings.sentry.dsn is None:
         raise AppKitError("SENTRY_ENABLED is true, but SENTRY_DSN is missing. Set it to your project's DSN.")
     try:
@@ -50,8 +46,8 @@ def configure_sentry(settings: Settings) -> None:
     sentry_sdk.init(
         dsn=settings.sentry.dsn.get_secret_value(),
         environment=settings.environment,
-        default_integrations=False,  # They send log lines and the command line, which may contain secrets.
-        auto_enabling_integrations=False,  # They import every package that Sentry knows.
+        default_integrations=False,  # These send log lines and the command line, which may contain secrets.
+        auto_enabling_integrations=False,  # These import every package that Sentry knows.
         integrations=[AtexitIntegration(), DedupeIntegration(), ModulesIntegration()],
         include_local_variables=False,
     )

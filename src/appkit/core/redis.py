@@ -1,4 +1,4 @@
-"""Redis calls that may fail: the app goes on without an answer while the server is down."""
+"""Redis calls that may fail: while Redis is down, the app continues with default answers."""
 
 import asyncio
 import logging
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 TIMEOUT: Final = 1.0
-"""Seconds to wait for an answer. After a timeout, Redis isn't called for this time, so that not every request waits."""
+"""Seconds to wait for an answer. After a failure, Redis isn't called for this time, because each call would wait."""
 
 AnswerT = TypeVar("AnswerT")
 
@@ -18,11 +18,11 @@ _logger = logging.getLogger(__name__)
 
 
 class BestEffort:
-    """Calls Redis, and falls back to a default when it doesn't answer. Logs when Redis goes down and when it is back.
+    """Calls Redis, and uses a default answer when Redis fails. Logs when Redis goes down and when Redis answers again.
 
     Args:
-        redis: The client; None for a store in this process.
-        loss: What doesn't work while Redis is down: a sentence for the log.
+        redis: The client, or None if the calls go to a store in this process.
+        loss: A sentence for the log: the effect on the app while Redis is down.
     """
 
     def __init__(self, redis: "Redis | None", loss: str) -> None:
@@ -35,7 +35,7 @@ class BestEffort:
         self._resumes_at: float | None = None
 
     async def call(self, ask: Callable[[], Awaitable[AnswerT]], otherwise: AnswerT, *, urgent: bool = False) -> AnswerT:
-        """What `ask` returns, or `otherwise`. An urgent call is made even if Redis has just failed to answer."""
+        """Return what `ask` returns, or `otherwise`. An urgent call is made even if Redis has just failed."""
         if self._resumes_at is not None and monotonic() < self._resumes_at and not urgent:
             return otherwise
         try:

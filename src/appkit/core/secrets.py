@@ -1,4 +1,4 @@
-"""Secrets: which are strong enough to sign with, and the one that is generated for development."""
+"""Secrets: the check whether a secret is strong enough, and the secret that is generated for development."""
 
 import os
 import secrets
@@ -10,7 +10,7 @@ from appkit.exceptions import AppKitError
 MIN_SECRET_BYTES = 32
 """The minimum for an HMAC-SHA256 key (RFC 7518, section 3.2)."""
 
-# The words are long and the number is small, so that no random secret is mistaken for a placeholder.
+# A random secret practically never contains one of these long words, or so few different characters.
 _PLACEHOLDER_WORDS = ("change", "default", "example", "generate", "insecure", "password", "replace", "secret")
 _MIN_DISTINCT = 8
 
@@ -21,9 +21,9 @@ def new_secret() -> str:
 
 
 def secret_problems(keys: Sequence[str]) -> list[str]:
-    """Why these secrets are not good enough to sign with: sentences that name the variable, never a value."""
+    """The reasons why these secrets are too weak, as sentences. They name the variable, but never a value."""
     if not keys:
-        return ['AUTH_SECRET_KEYS is missing. Set it to a JSON list with a secret that "appkit secret" prints.']
+        return ['AUTH_SECRET_KEYS is missing. Set it to a JSON list with a secret from "appkit secret".']
     problems = []
     if any(len(key.encode()) < MIN_SECRET_BYTES for key in keys):
         problems.append(f"AUTH_SECRET_KEYS has a secret of fewer than {MIN_SECRET_BYTES} bytes.")
@@ -35,10 +35,10 @@ def secret_problems(keys: Sequence[str]) -> list[str]:
 
 
 def development_secret(directory: Path = Path(".appkit")) -> bytes:
-    """The secret in `directory`. The first process generates it, and all others share it.
+    """Read the secret in `directory`. The first process generates the secret, and all others share it.
 
     Raises:
-        AppKitError: When the secret can't be stored there, or is too short.
+        AppKitError: When the secret can't be stored, or is too short.
     """
     path = directory / "secret"
     try:
@@ -50,7 +50,7 @@ def development_secret(directory: Path = Path(".appkit")) -> bytes:
             f"The development secret can't be stored in {path} ({exc.strerror}). Set AUTH_SECRET_KEYS."
         ) from exc
     if len(key) < MIN_SECRET_BYTES:
-        raise AppKitError(f"{path} has fewer than {MIN_SECRET_BYTES} bytes. Delete it, and a new secret is generated.")
+        raise AppKitError(f"{path} has fewer than {MIN_SECRET_BYTES} bytes. Delete the file to generate a new secret.")
     return key
 
 
@@ -59,7 +59,10 @@ def _is_placeholder(key: str) -> bool:
 
 
 def _create(path: Path) -> None:
-    """Write a secret to a temporary file, then hard-link it: the first process wins, and none reads half a file."""
+    """Write a secret to a temporary file, and hard-link this file to the path. No process can read half a secret.
+
+    If another process has created the path before, its secret stays.
+    """
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     (path.parent / ".gitignore").write_text("*\n")
     draft = path.with_name(f"{path.name}.{secrets.token_hex(8)}")

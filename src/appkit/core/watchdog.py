@@ -1,4 +1,4 @@
-"""Watchdog: finds code that blocks the event loop, and logs the line."""
+"""Watchdog: finds code that blocks the event loop, and logs the line of code."""
 
 import asyncio
 import gc
@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from traceback import walk_stack
 from types import FrameType
 from typing import Final
 
@@ -29,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Blocked:
-    """One blocking incident: how long the event loop was blocked, and by which line."""
+    """One blocking incident: the time for which the event loop was blocked, and the line that blocked it."""
 
     seconds: float
     file: str
@@ -42,11 +43,7 @@ class Blocked:
 
 
 class Watchdog:
-    """Logs what blocks the event loop of an app or a worker: a plugin of the app.
-
-    Args:
-        settings: `WATCHDOG` enables the watchdog. If unset, the watchdog runs in development.
-    """
+    """A plugin that logs the lines that block the event loop. It runs if `WATCHDOG` is true, or in development."""
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.environment == "development" if settings.watchdog is None else settings.watchdog
@@ -70,15 +67,14 @@ def _warn(blocked: Blocked) -> None:
 def watch_loop(
     loop: asyncio.AbstractEventLoop, *, limit: float = LIMIT, report: Callable[[Blocked], None] = lambda _: None
 ) -> Iterator[list[Blocked]]:
-    """Monitor an event loop from a separate thread. Enter this context on the loop's own thread.
+    """Monitor an event loop from a separate thread. Enter this context in the loop's own thread.
 
-    First-time imports, garbage collection and, on Linux, the time in which other processes used the processor don't
-    count, because no line of the app causes them.
+    Imports and garbage collection don't count. On Linux, the time in which other processes used the processor doesn't
+    count either.
 
     Args:
-        loop: The running loop.
         limit: Seconds that one step of the loop may take.
-        report: Called with each blocking incident, when the incident is over.
+        report: Called with each blocking incident, after the incident.
     """
     monitor = _Monitor(loop, limit, report)
     thread = threading.Thread(target=monitor.run, name="appkit-watchdog", daemon=True)
@@ -91,7 +87,7 @@ def watch_loop(
 
 
 class _Monitor:
-    """A heartbeat on the loop, and a thread that monitors it."""
+    """A heartbeat on the loop, and the function of the thread that monitors the heartbeat."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: float, report: Callable[[Blocked], None]) -> None:
         self._loop = loop
@@ -114,20 +110,20 @@ class _Monitor:
         self._handle = self._loop.call_later(_TICK, self._beat)
 
     def run(self) -> None:
-        """Check the stack of the loop's thread whenever the heartbeat is late."""
+        """Check the stack of the loop's thread when the heartbeat is late."""
         while not self.stopped.wait(_TICK):
             self._check()
         self._end()
 
     def stop(self) -> None:
-        """Stop the heartbeat and the thread. Call it on the loop's thread."""
+        """Stop the heartbeat and the thread. Call this in the loop's thread."""
         gc.callbacks.remove(self._collect)
         self._handle.cancel()
         self.stopped.set()
 
     def _check(self) -> None:
         since, now = self._since, monotonic() - self._waited()
-        # Time doesn't count while the loop isn't running (between two tests) or while this thread couldn't run either.
+        # Two times don't count: while the loop isn't running (between two tests), and while this thread couldn't run.
         unseen = now - self._checked_at if not self._loop.is_running() else max(0.0, now - self._checked_at - 5 * _TICK)
         self._checked_at = now
         if unseen and self._since == since:
@@ -138,7 +134,8 @@ class _Monitor:
             self._end()
             return
         # Reading all threads' stacks is expensive, so it is done only after half the limit.
-        stack = list(_stack(sys._current_frames()[self._thread]))  # noqa: SLF001 - the only API for it
+        current = sys._current_frames()[self._thread]  # noqa: SLF001 - the only API for it
+        stack = [frame for frame, _ in walk_stack(current)]
         queued, step = self._queueing(), _step(stack)
         if not self._steps or self._steps[0] is not step:
             if self._steps:  # A new step of the loop has begun since the last check.
@@ -164,12 +161,12 @@ class _Monitor:
             self._current = None
 
     def _queueing(self) -> dict[Path, float]:
-        """How long each other thread of this process waited for a processor: one of them may have held the GIL."""
+        """The seconds that each other thread waited for a processor. The thread may have kept the GIL meanwhile."""
         threads = set(Path("/proc/self/task").glob("*/schedstat")) - {self._delays}
         return {thread: _delay(thread) for thread in threads}
 
     def _waited(self) -> float:
-        """Seconds for which the thread could not run, because of other processes or garbage collection."""
+        """The seconds for which the loop's thread could not run, because of other processes or garbage collection."""
         began = self._collecting
         collecting = 0.0 if began is None else monotonic() - began
         return _delay(self._delays) + self._collected + collecting
@@ -183,29 +180,21 @@ class _Monitor:
 
 
 def _delay(schedstat: Path) -> float:
-    """Seconds for which a thread was ready to run but had no processor (Linux's schedstats)."""
+    """The seconds for which a thread was ready to run, but had no processor. Linux counts them in schedstat."""
     try:
         return int(schedstat.read_text().split()[1]) / 1e9
     except (OSError, IndexError):
         return 0.0
 
 
-def _stack(frame: FrameType) -> Iterator[FrameType]:
-    """The frames of a stack, innermost first."""
-    step: FrameType | None = frame
-    while step is not None:
-        yield step
-        step = step.f_back
-
-
 def _step(stack: list[FrameType]) -> FrameType | None:
-    """The frame that the loop called for its current step; None for a loop that isn't asyncio's."""
+    """The frame that the loop called for its current step, or None if the loop isn't asyncio's."""
     runs = (frame.f_code.co_name == "_run" and Path(frame.f_code.co_filename).name == "events.py" for frame in stack)
     position = next((number for number, found in enumerate(runs) if found), 0)
     return stack[position - 1] if position else None
 
 
 def _describe(stack: list[FrameType]) -> Blocked:
-    """The innermost line of the app's own code, because that is the line to change."""
+    """Describe the innermost line of the app's own code, because this line must be changed."""
     own = next((frame for frame in stack if not frame.f_code.co_filename.startswith(_FOREIGN)), stack[0])
     return Blocked(0.0, own.f_code.co_filename, own.f_lineno, own.f_code.co_name)
