@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from appkit.cli.liveness import LivenessFile
+from appkit.cli.server import LivenessFile
 from appkit.core.settings import Settings
 
 APP = """

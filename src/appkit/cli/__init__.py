@@ -1,4 +1,4 @@
-"""The `appkit` command: its groups, and the commands that plugins add."""
+"""The `appkit` command, with its groups and the commands of plugins."""
 
 import sys
 from collections.abc import Callable
@@ -26,7 +26,7 @@ def create_cli() -> typer.Typer:
     """Build the command with appkit's own subcommands."""
     cli = typer.Typer(
         name="appkit",
-        help="Create, serve, inspect and manage an app made with appkit.",
+        help="Create, serve, inspect and manage an app that is made with appkit.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
     )
@@ -37,22 +37,12 @@ def create_cli() -> typer.Typer:
     cli.add_typer(database.cli, name="db", rich_help_panel="Manage")
     cli.add_typer(users.cli, name="users", rich_help_panel="Manage")
     cli.add_typer(tasks.cli, name="tasks", rich_help_panel="Manage")
-    _add(
-        cli,
-        "Inspect",
-        check.check,
-        inspection.routes,
-        inspection.errors,
-        inspection.settings,
-        inspection.plugins,
-        inspection.openapi,
-        inspection.secret,
-    )
+    _add(cli, "Inspect", check.check, *inspection.COMMANDS)
     return cli
 
 
 def add_plugin_commands(cli: typer.Typer, arguments: list[str]) -> None:
-    """Add plugins' commands, unless the command is appkit's own: that one starts faster if the app isn't imported."""
+    """Add the commands of plugins. For appkit's own commands, skip this, because importing the app takes time."""
     word = next((argument for argument in arguments if not argument.startswith("-")), None)
     if word is None or word in command_names(cli):
         return
@@ -62,7 +52,7 @@ def add_plugin_commands(cli: typer.Typer, arguments: list[str]) -> None:
         kit = find_kit().kit
         kit.plugins.collect("register_commands", cli=cli, kit=kit)
     except AppKitError as exc:
-        typer.secho(f"Commands of plugins could not be loaded. {exc}", fg="yellow", err=True)
+        typer.secho(f"The commands of plugins could not be loaded. {exc}", fg="yellow", err=True)
 
 
 def command_names(cli: typer.Typer) -> set[str | None]:
@@ -92,7 +82,7 @@ def _root(
 
 
 def _describe(exc: AppKitError | APIException) -> str:
-    """The error's message, the messages of its fields, and its cause."""
+    """The message of an error, the messages of its fields, and its cause."""
     fields = exc.extra.get("errors", []) if isinstance(exc, APIException) else []
     parts = [str(exc), *(field["message"] for field in fields)]
     if isinstance(exc, APIException) and exc.__cause__ is not None:

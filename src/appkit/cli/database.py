@@ -1,4 +1,4 @@
-"""`appkit db`: migrate the database; write, check and lint migrations."""
+"""`appkit db`: migrate the database, and write, check and lint migrations."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from appkit.cli.discovery import find_kit
+from appkit.cli.discovery import find_kit, run_in_session
 from appkit.cli.output import AsJson, KitOption, fail, show
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _OUTCOMES = {
 }
 
 Revisions = Annotated[
-    str, typer.Argument(metavar="[FROM:TO]", help="Such as `3f2a:head`: all after 3f2a. Default: all.")
+    str, typer.Argument(metavar="[FROM:TO]", help="As in `3f2a:head`: all migrations after 3f2a. Default: all.")
 ]
 
 cli = typer.Typer(help="Migrate the database.", no_args_is_help=True)
@@ -38,7 +38,7 @@ def upgrade(revision: Annotated[str, typer.Argument()] = "head", *, kit: KitOpti
 
 @cli.command(context_settings={"ignore_unknown_options": True})  # `-1` is an argument.
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="Such as `-1`, or `base` for all.")], *, kit: KitOption = None
+    revision: Annotated[str, typer.Argument(help="As in `-1`. `base` undoes all migrations.")], *, kit: KitOption = None
 ) -> None:
     """Undo migrations, back to REVISION."""
     _run(kit, lambda migrations: migrations.downgrade(revision))
@@ -47,15 +47,15 @@ def downgrade(
 @cli.command()
 def revision(
     message: Annotated[
-        str, typer.Option("--message", "-m", help="What changes, in a few words; also in the file's name.")
+        str, typer.Option("--message", "-m", help="The change, in a few words. The file's name contains it.")
     ],
     *,
     kit: KitOption = None,
 ) -> None:
-    """Write a migration with the differences between the migrations and the models."""
+    """Write a migration that changes what differs between the models and the migrations."""
     typer.echo(
         _run(kit, lambda migrations: migrations.revision(message))
-        or "No migration written: the models match the last one."
+        or "No migration was written: the models match the last migration."
     )
 
 
@@ -81,18 +81,18 @@ def sql(revisions: Revisions = "base:head", *, kit: KitOption = None) -> None:
 def check(*, kit: KitOption = None, as_json: AsJson = False) -> None:
     """Fail when the models differ from the migrations.
 
-    `appkit db revision` writes a migration for a difference. Fix these by hand: two last migrations, a constraint
-    without a name, and a column's own CHECK.
+    `appkit db revision` writes a migration for a difference. Fix some differences by hand: two last migrations, a
+    constraint without a name, and the CHECK of a column.
     """
     differences = _run(kit, lambda migrations: migrations.check())
     show([{"difference": difference} for difference in differences], as_json=as_json)
     if differences:
-        raise fail('The models and the migrations don\'t agree. Run `appkit db revision -m "…"` for what differs.')
+        raise fail('The models differ from the migrations. Write the missing migration: `appkit db revision -m "…"`.')
 
 
 @cli.command()
 def lint(revisions: Revisions = "base:heads", *, kit: KitOption = None, as_json: AsJson = False) -> None:
-    """Fail when a migration would lock out or break the running app, and show what to do instead."""
+    """Fail when a migration would block or break the running app, and show what to write instead."""
     from appkit.repository.migrations.lint import lint
 
     findings = [finding for script in _migrations(find_kit(kit).kit).scripts(revisions) for finding in lint(script)]
@@ -104,7 +104,7 @@ def lint(revisions: Revisions = "base:heads", *, kit: KitOption = None, as_json:
             typer.echo(f"  {finding.problem}\n  {finding.instead}")
     if findings:
         raise fail(
-            f"{len(findings)} found. To allow a rule, write `# appkit: allow {findings[0].code} reason` in the file."
+            f"{len(findings)} found. To allow one, write `# appkit: allow {findings[0].code} reason` in the file."
         )
 
 
@@ -124,18 +124,11 @@ def reset(
 @cli.command()
 def seed(*, kit: KitOption = None) -> None:
     """Fill the database: run the `seed` function of the kit's module with a database session."""
-    import anyio
-
     found = find_kit(kit)
     function = getattr(found.module, "seed", None)
     if not iscoroutinefunction(function):
         raise fail(f"{found.module.__name__} has no `async def seed(db)`. Define or import it there.")
-
-    async def run_seed() -> None:
-        async with found.kit.lifespan(work=False), found.kit.session() as db:
-            await function(db)
-
-    anyio.run(run_seed)
+    run_in_session(found.kit, function)
 
 
 def _migrations(kit: "AppKit") -> "Migrations":

@@ -1,21 +1,25 @@
-"""Find the app's `AppKit` for a command: from an argument, APPKIT_KIT, pyproject.toml or this folder."""
+"""Find the app's `AppKit` for a command: by an argument, APPKIT_KIT, pyproject.toml or the files in this folder."""
 
 import importlib
 import os
 import re
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from traceback import extract_tb
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from appkit.exceptions import AppKitError
 
 if TYPE_CHECKING:
+    from sqlalchemy.ext.asyncio import AsyncSession
+
     from appkit.kit import AppKit
+
+T = TypeVar("T")
 
 USUAL_PLACES = ("main.py", "app.py", "app/main.py")
 HINT = "Name its file, as in `appkit dev bookmarks.py`, or set APPKIT_KIT=bookmarks:kit."
@@ -23,7 +27,7 @@ HINT = "Name its file, as in `appkit dev bookmarks.py`, or set APPKIT_KIT=bookma
 
 @dataclass(frozen=True)
 class FoundKit:
-    """A kit, with the module and the variable that hold it."""
+    """A kit, with its module and the name of its variable."""
 
     kit: "AppKit"
     module: ModuleType
@@ -31,25 +35,26 @@ class FoundKit:
 
     @property
     def app_path(self) -> str:
-        """The import string for an ASGI server: the module's own `app` if it has one, else the kit's."""
+        """The import string for an ASGI server. If the module has a variable `app`, that one is served."""
         own = callable(getattr(self.module, "app", None))
         return f"{self.module.__name__}:{'app' if own else f'{self.name}.app'}"
 
 
 def find_kit(target: str | None = None) -> FoundKit:
-    """Import the kit at `target` (a file or module, with or without `:name`), or else the one in this folder.
+    """Import the kit at `target`: a file or a module, with or without `:name`. Without a target, find the app's kit.
 
     Raises:
-        AppKitError: When there is none, or more than one.
+        AppKitError: When there is no kit, or more than one.
     """
-    target = target or os.environ.get("APPKIT_KIT") or _configured()
+    target = target or os.environ.get("APPKIT_KIT") or configured_kit(Path())
     if target is not None:
         return _load(target)
     for place in filter(os.path.isfile, USUAL_PLACES):
         module = _import(*_locate(place))
         if kits := _kits(module):
             return _pick(module, kits)
-    candidates = list(_candidates())
+    files = sorted(Path().glob("*.py"))
+    candidates = [file.name for file in files if re.search(r"\bAppKit\(", file.read_text("utf-8", errors="replace"))]
     if len(candidates) > 1:
         raise AppKitError(f"More than one file in this folder creates an AppKit: {', '.join(candidates)}. {HINT}")
     if not candidates:
@@ -57,20 +62,24 @@ def find_kit(target: str | None = None) -> FoundKit:
     return _load(candidates[0])
 
 
-def _configured() -> str | None:
-    """The value of `[tool.appkit] kit` in pyproject.toml."""
-    path = Path("pyproject.toml")
+def configured_kit(folder: Path) -> str | None:
+    """The value of `[tool.appkit] kit` in the folder's pyproject.toml."""
+    path = folder / "pyproject.toml"
     if not path.is_file():
         return None
     tools: dict[str, dict[str, str]] = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {})
     return tools.get("appkit", {}).get("kit")
 
 
-def _candidates() -> Iterator[str]:
-    """Files in this folder that create a kit."""
-    for path in sorted(Path().glob("*.py")):
-        if re.search(r"\bAppKit\(", path.read_text(encoding="utf-8", errors="replace")):
-            yield path.name
+def run_in_session(kit: "AppKit", work: "Callable[[AsyncSession], Awaitable[T]]") -> T:
+    """Start the kit without a worker, and call a function with a database session."""
+    import anyio
+
+    async def run() -> T:
+        async with kit.lifespan(work=False), kit.session() as db:
+            return await work(db)
+
+    return anyio.run(run)
 
 
 def _load(target: str) -> FoundKit:
@@ -83,7 +92,7 @@ def _load(target: str) -> FoundKit:
 
 
 def _locate(place: str) -> tuple[str, Path]:
-    """A module's dotted name, and the directory to import it from."""
+    """The dotted name of a module, and the directory that it is imported from."""
     if not place.endswith(".py"):
         return place, Path.cwd()
     path = Path(place).resolve()
@@ -110,7 +119,7 @@ def _import(name: str, root: Path) -> ModuleType:
 
 
 def _describe(exc: Exception) -> str:
-    """The error and the line of a module that failed to import."""
+    """Describe why a module failed to import, with the line."""
     if isinstance(exc, SyntaxError):
         return f"{exc.msg} ({exc.filename}, line {exc.lineno})."
     last = [frame for frame in extract_tb(exc.__traceback__) if not frame.filename.startswith("<")][-1]

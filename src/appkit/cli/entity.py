@@ -1,9 +1,9 @@
-"""The entity of `appkit add entity`: parses its name and fields, and provides the templates' variables."""
+"""The variables of the templates of `appkit add entity`, made from the entity's name and fields."""
 
 import keyword
 import re
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Any
 
 from appkit.exceptions import AppKitError
 
@@ -15,7 +15,7 @@ class FieldType:
     python: str
     """The Python type in the model and in responses."""
     unset: str
-    """The default in the update schema, which means "not sent" and is never written."""
+    """The default in the update schema. This value means "not sent", and is never stored."""
     sample: str
     """A JSON value for tests."""
     change: str
@@ -23,7 +23,7 @@ class FieldType:
     column: str = ""
     """The SQLAlchemy type, if the Python type doesn't imply it."""
     accepts: str = ""
-    """The type in requests, if it is narrower."""
+    """The type in requests, if requests accept fewer values."""
 
 
 TYPES = {
@@ -39,7 +39,7 @@ TYPES = {
     ),
 }
 OWNER = "user"
-TAKEN = frozenset({"id", "created_at", "updated_at", "metadata", "registry"})
+RESERVED = frozenset({"id", "created_at", "updated_at", "metadata", "registry"})
 
 
 @dataclass(frozen=True)
@@ -47,195 +47,67 @@ class Field:
     """A field of the entity, as in `title:str` or `subtitle:str?`."""
 
     name: str
-    kind: str
-    optional: bool = False
-
-    @classmethod
-    def parse(cls, text: str) -> "Field":
-        """Parse a field.
-
-        Raises:
-            AppKitError: When its name is invalid or reserved, or its type unknown.
-        """
-        name, _, kind = text.partition(":")
-        optional = kind.endswith("?")
-        kind = kind.removesuffix("?")
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in TAKEN:
-            raise AppKitError(
-                f"{name!r} is not a valid field name, or is reserved. Use a noun in lower case, as in `title:str`."
-            )
-        if kind not in TYPES and (kind != OWNER or optional):
-            raise AppKitError(
-                f"{text!r} has an unknown type. Use {', '.join(TYPES)}, with a ? if it is optional, or {OWNER} for "
-                "its owner. For other types, edit the generated files."
-            )
-        return cls(name, kind, optional)
-
-    @property
-    def owns(self) -> bool:
-        """Whether this field is the entity's owner."""
-        return self.kind == OWNER
-
-    @property
-    def type(self) -> FieldType:
-        """The code that the field's type generates."""
-        return TYPES[self.kind]
-
-    @property
-    def column(self) -> str:
-        """The line in the model."""
-        if self.owns:
-            key = f'ForeignKey("{OWNER}.id", ondelete="CASCADE"), index=True'
-            return f"{self.name}_id: Mapped[UUID] = mapped_column({key})"
-        declared = f"{self.name}: Mapped[{self._or_none(self.type.python)}]"
-        return f"{declared} = mapped_column({self.type.column})" if self.type.column else declared
-
-    @property
-    def input(self) -> str:
-        """The line in the create schema."""
-        return f"{self.name}: {self._or_none(self._accepts)}" + (" = None" if self.optional else "")
-
-    @property
-    def change(self) -> str:
-        """The line in the update schema."""
-        return f"{self.name}: {self._or_none(self._accepts)} = {'None' if self.optional else self.type.unset}"
-
-    @property
-    def output(self) -> str:
-        """The line in the response schema."""
-        return f"{self.name}_id: UUID" if self.owns else f"{self.name}: {self._or_none(self.type.python)}"
-
-    @property
-    def _accepts(self) -> str:
-        return self.type.accepts or self.type.python
-
-    def _or_none(self, annotation: str) -> str:
-        return f"{annotation} | None" if self.optional else annotation
+    type: FieldType | None
+    """None for the entity's owner."""
+    optional: bool
 
 
-@dataclass(frozen=True)
-class Entity:
-    """An entity to generate: a model with its service, routes and tests."""
+def entity_context(name: str, fields: list[str]) -> dict[str, Any]:
+    """The variables of the entity templates.
 
-    name: str
-    fields: tuple[Field, ...]
+    Raises:
+        AppKitError: When the name is no class name, or a field is invalid or given twice.
+    """
+    if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or keyword.iskeyword(name):
+        raise AppKitError(f"{name!r} is not a valid class name. Use a noun in the singular, as in `Post`.")
+    parsed = [_parse_field(text) for text in fields]
+    owners = [field for field in parsed if field.type is None]
+    types = [field.type for field in parsed if field.type is not None]
+    if not types:
+        raise AppKitError("An entity needs at least one field besides its owner. Add one, as in `title:str`.")
+    if len({field.name for field in parsed}) < len(parsed) or len(owners) > 1:
+        raise AppKitError(f"Give each field once, and not more than one field of type {OWNER}.")
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    words, plural = snake.replace("_", " "), _plural(snake)
+    writable = [field for field in parsed if field.type is not None]
+    python_types = {type_.python for type_ in types}
+    column_types = {type_.column.partition("(")[0] for type_ in types} | ({"ForeignKey"} if owners else set())
+    return {
+        "name": name,
+        "snake": snake,
+        "plural": plural,
+        "path": plural.replace("_", "-"),
+        "words": words,
+        "words_with_article": f"{'an' if words[0] in 'aeiou' else 'a'} {words}",
+        "plural_words": plural.replace("_", " "),
+        "fields": parsed,
+        "writable": writable,
+        "owner": owners[0] if owners else None,
+        "required": next((field for field in writable if not field.optional), None),
+        "dates": sorted(python_types & {"date", "datetime"}),
+        "has_uuid": bool(owners) or "UUID" in python_types,
+        "column_types": sorted(column_types - {""}),
+        "request_types": sorted({type_.accepts for type_ in types} - {""}),
+    }
 
-    @classmethod
-    def parse(cls, name: str, fields: list[str]) -> "Entity":
-        """Parse an entity.
 
-        Raises:
-            AppKitError: When its name is no class name, or a field is invalid or given twice.
-        """
-        if not re.fullmatch(r"[A-Z][A-Za-z0-9]*", name) or keyword.iskeyword(name):
-            raise AppKitError(f"{name!r} is not a valid class name. Use a noun in the singular, as in `Post`.")
-        parsed = tuple(map(Field.parse, fields))
-        names = [field.name for field in parsed]
-        if not [field for field in parsed if not field.owns]:
-            raise AppKitError("An entity needs at least one field besides its owner. Add one, as in `title:str`.")
-        if len({*names}) < len(names) or len([field for field in parsed if field.owns]) > 1:
-            raise AppKitError(f"Give each field once, and at most one field of type {OWNER}.")
-        return cls(name, parsed)
+def _parse_field(text: str) -> Field:
+    name, _, kind = text.partition(":")
+    optional = kind.endswith("?")
+    kind = kind.removesuffix("?")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name) or name in RESERVED:
+        raise AppKitError(
+            f"{name!r} is not a valid field name, or is reserved. Use a noun in lower case, as in `title:str`."
+        )
+    if kind not in TYPES and (kind != OWNER or optional):
+        raise AppKitError(
+            f"{text!r} has an unknown type. Use {', '.join(TYPES)}, with a ? if the field is optional, or {OWNER} for "
+            "the owner. For other types, edit the generated files."
+        )
+    return Field(name, TYPES.get(kind), optional)
 
-    @cached_property
-    def snake(self) -> str:
-        """The name as a variable: `blog_post`."""
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", self.name).lower()
 
-    @property
-    def file(self) -> str:
-        """The name of the entity's modules."""
-        return self.snake
-
-    @property
-    def plural(self) -> str:
-        """The plural as a variable: `blog_posts`."""
-        if re.search(r"[^aeiou]y$", self.snake):
-            return f"{self.snake[:-1]}ies"
-        return f"{self.snake}es" if re.search(r"(s|x|z|ch|sh)$", self.snake) else f"{self.snake}s"
-
-    @property
-    def path(self) -> str:
-        """The plural in a URL: `blog-posts`."""
-        return self.plural.replace("_", "-")
-
-    @property
-    def words(self) -> str:
-        """The name in a sentence: `blog post`."""
-        return self.snake.replace("_", " ")
-
-    @property
-    def plural_words(self) -> str:
-        """The plural in a sentence: `blog posts`."""
-        return self.plural.replace("_", " ")
-
-    @property
-    def plural_title(self) -> str:
-        """The plural at the start of a sentence: `Blog posts`."""
-        return self.plural_words.capitalize()
-
-    @property
-    def words_with_article(self) -> str:
-        """The name in a sentence, with its article: `a blog post`."""
-        return f"{'an' if self.words[0] in 'aeiou' else 'a'} {self.words}"
-
-    @property
-    def sentence(self) -> str:
-        """The name as a docstring, with a full stop, as in `A blog post.`."""
-        return f"{self.words_with_article.capitalize()}."
-
-    @property
-    def constant(self) -> str:
-        """The name of the constant in tests: `BLOG_POST`."""
-        return self.snake.upper()
-
-    @property
-    def owner(self) -> Field | None:
-        """The field of the entity's owner, if the entity has one."""
-        return next((field for field in self.fields if field.owns), None)
-
-    @property
-    def writable(self) -> list[Field]:
-        """The fields that requests may set."""
-        return [field for field in self.fields if not field.owns]
-
-    @property
-    def required(self) -> Field | None:
-        """A field that requests must set, if there is one."""
-        return next((field for field in self.writable if not field.optional), None)
-
-    @property
-    def column_types(self) -> list[str]:
-        """The names that the model imports from SQLAlchemy."""
-        names = {field.type.column.partition("(")[0] for field in self.writable} - {""}
-        return sorted(names | ({"ForeignKey"} if self.owner else set()))
-
-    @property
-    def text_types(self) -> list[str]:
-        """The names that the schemas import from `api.schemas`."""
-        return sorted({field.type.accepts for field in self.writable} - {""})
-
-    @property
-    def model_imports(self) -> list[str]:
-        """The import lines of the model from the standard library."""
-        used = {field.type.python for field in self.writable}
-        dates = sorted(used & {"date", "datetime"})
-        lines = [f"from datetime import {', '.join(dates)}"] if dates else []
-        return [*lines, "from uuid import UUID"] if self.owner or "UUID" in used else lines
-
-    @property
-    def schema_imports(self) -> list[str]:
-        """The import lines of the schemas from `datetime`."""
-        dates = {"datetime"} | ({field.type.python for field in self.writable} & {"date"})
-        return [f"from datetime import {', '.join(sorted(dates))}"]
-
-    @property
-    def sample(self) -> str:
-        """The JSON of a create request in tests."""
-        return "{" + ", ".join(f'"{field.name}": {field.type.sample}' for field in self.writable) + "}"
-
-    @property
-    def sample_change(self) -> str:
-        """The JSON of an update request in tests."""
-        field = self.writable[0]
-        return f'{{"{field.name}": {field.type.change}}}'
+def _plural(snake: str) -> str:
+    if re.search(r"[^aeiou]y$", snake):
+        return f"{snake[:-1]}ies"
+    return f"{snake}es" if re.search(r"(s|x|z|ch|sh)$", snake) else f"{snake}s"

@@ -1,51 +1,26 @@
-"""`appkit new` and `appkit add entity`: create an app, a plugin or an entity from the templates."""
+"""`appkit new` and `appkit add entity`: create an app, a plugin or an entity from templates."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from appkit.__about__ import __version__
+from appkit.cli.discovery import configured_kit
 from appkit.exceptions import AppKitError
 
+Frontend = Literal["none", "vue"]
+DatabaseKind = Literal["sqlite", "postgresql"]
+BrokerKind = Literal["db", "redis", "rabbitmq"]
+
 TEMPLATES = Path(__file__).parent / "templates"
-
-
-class Frontend(StrEnum):
-    """The frontend of the new app."""
-
-    NONE = "none"
-    VUE = "vue"
-
-
-class DatabaseKind(StrEnum):
-    """The new app's database in production."""
-
-    SQLITE = "sqlite"
-    POSTGRESQL = "postgresql"
-
-
-class BrokerKind(StrEnum):
-    """The new app's task broker in production."""
-
-    DB = "db"
-    REDIS = "redis"
-    RABBITMQ = "rabbitmq"
-
-
-BROKER_URLS = {
-    BrokerKind.DB: "db://",
-    BrokerKind.REDIS: "redis://{}:6379",
-    BrokerKind.RABBITMQ: "amqp://guest:guest@{}",
-}
+BROKER_URLS = {"db": "db://", "redis": "redis://{}:6379", "rabbitmq": "amqp://guest:guest@{}"}
 
 add = typer.Typer(help="Add code to an app made by `appkit new`.", no_args_is_help=True)
 
@@ -53,16 +28,18 @@ add = typer.Typer(help="Add code to an app made by `appkit new`.", no_args_is_he
 def new(
     name: Annotated[str, typer.Argument(help="The name of the app and of its folder.")],
     *,
-    frontend: Annotated[Frontend, typer.Option(help="The frontend to start with.")] = Frontend.NONE,
-    database: Annotated[DatabaseKind, typer.Option(help="For production; development and tests use SQLite.")] = (
-        DatabaseKind.SQLITE
-    ),
-    broker: Annotated[BrokerKind, typer.Option(help="For production; db uses the app's own database.")] = BrokerKind.DB,
+    frontend: Annotated[Frontend, typer.Option(help="The frontend to start with.")] = "none",
+    database: Annotated[
+        DatabaseKind, typer.Option(help="The database in production. Development and tests use SQLite.")
+    ] = "sqlite",
+    broker: Annotated[
+        BrokerKind, typer.Option(help="The task broker in production. `db` is the app's database.")
+    ] = "db",
     plugin: Annotated[bool, typer.Option("--plugin", help="Create a plugin package instead of an app.")] = False,
 ) -> None:
-    """Create a new app: layers with import rules, a first migration, tests, Dockerfile and CI."""
+    """Create an app with layers, import rules, a first migration, tests, a Dockerfile and CI."""
     if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise AppKitError(f"{name!r} is not a valid name. Use lower case, digits and hyphens, as in `my-shop`.")
+        raise AppKitError(f"{name!r} is not a valid name. Use lower-case letters, digits and hyphens, as in `my-shop`.")
     root = Path(name)
     if root.exists() and any(root.iterdir()):
         raise AppKitError(f"The folder {name} already exists and is not empty. Choose another name.")
@@ -72,10 +49,10 @@ def new(
         return
     context = context_for(name, frontend, database, broker)
     write(root, dict(render("app", context)))
-    if frontend is Frontend.VUE:
+    if frontend == "vue":
         write(root / "frontend", dict(render("vue", context)))
-    write_migration(root, "Create the first tables")
-    if frontend is Frontend.VUE:
+    run_appkit(root, "db", "revision", "-m", "Create the first tables")
+    if frontend == "vue":
         run_appkit(root, "errors", "--ts", "frontend/src/api/errorCodes.gen.ts")
     typer.echo(
         f"Created {name}. Next, in a virtual environment:\n\n"
@@ -85,20 +62,16 @@ def new(
 
 def context_for(name: str, frontend: Frontend, database: DatabaseKind, broker: BrokerKind) -> dict[str, Any]:
     """The variables of the app templates."""
-    extras = {
-        "postgres": database is DatabaseKind.POSTGRESQL,
-        "redis": broker is BrokerKind.REDIS,
-        "rabbitmq": broker is BrokerKind.RABBITMQ,
-    }
+    extras = {"postgres": database == "postgresql", "redis": broker == "redis", "rabbitmq": broker == "rabbitmq"}
     return {
         "name": name,
         "title": name.replace("-", " ").capitalize(),
         "version": __version__,
         "extras": ["mail", *(extra for extra, wanted in extras.items() if wanted)],
-        "frontend": frontend.value,
-        "database": database.value,
-        "broker": broker.value,
-        "workers": database is DatabaseKind.POSTGRESQL or broker is not BrokerKind.DB,
+        "frontend": frontend,
+        "database": database,
+        "broker": broker,
+        "workers": database == "postgresql" or broker != "db",
         "database_url": "postgresql://app:secret@{}/app".format,
         "broker_url": BROKER_URLS[broker].format,
     }
@@ -120,40 +93,37 @@ def plugin_context(name: str) -> dict[str, Any]:
 
 @add.command()
 def entity(
-    name: Annotated[str, typer.Argument(help="A noun in the singular, as in `Post`.")],
+    name: Annotated[str, typer.Argument(help="The name of the model: a singular noun, as in `Post`.")],
     fields: Annotated[
-        list[str], typer.Argument(metavar="FIELD:TYPE...", help="As in `title:str`, `subtitle:str?`, `author:user`.")
+        list[str], typer.Argument(metavar="FIELD:TYPE...", help="As in `title:str`, `subtitle:str?` and `author:user`.")
     ],
 ) -> None:
     """Add a model with its service, routes, schemas, tests and migration."""
-    from appkit.cli.entity import Entity
+    from appkit.cli.entity import entity_context
 
     root = _root()
-    parsed = Entity.parse(name, fields)
-    made = write(root, dict(render("entity", {"entity": parsed})))
+    context = entity_context(name, fields)
+    made = write(root, dict(render("entity", {"entity": context})))
     tidy(root, made)
     for path in made:
         typer.echo(f"Wrote {path.relative_to(root)}")
-    typer.echo(write_migration(root, f"Add {parsed.plural_words}"))
+    typer.echo(run_appkit(root, "db", "revision", "-m", f"Add {context['plural_words']}"))
 
 
 def _root() -> Path:
     """The root folder of the app that contains the working directory."""
     for folder in (Path.cwd(), *Path.cwd().parents):
-        project = folder / "pyproject.toml"
-        if project.is_file() and "kit" in tomllib.loads(project.read_text("utf-8")).get("tool", {}).get("appkit", {}):
+        if configured_kit(folder) is not None:
             return folder
     raise AppKitError(
-        "No pyproject.toml here or above has [tool.appkit] kit. Run this inside an app made by `appkit new`."
+        "No pyproject.toml here or in a parent has [tool.appkit] kit. Run this inside an app made by `appkit new`."
     )
 
 
 def render(template: str, context: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """Render a template folder; yield the path and text of each file.
+    """Render the templates in a folder of `cli/templates`, and yield the path and text of each file.
 
-    Args:
-        template: A folder in `cli/templates`. Its file names are templates too, and end in `.jinja`.
-        context: The variables of the templates.
+    The names of the files are templates too.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -168,22 +138,22 @@ def render(template: str, context: Mapping[str, Any]) -> Iterator[tuple[Path, st
     )
     for name in sorted(jinja.list_templates()):
         path = jinja.from_string(name.removesuffix(".jinja")).render(context)
-        # The template's name has no dot, because Git and build tools would apply a template named `.gitignore`.
+        # The template's name has no dot, because Git would use a template that is named `.gitignore`.
         yield Path(".gitignore" if path == "gitignore" else path), jinja.get_template(name).render(context)
 
 
 def write(root: Path, files: Mapping[Path, str]) -> list[Path]:
-    """Write files below a folder, and return the new ones. Never overwrites a file.
+    """Write files below a folder, and return the new files.
 
     Raises:
-        AppKitError: When a file already exists with other contents. Nothing is written then.
+        AppKitError: When a file already exists with other contents. Then nothing is written.
     """
     existing = [path for path, text in files.items() if (root / path).exists() and _read(root / path) != text]
     if existing:
         shown = "\n\n".join(f"--- {path}\n{files[path]}" for path in existing)
         raise AppKitError(
             f"{shown}\nNothing was written, because these files already exist with other contents: "
-            f"{', '.join(map(str, existing))}. Rename or remove them, or merge the text above by hand."
+            f"{', '.join(map(str, existing))}. Rename or remove these files, or merge the text above by hand."
         )
     new = [path for path in files if not (root / path).exists()]
     for path in new:
@@ -193,18 +163,12 @@ def write(root: Path, files: Mapping[Path, str]) -> list[Path]:
 
 
 def tidy(root: Path, paths: list[Path]) -> None:
-    """Format files and sort their imports with ruff, if it is installed."""
-    if ruff := shutil.which(
-        "ruff", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    ):
+    """Format files and sort their imports with ruff, if ruff is installed."""
+    places = [str(Path(sys.executable).parent), os.environ.get("PATH", "")]
+    if ruff := shutil.which("ruff", path=os.pathsep.join(places)):
         python = [str(path) for path in paths if path.suffix == ".py"]
         for command in (["check", "--quiet", "--select", "I", "--fix"], ["format", "--quiet"]):
             subprocess.run([ruff, *command, *python], cwd=root, check=False)
-
-
-def write_migration(root: Path, message: str) -> str:
-    """Create the migration that the models need, and return its path."""
-    return run_appkit(root, "db", "revision", "-m", message)
 
 
 def run_appkit(root: Path, *arguments: str) -> str:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def routes(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List the routes: methods, path and name of the function."""
+    """List the routes, with methods, path and function name."""
     from fastapi.routing import APIRoute, APIWebSocketRoute, iter_route_contexts
 
     rows = [
@@ -36,7 +36,7 @@ def errors(
     ts: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the codes to this TypeScript file.")] = None,
     check: Annotated[bool, typer.Option("--check", help="With --ts: fail when the file is out of date.")] = False,
 ) -> None:
-    """List the app's errors: code, status, name and message."""
+    """List the errors of the app, with code, status, name and message."""
     from appkit.exceptions import APIException
 
     find_kit(target)
@@ -56,12 +56,12 @@ def errors(
 
 
 def settings(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List the environment variables that the app reads, with their values; secrets are masked."""
+    """List the environment variables that the app reads, with their values. Secrets are masked."""
     show(list(_settings(find_kit(target).kit.settings)), as_json=as_json)
 
 
 def plugins(target: Target = None, *, as_json: AsJson = False) -> None:
-    """List the plugins, and why any of them failed to load."""
+    """List the plugins. If a plugin failed, show the reason."""
     kit = find_kit(target).kit
     _ = kit.app, kit.broker
     failed = {name: f"{type(exc).__name__}: {exc}" for name, exc in kit.plugins.failed.items()}
@@ -92,8 +92,11 @@ def secret() -> None:
     typer.echo(new_secret())
 
 
+COMMANDS = (routes, errors, settings, plugins, openapi, secret)
+
+
 def typescript(classes: "list[type[APIException]]") -> str:
-    """A TypeScript module with the error codes. Each code is named after its exception class."""
+    """Create a TypeScript module with the error codes. The name of a code is the name of the exception class."""
     lines = ["// Made by `appkit errors --ts`: don't edit, run it again.", "", "export const ErrorCode = {"]
     for cls in classes:
         words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Exception"))

@@ -1,7 +1,7 @@
 """Options and output that commands share: tables, JSON and error messages."""
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +10,7 @@ Target = Annotated[
     str | None,
     typer.Argument(
         metavar="[KIT]",
-        help="The app: a file or a module, as in `bookmarks.py` or `bookmarks:kit`.  [default: the one in this folder]",
+        help="The app: a file or a module, as in `bookmarks.py` or `bookmarks:kit`.  [default: the app in this folder]",
         show_default=False,
     ),
 ]
@@ -20,7 +20,7 @@ KitOption = Annotated[
         "--kit",
         "-k",
         metavar="KIT",
-        help="The app, as in `bookmarks.py` or `bookmarks:kit`.  [default: the one in this folder]",
+        help="The app, as in `bookmarks.py` or `bookmarks:kit`.  [default: the app in this folder]",
         show_default=False,
     ),
 ]
@@ -30,24 +30,21 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def show(
     rows: Sequence[Mapping[str, Any]], *, as_json: bool, red: Callable[[Mapping[str, Any]], bool] = lambda _: False
 ) -> None:
-    """Print rows as JSON or as a table. In the table, rows for which `red` returns true are printed in red."""
+    """Print rows as JSON or as a table. In a table, a row is red if `red` returns true."""
     if as_json:
         typer.echo(json.dumps(rows, indent=2, default=str))
     elif rows:
         cells = [[key.upper() for key in rows[0]], *([_text(value) for value in row.values()] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         for line, row in zip(cells, [{}, *rows], strict=True):
-            typer.secho(_line(line, widths), fg="red" if row and red(row) else None)
+            text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+            typer.secho(text, fg="red" if row and red(row) else None)
 
 
-def fail(message: str, *, code: int = 1) -> "typer.Exit":
+def fail(message: str) -> typer.Exit:
     """Print an error message, and return the exception to raise."""
     typer.secho(message, fg="red", err=True)
-    return typer.Exit(code)
-
-
-def _line(cells: Iterable[str], widths: Iterable[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return typer.Exit(1)
 
 
 def _text(value: object) -> str:

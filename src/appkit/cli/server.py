@@ -2,6 +2,10 @@
 
 import json
 import os
+import tempfile
+import time
+from collections.abc import Callable
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,19 +15,19 @@ from appkit.cli.discovery import find_kit
 from appkit.cli.output import Target, fail
 
 if TYPE_CHECKING:
-    from appkit.cli.liveness import LivenessFile
+    from appkit.core.settings import Settings
     from appkit.kit import AppKit
 
-Host = Annotated[str, typer.Option(help="The address to listen on.")]
+Host = Annotated[str, typer.Option(help="The IP address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.")]
 
 
 def dev(target: Target = None, *, host: Host = "127.0.0.1", port: Port = 8000) -> None:
-    """Serve for development, and reload when a file changes."""
+    """Run a server for development. The server reloads when a file changes."""
     import uvicorn
 
     _default("ENVIRONMENT", "development")
-    _default("TASKS_SHUTDOWN_GRACE", "1")  # Short, because a task that a reload interrupts runs again.
+    _default("TASKS_SHUTDOWN_GRACE", "1")  # A reload shouldn't wait. The tasks that it interrupts run again.
     found = find_kit(target)
     address = f"http://{host}:{port}"
     typer.echo(f"{found.app_path} at {address}, API documentation at {address}{found.kit.settings.api_prefix}/docs")
@@ -46,7 +50,7 @@ def run(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="The number of server processes.")] = 1,
 ) -> None:
-    """Serve with ENVIRONMENT=production, unless it is set."""
+    """Run the server. The default of ENVIRONMENT is production."""
     import anyio
     import uvicorn
 
@@ -77,15 +81,11 @@ def worker(
     ] = None,
     check: Annotated[
         bool,
-        typer.Option(
-            "--check", help="Health check: run nothing, and fail unless the worker of this folder is healthy."
-        ),
+        typer.Option("--check", help="Run no tasks. Only check whether the worker of this folder is healthy."),
     ] = False,
 ) -> None:
     """Run background tasks in a separate worker, until SIGINT or SIGTERM."""
     import anyio
-
-    from appkit.cli.liveness import LivenessFile
 
     if queues is not None:
         os.environ["TASKS_QUEUES"] = json.dumps([name for part in queues.split(",") if (name := part.strip())])
@@ -101,6 +101,43 @@ def worker(
         typer.echo("The worker is healthy.")
 
 
+class LivenessFile:
+    """A file that a worker touches while its polls succeed. A worker serves no HTTP, so a health check reads the file.
+
+    The file's name depends on the working directory and the app's name. To check several workers on one machine, run
+    each worker in another container or directory.
+    """
+
+    def __init__(self, settings: "Settings") -> None:
+        place = blake2b(f"{settings.app_name}:{Path.cwd()}".encode(), digest_size=8).hexdigest()
+        self._path = Path(tempfile.gettempdir()) / f"appkit-worker-{place}"
+        self._limit = max(settings.tasks.lease, 3 * settings.tasks.poll_interval)
+        self._interval = self._limit / 10
+
+    async def keep_touching(self, healthy: Callable[[], bool]) -> None:
+        """Touch the file while the worker is healthy, until cancelled."""
+        import anyio
+
+        while True:
+            if healthy():
+                self._path.touch()
+            await anyio.sleep(self._interval)
+
+    def remove(self) -> None:
+        """Delete the file."""
+        self._path.unlink(missing_ok=True)
+
+    def problem(self) -> str | None:
+        """An error message, or None if the last heartbeat is recent."""
+        try:
+            age = time.time() - self._path.stat().st_mtime
+        except FileNotFoundError:
+            return "No worker runs in this directory. Start one: appkit worker"
+        if age > self._limit:
+            return f"The worker's last heartbeat was {age:.0f} s ago. Check its log, or restart it."
+        return None
+
+
 def _default(name: str, value: str) -> None:
     """Set a variable, unless the environment or `.env` sets it."""
     from dotenv import dotenv_values
@@ -110,12 +147,12 @@ def _default(name: str, value: str) -> None:
 
 
 async def _preflight(kit: "AppKit") -> None:
-    """Start the app once, so that an error at startup is reported once and not by each server process."""
+    """Start the app once before the server processes, because each process would report a startup error again."""
     async with kit.lifespan(work=False):
         pass
 
 
-async def _work(kit: "AppKit", liveness: "LivenessFile") -> None:
+async def _work(kit: "AppKit", liveness: LivenessFile) -> None:
     import anyio
 
     async with kit.lifespan(work=True), anyio.create_task_group() as group:

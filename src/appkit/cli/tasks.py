@@ -1,25 +1,25 @@
 """`appkit tasks`: list, retry, cancel and prune background tasks."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from appkit.cli.discovery import find_kit
+from appkit.cli.discovery import find_kit, run_in_session
 from appkit.cli.output import AsJson, KitOption, show
 
 if TYPE_CHECKING:
-    from appkit.repository.outbox import OutboxTask, TaskState
+    from appkit.repository.outbox import TaskState
     from appkit.service.tasks import TaskService
 
 T = TypeVar("T")
 
 State = Literal["scheduled", "pending", "published", "running", "done", "dead", "cancelled"]
 TaskId = Annotated[str, typer.Argument(help="The task's id.")]
-Queue = Annotated[str | None, typer.Option(help="Only those of this queue.")]
-Name = Annotated[str | None, typer.Option(help="Only those of this name.")]
+Queue = Annotated[str | None, typer.Option(help="Only tasks in this queue.")]
+Name = Annotated[str | None, typer.Option(help="Only tasks with this name.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="The maximum number of tasks.")]
 
 cli = typer.Typer(help="Manage background tasks.", no_args_is_help=True)
@@ -28,7 +28,7 @@ cli = typer.Typer(help="Manage background tasks.", no_args_is_help=True)
 @cli.command("list")
 def list_(
     *,
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    state: Annotated[State | None, typer.Option(help="Only tasks in this state.")] = None,
     queue: Queue = None,
     name: Name = None,
     limit: Limit = 50,
@@ -37,7 +37,13 @@ def list_(
 ) -> None:
     """List tasks, the newest first."""
     page = _run(kit, lambda tasks: tasks.page(state=_state(state), queue=queue, name=name, size=limit))
-    _show_tasks(page.items, as_json=as_json)
+    names = ("task_id", "task_name", "queue", "state", "attempts", "created_at", "error_code", "last_error")
+    rows: list[dict[str, Any]] = [{name: getattr(task, name) for name in names} for task in page.items]
+    if not as_json:
+        for row in rows:
+            row["created_at"] = f"{row['created_at']:%Y-%m-%d %H:%M:%S}"
+            row["last_error"] = (row["last_error"] or "").partition("\n")[0][:60]
+    show(rows, as_json=as_json)
 
 
 @cli.command()
@@ -45,8 +51,7 @@ def dead(
     *, queue: Queue = None, name: Name = None, limit: Limit = 50, as_json: AsJson = False, kit: KitOption = None
 ) -> None:
     """List dead tasks and their errors."""
-    page = _run(kit, lambda tasks: tasks.page(state=_state("dead"), queue=queue, name=name, size=limit))
-    _show_tasks(page.items, as_json=as_json)
+    list_(state="dead", queue=queue, name=name, limit=limit, as_json=as_json, kit=kit)
 
 
 @cli.command("show")
@@ -68,7 +73,7 @@ def retry(
     name: Name = None,
     kit: KitOption = None,
 ) -> None:
-    """Run a dead or cancelled task again; with --all, all dead tasks."""
+    """Run a dead or cancelled task again, or all dead tasks with --all."""
     if (task_id is None) == (not everything):
         raise typer.BadParameter("Give the id of a task, or --all.")
     if task_id is not None:
@@ -80,7 +85,7 @@ def retry(
 
 @cli.command()
 def cancel(task_id: TaskId, *, kit: KitOption = None) -> None:
-    """Cancel a task. A running one is interrupted within seconds."""
+    """Cancel a task. If the task is running, it is interrupted within seconds."""
     _run(kit, lambda tasks: tasks.cancel(task_id))
     typer.echo(f"{task_id} is cancelled.")
 
@@ -88,11 +93,11 @@ def cancel(task_id: TaskId, *, kit: KitOption = None) -> None:
 @cli.command()
 def prune(
     *,
-    days: Annotated[float, typer.Option(min=0, help="Only those that ended at least so many days ago.")] = 0,
-    state: Annotated[State | None, typer.Option(help="Only those in this state: done, dead or cancelled.")] = None,
+    days: Annotated[float, typer.Option(min=0, help="Only tasks that ended at least this number of days ago.")] = 0,
+    state: Annotated[State | None, typer.Option(help="Only tasks in this state: done, dead or cancelled.")] = None,
     kit: KitOption = None,
 ) -> None:
-    """Delete ended tasks before their retention time is over."""
+    """Delete ended tasks before the end of their retention time."""
     count = _run(kit, lambda tasks: tasks.prune(older_than=timedelta(days=days), state=_state(state)))
     typer.echo(f"{count} tasks deleted.")
 
@@ -118,25 +123,7 @@ def _state(name: State | None) -> "TaskState | None":
     return None if name is None else TaskState(name)
 
 
-def _show_tasks(tasks: "Iterable[OutboxTask]", *, as_json: bool) -> None:
-    names = ("task_id", "task_name", "queue", "state", "attempts", "created_at", "error_code", "last_error")
-    rows: list[dict[str, Any]] = [{name: getattr(task, name) for name in names} for task in tasks]
-    if not as_json:
-        for row in rows:
-            row["created_at"] = f"{row['created_at']:%Y-%m-%d %H:%M:%S}"
-            row["last_error"] = (row["last_error"] or "").partition("\n")[0][:60]
-    show(rows, as_json=as_json)
-
-
 def _run(target: str | None, work: "Callable[[TaskService], Awaitable[T]]") -> T:
-    import anyio
-
     from appkit.service.tasks import TaskService
 
-    kit = find_kit(target).kit
-
-    async def serve() -> T:
-        async with kit.lifespan(work=False), kit.session() as db:
-            return await work(TaskService(db))
-
-    return anyio.run(serve)
+    return run_in_session(find_kit(target).kit, lambda db: work(TaskService(db)))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from appkit.cli.discovery import find_kit
+from appkit.cli.discovery import find_kit, run_in_session
 from appkit.cli.output import AsJson, KitOption, show as print_rows
 
 if TYPE_CHECKING:
@@ -26,11 +26,11 @@ def create(
     email: Email,
     *,
     superuser: Annotated[
-        bool, typer.Option("--superuser", help="Make the user a superuser, who may do everything.")
+        bool, typer.Option("--superuser", help="Make the user a superuser. Superusers may do everything.")
     ] = False,
     kit: KitOption = None,
 ) -> None:
-    """Create a user. The password is prompted for, or read from standard input."""
+    """Create a user. Enter the password at the prompt, or pass it on standard input."""
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
@@ -41,19 +41,19 @@ def create(
 
 @cli.command(name="list")
 def list_users(
-    q: Annotated[str | None, typer.Argument(help="Only addresses that contain this.")] = None,
+    q: Annotated[str | None, typer.Argument(help="Only users whose e-mail address contains this text.")] = None,
     *,
     active: Annotated[
-        bool | None, typer.Option("--active/--disabled", help="Only users who can sign in, or only disabled ones.")
+        bool | None, typer.Option("--active/--disabled", help="Only users who can sign in, or only disabled users.")
     ] = None,
     superuser: Annotated[
         bool | None, typer.Option("--superusers/--others", help="Only superusers, or only other users.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=200, help="The maximum number to list.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=200, help="The maximum number of users.")] = 50,
     kit: KitOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List users, newest first."""
+    """List users, the newest first."""
     page = _run(kit, lambda users: users.page(q=q, active=active, superuser=superuser, size=limit))
     print_rows([_describe(user) for user in page.items], as_json=as_json)
 
@@ -78,7 +78,7 @@ def demote(email: Email, *, kit: KitOption = None) -> None:
 
 @cli.command()
 def disable(email: Email, *, kit: KitOption = None) -> None:
-    """Disable a user, and end all their sessions."""
+    """Disable a user, and end all sign-in sessions of the user."""
     _change(kit, email, lambda users, user_id: users.disable(user_id), "{} can no longer sign in.")
 
 
@@ -90,18 +90,13 @@ def enable(email: Email, *, kit: KitOption = None) -> None:
 
 @cli.command()
 def reset(email: Email, *, kit: KitOption = None) -> None:
-    """Remove a user's password, end their sessions, and mail them a link to set a new one."""
-    _change(
-        kit,
-        email,
-        lambda users, user_id: users.force_reset(user_id),
-        "{} gets a mail with a link to set a new password.",
-    )
+    """Remove a user's password, end their sign-in sessions, and mail them a link to set a new password."""
+    _change(kit, email, lambda users, user_id: users.force_reset(user_id), "{} gets a link to set a new password.")
 
 
 @cli.command()
 def revoke(email: Email, *, kit: KitOption = None) -> None:
-    """End all sessions of a user, who may sign in again."""
+    """End all sign-in sessions of a user. The user may sign in again."""
 
     async def revoke_all(users: "UserService", user_id: "UUID") -> None:
         from appkit.service.sessions import SessionService
@@ -142,14 +137,6 @@ def _describe(user: "BaseUser") -> dict[str, object]:
 
 
 def _run(target: str | None, work: "Callable[[UserService], Awaitable[T]]") -> T:
-    import anyio
-
     from appkit.service.users import UserService
 
-    kit = find_kit(target).kit
-
-    async def serve() -> T:
-        async with kit.lifespan(work=False), kit.session() as db:
-            return await work(UserService(db))
-
-    return anyio.run(serve)
+    return run_in_session(find_kit(target).kit, lambda db: work(UserService(db)))

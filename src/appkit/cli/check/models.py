@@ -25,7 +25,7 @@ async def find_differences(kit: "AppKit") -> list[str]:
 
 
 async def find_unapplied_migrations(kit: "AppKit") -> list[str]:
-    """Find out why the database would lack migrations when the app starts in production."""
+    """Find the reason why the database will lack migrations in production."""
     migrations = _migrations(kit)
     if not migrations.scripts():
         return [f"there are none in {migrations.directory}"]
@@ -50,7 +50,7 @@ def _migrations(kit: "AppKit") -> Migrations:
 CHECKS = [
     Check(
         "AKC005",
-        "A foreign key has no index, so deleting a row that it references scans the whole table.",
+        "A foreign key has no index, so deleting a referenced row scans the whole table.",
         "Write `mapped_column(ForeignKey(…), index=True)`, and create a migration.",
         find_unindexed_foreign_keys,
     ),
@@ -63,7 +63,7 @@ CHECKS = [
     Check(
         "AKC107",
         "The database lacks migrations.",
-        'Create the first one with `appkit db revision -m "First tables"`, and apply all with `appkit db upgrade`.',
+        'Create the first migration: `appkit db revision -m "First tables"`. Apply migrations: `appkit db upgrade`.',
         find_unapplied_migrations,
         deploy=True,
     ),

@@ -38,20 +38,12 @@ def find_database_access(kit: "AppKit") -> Iterator[str]:
             yield f"{name} ({_place(endpoint, line)})"
 
 
-def find_late_commits(kit: "AppKit") -> Iterator[str]:
-    """Find routes that commit after the response."""
-    return late_commits(kit.app)
-
-
 def find_foreign_codes(kit: "AppKit") -> Iterator[str]:
-    """Find the app's errors whose codes are reserved for appkit and plugins."""
+    """Find errors of the app with codes that are reserved for appkit and plugins."""
     _ = kit.app  # Building the app imports its errors.
     for code, cls in APIException.registry().items():
-        own = (
-            code in _OWN_SERVER_CODES
-            if cls.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
-            else code % 100 in _OWN_CODES
-        )
+        server = cls.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR
+        own = code in _OWN_SERVER_CODES if server else code % 100 in _OWN_CODES
         if not own and _is_own(getattr(sys.modules.get(cls.__module__), "__file__", None)):
             yield f"{cls.__module__}.{cls.__qualname__} has {code}"
 
@@ -65,7 +57,7 @@ def _routes(kit: "AppKit") -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def _database_line(endpoint: Callable[..., Any]) -> int | None:
-    """The first line in which a route uses its session or builds a statement; it may pass the session to a service."""
+    """The first line in which a route uses its database session or builds a statement, if there is one."""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(endpoint)))
     except (OSError, SyntaxError):  # Generated code has no source.
@@ -91,7 +83,7 @@ def _uses_database(call: ast.Call, sessions: set[str], endpoint: Callable[..., A
 
 
 def _plain(function: Any) -> Callable[..., Any]:
-    """The function inside partials and decorators."""
+    """The function inside its partials and decorators."""
     while isinstance(function, partial):
         function = function.func
     unwrapped: Callable[..., Any] = inspect.unwrap(function)
@@ -104,7 +96,7 @@ def _is_own(file: str | None) -> bool:
 
 
 def _place(function: Callable[..., Any], line: int | None = None) -> str:
-    """File and line, as in `api/posts.py:12`, relative to the working directory."""
+    """The file and line of a function, as in `api/posts.py:12`."""
     code = function.__code__
     return f"{os.path.relpath(code.co_filename)}:{line or code.co_firstlineno}"
 
@@ -112,26 +104,26 @@ def _place(function: Callable[..., Any], line: int | None = None) -> str:
 CHECKS = [
     Check(
         "AKC001",
-        "A route is not `async def`, so each request occupies a thread, and it can't use a database session.",
-        "Write `async def`, and `await asyncio.to_thread(…)` around blocking calls.",
+        "A route is not `async def`. Each request occupies a thread, and the route can't use a database session.",
+        "Write `async def`. Call blocking functions with `await asyncio.to_thread(…)`.",
         find_threaded_routes,
     ),
     Check(
         "AKC002",
-        "A route queries the database itself, so its logic can be used and tested only through HTTP.",
-        "Move the query into a service, and pass it the session.",
+        "A route queries the database, so the query can be used and tested only through HTTP.",
+        "Move the query into a service, and pass the session to the service.",
         find_database_access,
     ),
     Check(
         "AKC003",
-        "An error's code is reserved: an app's codes are 01 to 49 of each range, and 50101 and up.",
-        "Give it a free code; `appkit errors` lists those in use.",
+        "An error has a reserved code. An app's codes are 01 to 49 of each range, and 50101 to 59999.",
+        "Give the error a free code. `appkit errors` lists the codes in use.",
         find_foreign_codes,
     ),
     Check(
         "AKC004",
-        "A route commits after its response is sent, too late to report a failure.",
+        "A route commits after its response was sent, so the response can't report a failed commit.",
         'Use `DbSession`, or `Depends(get_session, scope="function")`.',
-        find_late_commits,
+        lambda kit: late_commits(kit.app),
     ),
 ]

@@ -1,15 +1,10 @@
-"""Checks of `appkit check` on settings, plugins and what production needs."""
+"""Checks of `appkit check` on settings and plugins, for development and for production."""
 
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from appkit.core.environment import ignored_variables
 from appkit.kit import AppKit, Check
-
-
-def find_ignored_variables(kit: "AppKit") -> list[str]:
-    """Find variables that look like settings and are not."""
-    return ignored_variables(type(kit.settings))
 
 
 def find_broken_plugins(kit: "AppKit") -> list[str]:
@@ -19,12 +14,12 @@ def find_broken_plugins(kit: "AppKit") -> list[str]:
 
 
 def problems_of(variable: str) -> Callable[["AppKit"], list[str]]:
-    """Create a function that finds why production would refuse the value of one variable."""
+    """Create a check that finds the reasons why production would refuse the value of one variable."""
     return lambda kit: [found for found in kit.settings.production_problems() if found.startswith(variable)]
 
 
 def find_debugging(kit: "AppKit") -> Iterator[str]:
-    """Find debug settings that expose internals."""
+    """Find debug settings that would expose internals."""
     if kit.app.debug:
         yield "FastAPI(debug=True)"
     if kit.settings.logging.level == "DEBUG":
@@ -50,27 +45,27 @@ def find_missing_mail(kit: "AppKit") -> Iterator[str]:
 CHECKS = [
     Check(
         "AKC007",
-        "A variable looks like a setting, but nothing reads it.",
-        "Correct its name, which `appkit settings` lists. Ignore this if another program uses it.",
-        find_ignored_variables,
+        "A variable looks like a setting, but the app doesn't read the variable.",
+        "Correct the name: `appkit settings` lists all names. If another program reads the variable, ignore this.",
+        lambda kit: ignored_variables(type(kit.settings)),
     ),
     Check(
         "AKC008",
-        "A plugin is broken, so the app runs without it, or without a part of it.",
-        "Fix or upgrade it, or name it in PLUGINS_DISABLED.",
+        "A plugin is broken. The app runs without the plugin, or without a part of it.",
+        "Fix or upgrade the plugin, or add its name to PLUGINS_DISABLED.",
         find_broken_plugins,
     ),
     Check(
         "AKC101",
-        "The signing secret is missing or weak: an attacker who guesses it can sign in as anybody.",
-        "Set AUTH_SECRET_KEYS to what `appkit secret` prints, and store it where only the app can read it.",
+        "The signing secret is missing or weak. An attacker who guesses the secret can sign in as any user.",
+        "Add a secret from `appkit secret` to AUTH_SECRET_KEYS, and store it where only the app can read it.",
         problems_of("AUTH_SECRET_KEYS"),
         deploy=True,
     ),
     Check(
         "AKC102",
-        "Cookies would be sent over plain HTTP, where others can read them.",
-        "Unset AUTH_COOKIE_SECURE; cookies are secure by default.",
+        "Cookies would be sent over plain HTTP, so others could read the cookies.",
+        "Unset AUTH_COOKIE_SECURE. In production, cookies are secure by default.",
         problems_of("AUTH_COOKIE_SECURE"),
         deploy=True,
     ),
@@ -84,20 +79,20 @@ CHECKS = [
     Check(
         "AKC104",
         "Debug settings are on, so responses or log lines expose internals.",
-        "Turn them off in production.",
+        "Turn the debug settings off in production.",
         find_debugging,
         deploy=True,
     ),
     Check(
         "AKC105",
-        "FRONTEND_URL is missing or not https, so links in mails and requests from pages fail.",
-        "Set FRONTEND_URL to the address at which users open the app.",
+        "FRONTEND_URL is missing or no https:// URL, so links in mails and requests from pages fail.",
+        "Set FRONTEND_URL to the URL at which users open the app.",
         find_missing_frontend,
         deploy=True,
     ),
     Check(
         "AKC106",
-        "No mail is delivered, so users can't verify an address or reset a password.",
+        "No mail is delivered, so users can't verify an e-mail address or reset a password.",
         "Set MAIL_URL to your mail server, as in smtp://user:password@mail.example.com:587.",
         find_missing_mail,
         deploy=True,
