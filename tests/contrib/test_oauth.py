@@ -454,7 +454,7 @@ def test_unknown_provider_requires_an_issuer():
 
 
 def test_google_needs_no_issuer():
-    assert Providers(OAuthSettings.model_validate({"providers": {"google": CLIENT}})).names() == ["google"]
+    assert list(Providers(OAuthSettings.model_validate({"providers": {"google": CLIENT}}))) == ["google"]
 
 
 def test_issuer_must_be_https():
@@ -470,7 +470,7 @@ def test_oauth_requires_frontend_url_in_production(settings):
 
 def test_github_enterprise_server_uses_its_own_urls():
     providers = [
-        Providers(OAuthSettings.model_validate({"providers": {"github": CLIENT | more}})).get("github")
+        Providers(OAuthSettings.model_validate({"providers": {"github": CLIENT | more}}))["github"]
         for more in ({}, {"issuer": "https://git.example.com"})
     ]
     assert [each._app.api_base_url for each in providers] == [

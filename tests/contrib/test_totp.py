@@ -12,17 +12,15 @@ from sqlalchemy import func, select, text, update
 
 from appkit.contrib import totp
 from appkit.contrib.totp import codes
-from appkit.contrib.totp.events import (
-    RecoveryCodesRenewed,
-    RecoveryCodeUsed,
-    SecondFactorFailed,
-    TotpDisabled,
-    TotpEnabled,
-)
 from appkit.contrib.totp.service import (
     InvalidFactorException,
     RecoveryCode,
+    RecoveryCodesRenewed,
+    RecoveryCodeUsed,
+    SecondFactorFailed,
     Totp,
+    TotpDisabled,
+    TotpEnabled,
     TotpEnabledException,
     WrongCodeException,
 )

@@ -9,7 +9,7 @@ from appkit.core.settings import DatabaseSettings, Settings
 from appkit.kit import AppKit
 from appkit.repository.base import NAMING_CONVENTION
 from appkit.repository.migrations import Migrations
-from appkit.testing.migrations import assert_migrations_reversible
+from appkit.testing.checks import assert_migrations_reversible
 
 
 def schema(*columns: Column[object]) -> MetaData:

@@ -1,1 +1,22 @@
-"""Optional features. Each is a plugin that uses public hooks only."""
+"""Optional features. Each one is a plugin that uses only public names and hooks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from appkit.exceptions import AppKitError
+
+
+@contextmanager
+def required_by(plugin: str) -> Iterator[None]:
+    """Import the packages of a plugin's extra in this block.
+
+    Raises:
+        AppKitError: When a package is not installed. The message has the command that installs the extra.
+    """
+    try:
+        yield
+    except ImportError as exc:
+        raise AppKitError(
+            f"The plugin {plugin} needs the package {exc.name}, which is not installed. "
+            f"Install it: pip install 'fastapi-appkit[{plugin.replace('_', '-')}]'."
+        ) from exc

@@ -1,12 +1,11 @@
 """Admin pages to view and edit the rows of an app's tables, for superusers and roles with `admin:enter`.
 
-Turn it on with `AppKit(plugins=[admin])`, and install `fastapi-appkit[admin]`. The pages are starlette-admin's, under
-`/admin` beside the app's other routes.
+Turn it on with `AppKit(plugins=[admin])`, and install `fastapi-appkit[admin]`. The pages are those of starlette-admin.
 """
 
 import secrets
 from base64 import b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,38 +23,22 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appkit import AppContext, BaseTableModel, BaseUser, CurrentUser, Database, EncryptedString, app_of, hookimpl
-from appkit.exceptions import AppKitError, ForbiddenException, UnauthorizedException
+from appkit.contrib import required_by
+from appkit.exceptions import ForbiddenException, UnauthorizedException
 
-try:
+with required_by("admin"):
     from jinja2 import Environment, PackageLoader
     from starlette_admin import BaseField, DateTimeField, EnumField
     from starlette_admin.contrib.sqla import Admin, ModelView
     from starlette_admin.contrib.sqla.converters import ModelConverter
     from starlette_admin.converters import converts
     from starlette_admin.helpers import run_on_commit_callbacks
-except ImportError as exc:
-    raise AppKitError(
-        "The plugin admin needs starlette-admin, which is not installed. "
-        "Install it: pip install 'fastapi-appkit[admin]'."
-    ) from exc
 
 PERMISSION: Final = "admin:enter"
 """The permission of the plugin `roles` that opens the admin pages to users who are not superusers."""
 
-_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-_KEPT: Final = ("id", "created_at", "updated_at")
-# starlette-admin accepts names of fields, but its type annotation doesn't allow them.
-_PERSON: Final[Sequence[Any]] = (
-    "id",
-    "email",
-    "is_active",
-    "is_superuser",
-    "email_verified_at",
-    "last_signin_at",
-    "created_at",
-)
-# Inline event handlers, for which nonces don't work.
 _HANDLERS: Final = ("applyColumnVisibility()", "window.location = this.value")
+"""The pages' inline event handlers. The policy allows them by their hash, because a nonce doesn't work for them."""
 
 _nonce: ContextVar[str] = ContextVar("appkit_admin_nonce", default="")
 
@@ -77,16 +60,16 @@ class UTCDateTimeField(DateTimeField):
 
 
 class Converter(ModelConverter):
-    """Chooses the form field for a column."""
+    """Chooses the form field of a column."""
 
     @converts("DateTime")
     def conv_datetime(self, *args: Any, **kwargs: Any) -> BaseField:
-        """Use a field that gives UTC-aware datetimes."""
+        """Return UTC-aware datetimes."""
         return UTCDateTimeField(**self._field_common(*args, **kwargs))
 
     @converts("Enum")
     def conv_enum(self, *args: Any, **kwargs: Any) -> BaseField:
-        """Also offer the choices of a `Literal`, which has no enum class."""
+        """Offer the choices of a `Literal` too, which has no enum class."""
         if kwargs["type"].enum_class is not None:
             return super().conv_enum(*args, **kwargs)
         return EnumField(**self._field_common(*args, **kwargs), choices=[(name, name) for name in kwargs["type"].enums])
@@ -99,8 +82,7 @@ class RowView(ModelView):
         admin_view = PostView  # None for no pages
     """
 
-    exclude_fields_from_create = _KEPT
-    exclude_fields_from_edit = _KEPT
+    exclude_fields_from_create = exclude_fields_from_edit = ("id", "created_at", "updated_at")
 
     def __init__(self, model: type[BaseTableModel], **more: Any) -> None:
         if not self.fields:
@@ -108,7 +90,7 @@ class RowView(ModelView):
         super().__init__(model, **{"converter": Converter(), **more})
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
-        """The row with this id; None (a 404) when there is no such row or the id is malformed."""
+        """The row with this id. Returns None, for a 404, when there is no such row or the id is malformed."""
         try:
             return await super().find_by_pk(request, pk)
         except ValueError:
@@ -116,9 +98,10 @@ class RowView(ModelView):
 
 
 class PersonView(RowView):
-    """The users, read-only. Change users by `/users` or `appkit users`: these also end sessions and emit events."""
+    """The users, read-only. Change users with `/users` or `appkit users`, which end sessions and emit events."""
 
-    fields = _PERSON
+    # starlette-admin accepts names, but its type annotation doesn't.
+    fields: Any = ("id", "email", "is_active", "is_superuser", "email_verified_at", "last_signin_at", "created_at")
 
     def can_create(self, request: Request) -> bool:  # noqa: ARG002 - starlette-admin's signature
         """False, because this view is read-only."""
@@ -160,14 +143,14 @@ class AdminPages:
 
 
 class _SessionMiddleware(BaseHTTPMiddleware):
-    """Gives each request a database session, committed before the answer is sent, or rolled back on an error."""
+    """A database session for each request. It is committed before the response is sent, or rolled back on an error."""
 
     def __init__(self, app: ASGIApp, database: Database) -> None:
         super().__init__(app)
         self._database = database
 
     async def dispatch(self, request: Request, call_next: RequestResponseEndpoint) -> Response:
-        async with self._database.session(reader=request.method in _SAFE) as session:
+        async with self._database.session(reader=request.method in {"GET", "HEAD", "OPTIONS"}) as session:
             request.state.session = session
             response = await call_next(request)
             if response.status_code >= HTTPStatus.BAD_REQUEST:
@@ -186,7 +169,7 @@ class _Templates(PackageLoader):
 
 
 class _Forward(Response):
-    """A response that the mounted admin app produces."""
+    """A response from the admin pages."""
 
     def __init__(self, prefix: str, pages: AdminPages) -> None:
         super().__init__()
@@ -205,19 +188,16 @@ async def get_admin(user: CurrentUser, request: Request) -> BaseUser:
     Raises:
         ForbiddenException: When they are not a superuser, and none of their roles has the permission.
     """
-    app = app_of(request)
-    if user.is_superuser or await _has_permission(app, user):
+    if user.is_superuser:
         return user
+    app = app_of(request)
+    if "appkit.contrib.roles" in app.plugins.names():
+        from appkit.contrib.roles.service import RoleService  # Here, because the import adds the tables of roles.
+
+        async with app.database.read_session(primary=True) as db:
+            if await RoleService(db).allows(user, PERMISSION):
+                return user
     raise ForbiddenException
-
-
-async def _has_permission(app: AppContext, user: BaseUser) -> bool:
-    if "appkit.contrib.roles" not in app.plugins.names():
-        return False
-    from appkit.contrib.roles.service import RoleService  # Here, because importing it adds the roles' tables.
-
-    async with app.database.read_session(primary=True) as db:
-        return await RoleService(db).allows(user, PERMISSION)
 
 
 router = APIRouter(include_in_schema=False)
@@ -225,7 +205,7 @@ router = APIRouter(include_in_schema=False)
 
 @router.api_route("/admin/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"])
 async def serve_admin(_: Annotated[BaseUser, Depends(get_admin)], request: Request) -> Response:
-    """Serve a page, a static file or a request of its scripts."""
+    """Serve a page, a static file, or the data that a script requests."""
     app = app_of(request)
     if AdminPages not in app.resources:
         app.resources[AdminPages] = AdminPages(app)
@@ -240,7 +220,7 @@ def register_routers() -> list[APIRouter]:
 
 @hookimpl
 def render_exception(exception: Exception, request: Request) -> Response | None:
-    """Answer a page request whose access token has expired with a page that refreshes it, as a frontend would."""
+    """Answer a request without a valid access token with a page that refreshes the token, as a frontend would."""
     prefix = app_of(request).settings.api_prefix
     asks = request.method == "GET" and request.url.path.startswith(f"{prefix}/admin/")
     if not asks or not isinstance(exception, UnauthorizedException):
@@ -260,7 +240,7 @@ def _policy(nonce: str) -> str:
 
 
 def _models(user: type[BaseUser]) -> Iterator[type[BaseTableModel]]:
-    """The app's models and the user model, ordered by name; without the other models of appkit and its plugins."""
+    """The app's models and the user model, ordered by name. Other models of appkit and its plugins are left out."""
     mappers: list[Mapper[Any]] = sorted(BaseTableModel.registry.mappers, key=lambda mapper: mapper.class_.__name__)
     for model in (mapper.class_ for mapper in mappers):
         if model is user or not (issubclass(model, BaseUser) or model.__module__.startswith("appkit.")):

@@ -1,4 +1,4 @@
-"""Audit trail: a row for each event, and for each change of a table that is `Audited`.
+"""Audit trail: an entry for each event, and for each change of a table that is `Audited`.
 
 Turn it on with `AppKit(plugins=[audit])`. It needs no further package.
 """
@@ -47,32 +47,32 @@ class AuditSettings(SettingsGroup):
 
 
 class AuditEntry(BaseTableModel):
-    """One event or change. Entries are never updated, and deleted only by age."""
+    """One event or change. Entries are never updated. Only old entries are deleted."""
 
     kind: Mapped[str] = mapped_column(String(255), index=True)
-    """The event's class, as in `UserSignedIn`, or the table and the change, as in `post.updated`."""
+    """The event's class, as in `UserSignedIn`. For a change, the table and the kind of change, as in `post.updated`."""
     actor_id: Mapped[UUID | None] = mapped_column(index=True)
-    """The user who acted, if known; not a foreign key, because entries outlive accounts."""
+    """The user who acted, if known. It is not a foreign key, because an entry outlives the account."""
     subject: Mapped[str | None] = mapped_column(String(255), index=True)
-    """The id of the changed row, or of the user that an event is about."""
+    """The id of the changed row, or of the user whom an event is about."""
     request_id: Mapped[str | None] = mapped_column(String(64))
     data: Mapped[dict[str, Any]]
-    """The fields of the event; or, for a change, the value of each column before and after the change."""
+    """The fields of the event. For a change, the values of each column before and after the change."""
     task_id: Mapped[str | None] = mapped_column(String(255), unique=True)
-    """The task that delivered the event. Unique, so that a repeated delivery adds no second entry."""
+    """The task that delivered the event. It is unique, so that a second delivery adds no second entry."""
 
 
 class Audited:
-    """Mixin for a table whose changes are recorded, in the same transaction.
+    """Mixin for a table whose changes are recorded. A change and its entry are in the same transaction.
 
         class Post(Audited, BaseTableModel):
             audit_hidden = {"draft"}
 
-    It records each object that a database session writes. It doesn't record bulk statements such as `update(Post)`.
+    Objects that a database session writes are recorded. Bulk statements, such as `update(Post)`, are not.
     """
 
     audit_hidden: ClassVar[set[str]] = set()
-    """Columns whose values are masked. The values of encrypted columns and of passwords are always masked."""
+    """More columns whose values are masked. The values of encrypted columns and of passwords are always masked."""
 
 
 class AuditEntrySchema(Schema):
@@ -138,7 +138,7 @@ def register_tasks() -> list[TaskRouter]:
 
 @hookimpl
 async def on_event(kit: AppKit, event: Event) -> None:
-    """Record an event once, even if the task that delivers it runs again."""
+    """Record an event once, even if the event's task runs again."""
     data = event.model_dump(mode="json")
     task_id = current_ids().get("task_id")
     async with kit.session() as db:
@@ -169,7 +169,7 @@ def _record_delete(_: Mapper[Any], connection: Connection, row: Audited) -> None
 
 
 def _values(row: Audited) -> dict[str, Any]:
-    """The loaded values of a row's columns, without id, timestamps and version."""
+    """The loaded values of a row's columns, without the id, the timestamps and the version."""
     state = inspect(row)
     names = [attribute.key for attribute in state.mapper.column_attrs if attribute.key not in _NOISE]
     loaded = {name: state.attrs[name].loaded_value for name in names}

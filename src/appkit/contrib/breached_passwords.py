@@ -12,17 +12,12 @@ from pydantic import Field
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit import BaseService, Event, SettingsGroup, hookimpl
-from appkit.exceptions import AppKitError
+from appkit.contrib import required_by
 
-try:
+with required_by("breached_passwords"):
     import httpx2
-except ImportError as exc:
-    raise AppKitError(
-        "The plugin breached_passwords needs httpx2, which is not installed. "
-        "Install it: pip install 'fastapi-appkit[breached-passwords]'."
-    ) from exc
 
-_PREFIX = 5  # Hexadecimal digits of the hash that are sent; several hundred known passwords share them.
+_PREFIX = 5  # The number of hexadecimal digits that are sent. Several hundred breached passwords share them.
 _logger = logging.getLogger(__name__)
 
 
@@ -30,15 +25,15 @@ class BreachedPasswordsSettings(SettingsGroup):
     """Refusing passwords that are known from data breaches."""
 
     url: str = "https://api.pwnedpasswords.com/range/"
-    """The API to ask: this one, or your own copy."""
+    """The URL of the API. Set it to use your own copy of the API."""
     timeout: float = Field(default=1.0, gt=0)
-    """Seconds to wait for the answer; after that, the password is accepted."""
+    """Seconds to wait for the API. Without an answer, the password is accepted."""
     least: int = Field(default=1, ge=1)
     """How many times a password must have been seen in breaches to be refused."""
 
 
 class BreachCheckFailed(Event):
-    """The API could not be asked, so a password was accepted unchecked."""
+    """The API gave no valid answer, so a password was accepted unchecked."""
 
     reason: str
 
@@ -47,10 +42,10 @@ class BreachService(BaseService):
     """Looks passwords up in the breach API."""
 
     async def is_breached(self, password: str) -> bool:
-        """Whether a password is known from a breach. Without an answer in time: False, and a `BreachCheckFailed` event.
+        """Whether a password is known from a breach. If the API fails, returns False and emits `BreachCheckFailed`.
 
-        Only the first five digits of the password's SHA-1 leave the app, and the answer is padded. Neither the API nor
-        an eavesdropper learns the password or whether it is known.
+        Only the first five digits of the password's SHA-1 are sent, and the response is padded. So neither the API nor
+        an eavesdropper can tell whether the password is known.
         """
         own = self.settings.group(BreachedPasswordsSettings)
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
@@ -80,11 +75,11 @@ async def check_password(password: str, db: AsyncSession) -> list[str]:
 
 
 def _count(lines: str, suffix: str) -> int:
-    """How many times the password was seen; padding lines say 0."""
+    """How many times the password was seen. In a line of padding, the number is 0."""
     counts = dict(line.strip().split(":") for line in lines.splitlines() if line.strip())
     return int(counts.get(suffix, 0))
 
 
-@cache
+@cache  # Creating a context reads hundreds of certificates.
 def _tls() -> ssl.SSLContext:
-    return ssl.create_default_context()  # Cached, because it reads hundreds of certificates.
+    return ssl.create_default_context()

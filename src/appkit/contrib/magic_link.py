@@ -46,7 +46,7 @@ class MagicLinkSettings(SettingsGroup):
 
 
 class MagicLinkRequested(Event):
-    """A sign-in link was requested for this address, which may have no account."""
+    """A sign-in link was requested for an e-mail address. The address may have no account."""
 
     email: str
 
@@ -62,14 +62,14 @@ class MagicSigninSchema(Schema, extra="forbid"):
 
     token: SecretStr = Field(max_length=256)
     remember: bool = False
-    """Whether to stay signed in when the browser is closed."""
+    """Whether the user stays signed in after the browser is closed."""
 
 
 class MagicLinkService(BaseService):
     """Links that sign people in."""
 
     async def ask(self, email: str) -> None:
-        """Request a link. A task looks up the account, so that the response time doesn't reveal whether there is one.
+        """Request a link. A task looks up the account, so the response time doesn't reveal whether an account exists.
 
         Raises:
             TooManyRequestsException: When too many links were requested for this e-mail address.
@@ -78,19 +78,19 @@ class MagicLinkService(BaseService):
         self.emit(MagicLinkRequested(email=email))
 
     async def write(self, email: str) -> Mail | None:
-        """Compose the mail with a new link, and void older links; None when there is no open account."""
+        """Write the mail with a new link, and void older links. Returns None when there is no open account."""
         user = await UserService(self.db).find(email, lock=True)
         if user is None or not user.is_open:
             return None
         ttl, url = self.settings.group(MagicLinkSettings).ttl, self.settings.frontend.url
         token = await LinkService(self.db).make(user, PURPOSE, ttl=ttl)
-        # The token is in the fragment, which no server log and no Referer header contains.
+        # The token follows the #, because no server log and no Referer header contains this part of a URL.
         link = f"{url.rstrip('/')}/magic-link#token={token}" if url else token
         custom: Mail | None = await self.plugins.first("write_mail", kind=PURPOSE, user=user, to=user.email, link=link)
         return custom or _compose(self.settings.app_name, user.email, link)
 
     async def use(self, token: str) -> BaseUser:
-        """The user of a link. Using it proves the e-mail address, so its owner takes over an unverified account.
+        """The user of a link. Using the link proves the e-mail address, and takes over an account that is not verified.
 
         Raises:
             InvalidTokenException: When the link is used, expired, or replaced by a newer one.
@@ -104,7 +104,7 @@ class MagicLinkService(BaseService):
 
 @router.post("", status_code=202, dependencies=[Depends(limit(BY_ADDRESS))], responses=errors(TooManyRequestsException))
 async def ask_for_magic_link(payload: MagicLinkSchema, db: DbSession) -> None:
-    """Request a mail with a sign-in link. The answer is the same whether there is an account or not."""
+    """Request a mail with a sign-in link. The answer is the same with and without an account."""
     await MagicLinkService(db).ask(payload.email)
 
 
@@ -119,8 +119,8 @@ async def sign_in_by_magic_link(
 
 @tasks.on(MagicLinkRequested, name="appkit.magic_link:send")
 async def send_magic_link(event: MagicLinkRequested, task: TaskContext) -> None:
-    """Mail a sign-in link, if the address has an account."""
-    # The token is committed before the mail, because a mail can't be rolled back; a retry creates another token.
+    """Mail a sign-in link, if the e-mail address has an account."""
+    # The token is committed before the mail is sent, because a mail can't be rolled back. A retry makes a new token.
     async with task.session() as db:
         mail = await MagicLinkService(db).write(event.email)
     if mail is not None:

@@ -5,12 +5,13 @@ Turn it on with `AppKit(plugins=[metrics])`, and install `fastapi-appkit[metrics
 
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from hmac import compare_digest
 from typing import Final
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import SecretStr
-from sqlalchemy import BigInteger, String, select, update
+from sqlalchemy import BigInteger, String, select
 from sqlalchemy.orm import Mapped, mapped_column
 from sqlalchemy.pool import QueuePool
 from starlette.middleware import Middleware
@@ -31,17 +32,13 @@ from appkit import (
     hookimpl,
     route_path,
 )
-from appkit.exceptions import AppKitError, NotFoundException, UnauthorizedException
+from appkit.contrib import required_by
+from appkit.exceptions import NotFoundException, UnauthorizedException
 
-try:
+with required_by("metrics"):
     from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
     from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
-except ImportError as exc:
-    raise AppKitError(
-        "The plugin metrics needs prometheus-client, which is not installed. "
-        "Install it: pip install 'fastapi-appkit[metrics]'."
-    ) from exc
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SCOPE: Final = "appkit.metrics"
@@ -51,11 +48,11 @@ class MetricsSettings(SettingsGroup):
     """Prometheus metrics."""
 
     token: SecretStr | None = None
-    """What Prometheus sends as `Authorization: Bearer …`; unset, `/metrics` is a 404 in production."""
+    """The token that Prometheus sends as `Authorization: Bearer …`. If unset, `/metrics` is a 404 in production."""
 
 
 class EventCount(BaseTableModel):
-    """How many times an event was emitted. In the database, because any process may count it and any may be scraped."""
+    """How often an event was emitted. It is a table, because one process counts and another one may be scraped."""
 
     name: Mapped[str] = mapped_column(String(255), unique=True)
     """The event's class, as in `UserSignedIn`."""
@@ -63,7 +60,7 @@ class EventCount(BaseTableModel):
 
 
 class MetricsMiddleware:
-    """Counts and times requests, by the route's path template: one series per route, not one per URL."""
+    """Counts and times requests by the route's path template, because a URL may contain ids."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -97,33 +94,33 @@ class MetricsMiddleware:
             self._seconds.labels(method, path).observe(time.perf_counter() - started)
 
 
+@dataclass
 class AppCollector(Collector):
     """Current values: database connections, tasks and event counts."""
 
-    def __init__(self, app: AppContext, tasks: TaskStats, events: Mapping[str, int]) -> None:
-        self._app = app
-        self._tasks = tasks
-        self._events = events
+    app: AppContext
+    tasks: TaskStats
+    events: Mapping[str, int]
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics."""
         connections = GaugeMetricFamily("appkit_database_connections", "Database connections.", labels=("state",))
-        pools = [engine.pool for engine in self._app.database.engines if isinstance(engine.pool, QueuePool)]
+        pools = [engine.pool for engine in self.app.database.engines if isinstance(engine.pool, QueuePool)]
         connections.add_metric(["used"], sum(pool.checkedout() for pool in pools))
         connections.add_metric(["idle"], sum(pool.checkedin() for pool in pools))
         yield connections
         depth = GaugeMetricFamily("appkit_tasks", "Tasks by state.", labels=("queue", "state"))
-        for queue, states in self._tasks.depth.items():
+        for queue, states in self.tasks.depth.items():
             for state, count in states.items():
                 depth.add_metric([queue, state], count)
         yield depth
         waiting = "Seconds that the oldest due task has been waiting."
-        yield GaugeMetricFamily("appkit_tasks_oldest_pending_seconds", waiting, self._tasks.oldest_pending)
-        yield GaugeMetricFamily("appkit_tasks_dead", "Tasks that failed permanently.", self._tasks.dead)
+        yield GaugeMetricFamily("appkit_tasks_oldest_pending_seconds", waiting, self.tasks.oldest_pending)
+        yield GaugeMetricFamily("appkit_tasks_dead", "Tasks that failed permanently.", self.tasks.dead)
         rescued = "Tasks rescued from a dead worker and not done yet."
-        yield GaugeMetricFamily("appkit_tasks_rescued", rescued, self._tasks.rescued)
+        yield GaugeMetricFamily("appkit_tasks_rescued", rescued, self.tasks.rescued)
         events = CounterMetricFamily("appkit_events", "Events emitted, by class.", labels=("event",))
-        for name, count in self._events.items():
+        for name, count in self.events.items():
             events.add_metric([name], count)
         yield events
 
@@ -157,10 +154,8 @@ def check_token(request: Request) -> None:
 )
 async def read_metrics(request: Request, db: ReadSession) -> Response:
     """The metrics, in the Prometheus text format."""
-    current = CollectorRegistry()
     rows = await db.execute(select(EventCount.name, EventCount.count).order_by(EventCount.name))
-    stats = AppCollector(app_of(request), await TaskService(db).stats(), dict(rows.all()))
-    current.register(stats)
+    current = AppCollector(app_of(request), await TaskService(db).stats(), dict(rows.all()))
     text = generate_latest(request.scope[_SCOPE]) + generate_latest(current)
     return Response(text, media_type=CONTENT_TYPE_LATEST)
 
@@ -185,8 +180,9 @@ def register_routers() -> list[APIRouter]:
 
 @hookimpl
 async def on_event(kit: AppKit, event: Event) -> None:
-    """Count an event. Delivery is at least once, so a retried task may count it twice."""
+    """Count an event. A retried task may count its event twice, because delivery is at least once."""
     name = type(event).__name__
     async with kit.session() as db:
-        await Repository[EventCount](db).get_or_create({"name": name, "count": 0}, on=[EventCount.name])
-        await db.execute(update(EventCount).where(EventCount.name == name).values(count=EventCount.count + 1))
+        counts = Repository[EventCount](db)
+        await counts.get_or_create({"name": name, "count": 0}, on=[EventCount.name])
+        await counts.update_where(EventCount.name == name, values={"count": EventCount.count + 1})

@@ -1,4 +1,4 @@
-"""Rebuild an app's kit with test settings."""
+"""An app's kit and settings, changed for a test."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,11 +26,11 @@ _VALUES = {
 
 
 def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
-    """The same settings without effects outside of a test: no other servers, no sent mail, and no embedded worker.
+    """The app's settings, changed for a test. Mails stay in memory, and no worker and no other server is used.
 
     Args:
         settings: The app's settings.
-        database_url: The URL of an empty database. Its tables are created without migrations.
+        database_url: The URL of an empty database. Migrations are turned off.
     """
     database = {"url": database_url, "replica_urls": (), "migrate": "off"}
     groups = {
@@ -42,7 +42,7 @@ def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
 
 @contextmanager
 def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
-    """Give the kit these settings, and a new database, broker, plugins and app, until the block ends.
+    """Give the kit these settings until the block ends. Its database, broker, plugins and app are built anew.
 
     The kit stays the same object, because tasks and routes may refer to it.
     """
@@ -53,7 +53,7 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
         if isinstance(getattr(type(kit), name, None), cached_property):
             del vars(kit)[name]
     for task in brokers:
-        task.brokers.clear()  # A task of two brokers can't tell which one to use.
+        task.brokers.clear()  # Because a task with two brokers fails.
     kit._settings = settings
     try:
         yield kit

@@ -1,20 +1,17 @@
 """The pytest plugin: fixtures for the tests of an app.
 
-Configure the app, and let AnyIO's plugin run async tests:
-
     [tool.pytest]
     appkit_kit = "bookmarks:kit"
     anyio_mode = "auto"
 
-Each test has its own database, with real transactions. It is SQLite unless you override the fixture `database_url`.
-Override `settings` to change other settings.
+Each test has an empty database of its own, and commits are real.
 """
 
-# pytest imports this module wherever appkit is installed, so fixtures import expensive modules themselves.
+# pytest imports this module wherever appkit is installed. So each fixture imports the expensive modules that it needs.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager
 from inspect import iscoroutinefunction
 from itertools import count
 from pathlib import Path
@@ -36,6 +33,8 @@ if TYPE_CHECKING:
     from appkit.repository.user import BaseUser
     from appkit.testing.tasks import Tasks
 
+_NewClient = Callable[[], "AsyncClient"]
+
 PASSWORD = "correct horse battery staple"  # noqa: S105 - the password of all test users
 
 
@@ -50,10 +49,10 @@ class MakeUser(Protocol):
 
 
 class OpenSessions(list["AsyncSession"]):
-    """The test's database sessions. They are committed before the app runs, because the app uses other sessions."""
+    """The test's database sessions."""
 
     async def commit(self, *_: object) -> None:
-        """Commit them, so that the app sees what the test wrote."""
+        """Commit all sessions. The app has other sessions, and sees only committed rows."""
         for session in self:
             if session.in_transaction():
                 await session.commit()
@@ -72,7 +71,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Set up `never_blocks` after all other fixtures, because building an app may block for long."""
+    """Set up `never_blocks` after all other fixtures, because building an app may block the event loop."""
     if not isinstance(item, pytest.Function) or not iscoroutinefunction(item.function):
         return
     if "never_blocks" in item.fixturenames:
@@ -84,7 +83,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    """URL of an empty SQLite database for one test. Override it to use another database, such as `fresh_database`."""
+    """The URL of an empty SQLite database. Override this fixture to use PostgreSQL, with `fresh_database`."""
     return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
 
 
@@ -96,7 +95,7 @@ def _kit_under_test(request: pytest.FixtureRequest) -> "AppKit | None":
 
 @pytest.fixture
 def settings(_kit_under_test: "AppKit | None", database_url: str) -> "Settings":
-    """The app's settings, with mail in memory and without other servers."""
+    """The app's settings, changed by `settings_for_tests`."""
     from appkit.core.settings import Settings
     from appkit.testing.kits import settings_for_tests
 
@@ -105,7 +104,7 @@ def settings(_kit_under_test: "AppKit | None", database_url: str) -> "Settings":
 
 @pytest.fixture
 def kit(_kit_under_test: "AppKit | None", settings: "Settings") -> "Iterator[AppKit]":
-    """The kit named by `appkit_kit`, rebuilt with the test's settings; without `appkit_kit`, a plain kit."""
+    """The kit that `appkit_kit` names, or else a new `AppKit()`. It has the settings of the fixture `settings`."""
     from appkit.kit import AppKit
     from appkit.testing.kits import rebuilt
 
@@ -129,7 +128,7 @@ def _sessions() -> OpenSessions:
 
 @pytest.fixture
 async def db(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> "AsyncIterator[AsyncSession]":
-    """A database session for the test. It commits before each request of a client, and on `commit()`."""
+    """A database session for the test. It is committed before each request of a client, and by `commit()`."""
     async with kit.session() as session:
         _sessions.append(session)
         yield session
@@ -138,22 +137,19 @@ async def db(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> "AsyncIt
 
 
 @pytest.fixture
-def _new_client(app: "FastAPI", _sessions: OpenSessions) -> "Callable[[], AbstractAsyncContextManager[AsyncClient]]":
+def _new_client(app: "FastAPI", _sessions: OpenSessions) -> _NewClient:
     from httpx2 import ASGITransport, AsyncClient
 
-    def new_client() -> AsyncClient:
-        return AsyncClient(
-            transport=ASGITransport(app),
-            base_url="https://testserver",
-            headers={"Sec-Fetch-Site": "same-origin"},
-            event_hooks={"request": [_sessions.commit]},
-        )
-
-    return new_client
+    return lambda: AsyncClient(
+        transport=ASGITransport(app),
+        base_url="https://testserver",
+        headers={"Sec-Fetch-Site": "same-origin"},
+        event_hooks={"request": [_sessions.commit]},
+    )
 
 
 @pytest.fixture
-async def client(_new_client: "Callable[[], AbstractAsyncContextManager[AsyncClient]]") -> "AsyncIterator[AsyncClient]":
+async def client(_new_client: _NewClient) -> "AsyncIterator[AsyncClient]":
     """An HTTP client that is not signed in."""
     async with _new_client() as client:
         yield client
@@ -161,7 +157,7 @@ async def client(_new_client: "Callable[[], AbstractAsyncContextManager[AsyncCli
 
 @pytest.fixture
 def make_user(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> MakeUser:
-    """A function that creates users. E-mail address and password are optional."""
+    """A function that creates users. The e-mail address and the password are optional."""
     from appkit.service.users import UserService
 
     numbers = count(1)
@@ -182,37 +178,32 @@ async def user(make_user: MakeUser) -> "BaseUser":
 
 
 @pytest.fixture
-async def auth_client(
-    _new_client: "Callable[[], AbstractAsyncContextManager[AsyncClient]]", settings: "Settings", user: "BaseUser"
-) -> "AsyncIterator[AsyncClient]":
+async def auth_client(_new_client: _NewClient, settings: "Settings", user: "BaseUser") -> "AsyncIterator[AsyncClient]":
     """An HTTP client signed in as `user`."""
-    async with _signed_in(_new_client(), settings, user) as client:
+    async with _new_client() as client:
+        await _sign_in(client, settings, user)
         yield client
 
 
 @pytest.fixture
 async def admin_client(
-    _new_client: "Callable[[], AbstractAsyncContextManager[AsyncClient]]", settings: "Settings", make_user: MakeUser
+    _new_client: _NewClient, settings: "Settings", make_user: MakeUser
 ) -> "AsyncIterator[AsyncClient]":
     """An HTTP client signed in as a superuser."""
-    async with _signed_in(_new_client(), settings, await make_user("admin@example.com", superuser=True)) as client:
+    async with _new_client() as client:
+        await _sign_in(client, settings, await make_user("admin@example.com", superuser=True))
         yield client
 
 
-@asynccontextmanager
-async def _signed_in(
-    new_client: "AbstractAsyncContextManager[AsyncClient]", settings: "Settings", user: "BaseUser"
-) -> "AsyncIterator[AsyncClient]":
-    async with new_client as client:
-        credentials = {"email": user.email, "password": PASSWORD}
-        response = await client.post(f"{settings.api_prefix}/auth/signin", json=credentials)
-        assert response.is_success, response.text
-        yield client
+async def _sign_in(client: "AsyncClient", settings: "Settings", user: "BaseUser") -> None:
+    account = {"email": user.email, "password": PASSWORD}
+    response = await client.post(f"{settings.api_prefix}/auth/signin", json=account)
+    assert response.is_success, response.text
 
 
 @pytest.fixture
 def tasks(kit: "AppKit", app: "FastAPI", _sessions: OpenSessions) -> "Tasks":
-    """The committed tasks. They run in `await tasks.run()`."""
+    """The committed tasks. `await tasks.run()` runs them."""
     from appkit.testing.tasks import Tasks
 
     return Tasks(kit, before=_sessions.commit)
@@ -237,7 +228,7 @@ def events(monkeypatch: pytest.MonkeyPatch) -> "list[Event]":
 
 @pytest.fixture
 def mailbox(kit: "AppKit") -> "list[Mail]":
-    """The sent mails. Tasks send them, so `await tasks.run()` first."""
+    """The sent mails. Tasks send mails, so call `await tasks.run()` first."""
     from appkit.core.mail import MemoryMailer
 
     assert isinstance(kit.mailer, MemoryMailer), "The fixture `mailbox` needs MAIL_URL=memory://."
@@ -246,7 +237,7 @@ def mailbox(kit: "AppKit") -> "list[Mail]":
 
 @pytest.fixture
 def count_queries() -> "Callable[..., AbstractContextManager[list[str]]]":
-    """A context manager that collects SQL statements, and fails when there are more than `max`."""
+    """A context manager that collects SQL statements, and fails when there are more than `max` statements."""
     from appkit.testing.checks import count_queries
 
     return count_queries
@@ -264,7 +255,7 @@ def assert_error() -> "Callable[[Response, type[APIException]], dict[str, Any]]"
 async def never_blocks() -> AsyncIterator[None]:
     """Fail the test when its event loop is blocked for more than 100 ms, and name the line.
 
-    `appkit_never_blocks = true` in the configuration applies it to every async test.
+    `appkit_never_blocks = true` in the configuration applies this fixture to every async test.
     """
     from appkit.core.watchdog import watch_loop
 

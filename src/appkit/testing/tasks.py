@@ -8,7 +8,7 @@ from inspect import signature
 from typing import Any, Literal, NamedTuple
 
 from pydantic_core import to_jsonable_python
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 
 from appkit.kit import AppKit
 from appkit.repository.outbox import OutboxTask, TaskState
@@ -19,7 +19,7 @@ from appkit.tasks.router import Task, enqueue
 
 
 class Drained(NamedTuple):
-    """Number of tasks that `drain` ran, by state."""
+    """How many tasks `drain` ran, by state."""
 
     done: int = 0
     scheduled: int = 0
@@ -33,7 +33,7 @@ class Tasks:
 
     Args:
         kit: A started kit without a worker.
-        before: Awaited before the rows are read, to commit the test's own work.
+        before: Called before rows are read, to commit the test's database sessions.
     """
 
     def __init__(self, kit: AppKit, before: Callable[[], Awaitable[None]]) -> None:
@@ -46,7 +46,7 @@ class Tasks:
 
     @property
     def mode(self) -> Literal["manual", "inline"]:
-        """`manual`: tasks wait for `run()`. `inline`: they run when they are committed, before the commit returns."""
+        """With `manual`, tasks wait for `run()`. With `inline`, a commit runs its tasks before it returns."""
         return self._mode
 
     @mode.setter
@@ -56,36 +56,27 @@ class Tasks:
         self._database.context.wake = self._run_inline if mode == "inline" else self._broker.wake
 
     async def sent(self, task: Task[..., Any] | str, **arguments: Any) -> list[OutboxTask]:
-        """The committed tasks of this name that have these arguments, whether or not they have run.
+        """The committed tasks with this name and these arguments. It doesn't matter whether they have run.
 
         Args:
             task: The task, its name, or the name of its function.
-            arguments: The arguments by parameter name; for a subscriber, the event's fields.
+            arguments: Some of the arguments, by parameter name. For a subscriber, some of the event's fields.
         """
         await self._before()
+        name = task if isinstance(task, str) else task.name
+        named = [row for row in await self._rows() if name in {row.task_name, row.task_name.rpartition(":")[2]}]
         expected = to_jsonable_python(arguments)
-        rows = await self._all()
-        return [row for row in rows if self._is(row, task) and expected.items() <= self._arguments(row).items()]
+        return [row for row in named if expected.items() <= self._arguments(row).items()]
 
     async def assert_sent(self, task: Task[..., Any] | str, /, **arguments: Any) -> OutboxTask:
-        """Assert that exactly one such task was committed, and return it.
-
-        Args:
-            task: As for `sent`.
-            arguments: As for `sent`.
-        """
+        """Assert that `sent` finds exactly one task, and return this task."""
         found = await self.sent(task, **arguments)
-        others = [f"{row.task_name}({self._arguments(row)})" for row in await self._all()]
+        others = [f"{row.task_name}({self._arguments(row)})" for row in await self._rows()]
         assert len(found) == 1, f"{len(found)} such tasks were committed. All tasks: {', '.join(others) or 'none'}."
         return found[0]
 
     async def assert_not_sent(self, task: Task[..., Any] | str, /, **arguments: Any) -> None:
-        """Assert that no such task was committed.
-
-        Args:
-            task: As for `sent`.
-            arguments: As for `sent`.
-        """
+        """Assert that `sent` finds no task."""
         found = await self.sent(task, **arguments)
         assert not found, f"Such a task was committed: {[self._arguments(row) for row in found]}."
 
@@ -105,26 +96,26 @@ class Tasks:
         return attempt.result
 
     async def drain(self, *, advance: float | timedelta = 0) -> Drained:
-        """Run all committed tasks, and the tasks that they commit, even if some fail.
+        """Run all committed tasks, and the tasks that these commit. A failed task doesn't stop the others.
 
         Args:
-            advance: Seconds to move the clock forward first. Delayed tasks and retries that are due then run too.
+            advance: How far to move the clock forward first, in seconds. Delayed tasks and retries then become due.
         """
         await self._before()
-        await self._advance(advance if isinstance(advance, timedelta) else timedelta(seconds=advance))
+        time = advance if isinstance(advance, timedelta) else timedelta(seconds=advance)
+        async with self._database.session() as db:
+            for row in await db.scalars(select(OutboxTask).where(OutboxTask.state == TaskState.SCHEDULED)):
+                row.run_at = row.run_at and row.run_at - time
         states = Counter(row.state for row in await self.run(check=False))
         return Drained(**{state: states[state] for state in Drained._fields})
 
     async def run(self, *, check: bool = True) -> list[OutboxTask]:
-        """Run all committed tasks one by one, and the tasks that they commit, until none is left.
+        """Run all committed tasks one by one, and the tasks that these commit. Return their rows after the run.
 
-        Retries and delayed tasks wait for a later call.
+        Tasks that are not due, such as retries and delayed tasks, wait for a later call.
 
         Args:
             check: Assert that no task fails.
-
-        Returns:
-            The rows of these tasks, read after the tasks have run.
         """
         await self._before()
         await self._broker.maintenance.process_overdue()
@@ -133,7 +124,8 @@ class Tasks:
             for attempt in attempts:
                 ran.append(attempt.task.task_id)
                 await self._work(attempt)
-        rows = await self._rows(ran)
+        found = {row.task_id: row for row in await self._rows(OutboxTask.task_id.in_(ran))}
+        rows = [found[task_id] for task_id in dict.fromkeys(ran)]
         failures = [f"{row.task_name}: {row.last_error}" for row in rows if row.state != TaskState.DONE]
         assert not (check and failures), "A task failed. " + "; ".join(failures)
         return rows
@@ -142,7 +134,7 @@ class Tasks:
         receiver = Receiver(self._broker, max_async_tasks=1, run_startup=False)
         message = await self._broker.message(attempt)
         if message is not None:
-            await asyncio.create_task(receiver.callback(message))  # In an asyncio task of its own, as in a worker.
+            await asyncio.create_task(receiver.callback(message))  # A worker also runs each in an asyncio task.
         await self._broker.in_flight.flush()
 
     async def _run_inline(self) -> None:
@@ -153,27 +145,12 @@ class Tasks:
             finally:
                 self._running = False
 
-    async def _advance(self, time: timedelta) -> None:
-        async with self._database.session() as db:
-            for row in await db.scalars(select(OutboxTask).where(OutboxTask.state == TaskState.SCHEDULED)):
-                row.run_at = row.run_at and row.run_at - time
-
-    async def _all(self) -> Sequence[OutboxTask]:
+    async def _rows(self, *where: ColumnElement[bool]) -> Sequence[OutboxTask]:
         async with self._database.read_session(primary=True) as db:
-            return (await db.scalars(select(OutboxTask).order_by(OutboxTask.id))).all()
-
-    async def _rows(self, task_ids: list[str]) -> list[OutboxTask]:
-        async with self._database.read_session(primary=True) as db:
-            found = await db.scalars(select(OutboxTask).where(OutboxTask.task_id.in_(task_ids)))
-            rows = {row.task_id: row for row in found}
-        return [rows[task_id] for task_id in dict.fromkeys(task_ids)]
-
-    def _is(self, row: OutboxTask, task: Task[..., Any] | str) -> bool:
-        name = task if isinstance(task, str) else task.name
-        return name in {row.task_name, row.task_name.rpartition(":")[2]}
+            return (await db.scalars(select(OutboxTask).where(*where).order_by(OutboxTask.id))).all()
 
     def _arguments(self, row: OutboxTask) -> Mapping[str, Any]:
-        """All arguments by name, and the fields of an event."""
+        """All arguments by name, and the fields of events."""
         known = self._broker.find_task(row.task_name)
         names = list(signature(known.original_func).parameters) if known else []
         arguments: dict[str, Any] = dict(zip(names, row.payload["args"], strict=False)) | row.payload["kwargs"]

@@ -1,4 +1,4 @@
-"""API keys for programs: each belongs to a user, and may be limited to scopes and a lifetime.
+"""API keys for programs. Each key belongs to a user, and may have scopes and a lifetime.
 
 Turn it on with `AppKit(plugins=[api_keys])`. It needs no further package.
 """
@@ -44,7 +44,7 @@ def register_tasks() -> list[TaskRouter]:
 
 @hookimpl
 async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal | None:
-    """Authenticate `Authorization: Bearer ak_…`; other tokens are left to other plugins."""
+    """Authenticate a request with `Authorization: Bearer ak_…`. Other tokens are left to other plugins."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.startswith("ak_"):
         return None

@@ -1,6 +1,6 @@
 """Routes to create, list and revoke one's API keys."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
 
@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends
 from pydantic import Field
 
 from appkit import BaseUser, CurrentUser, DbSession, Schema, SignedInPrincipal, errors, require
-from appkit.contrib.api_keys.service import ApiKey, ApiKeyService, Scope, TooManyApiKeysException, now
+from appkit.contrib.api_keys.service import ApiKey, ApiKeyService, Scope, TooManyApiKeysException
 from appkit.exceptions import (
     EmailNotVerifiedException,
     NotFoundException,
@@ -22,9 +22,9 @@ class NewApiKeySchema(Schema, extra="forbid"):
 
     name: str = Field(min_length=1, max_length=100)
     scopes: list[Scope] | None = Field(default=None, min_length=1, max_length=100)
-    """What the key may do; null is everything that you may do."""
+    """The key's scopes; null for everything that you may do."""
     days: int | None = Field(default=90, ge=1, le=3650)
-    """How many days the key is valid; null is until you revoke it."""
+    """How many days the key is valid; null for a key that is valid until you revoke it."""
 
 
 class ApiKeySchema(Schema):
@@ -38,25 +38,25 @@ class ApiKeySchema(Schema):
     expires_at: datetime | None
     last_used_at: datetime | None
     valid: bool
-    """False when the key has expired, or a password change or sign-out everywhere made it void."""
+    """False when the key has expired, or when your account has a new password or was signed out everywhere."""
 
     @classmethod
     def of(cls, row: ApiKey, user: BaseUser, **more: Any) -> Self:
         """Build it from the key's row and its owner."""
-        valid = row.security_version == user.security_version and (row.expires_at is None or row.expires_at > now())
+        unexpired = row.expires_at is None or row.expires_at > datetime.now(UTC)
+        valid = unexpired and row.security_version == user.security_version
         values = {name: getattr(row, name, None) for name in cls.model_fields}
         return cls.model_validate({**values, "valid": valid, **more})
 
 
 class CreatedApiKeySchema(ApiKeySchema):
-    """A new API key, with the key itself."""
+    """A new API key. The key itself is shown only now."""
 
     key: str
-    """The key itself, which is shown only now."""
 
 
 router = APIRouter(prefix="/auth/api-keys", tags=["auth"])
-# A session left open must not gain a lasting way to sign in, nor an account whose address isn't verified.
+# An API key outlasts the sign-in session, so the sign-in must be recent and the e-mail address verified.
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 

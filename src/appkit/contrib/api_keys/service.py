@@ -1,6 +1,7 @@
-"""ApiKeyService: create, verify and revoke API keys. Also their table, events and settings."""
+"""ApiKeyService: create, verify and revoke API keys. Also their table, errors, events and settings."""
 
 import secrets
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from hmac import compare_digest
@@ -9,16 +10,16 @@ from uuid import UUID
 from zlib import crc32
 
 from pydantic import Field
-from sqlalchemy import ColumnElement, ForeignKey, String, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, ForeignKey, String, exists, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseTableModel, BaseUser, Event, SettingsGroup
+from appkit import BaseService, BaseTableModel, BaseUser, Event, Repository, SettingsGroup
 from appkit.exceptions import ConflictException, NotFoundException, UnauthorizedException, UnprocessableException
 
 MAX_KEYS: Final = 50
 """How many keys a user may have."""
 LAST_USED_PRECISION: Final = timedelta(minutes=1)
-"""How precise `last_used_at` is: a write for each request would be too expensive."""
+"""How precise `last_used_at` is. A write for each request would be too slow."""
 _PREFIX: Final = 11
 _LENGTH: Final = 51  # "ak_", 40 hexadecimal digits, and a checksum of 8.
 
@@ -43,7 +44,7 @@ class ApiKeysSettings(SettingsGroup):
     """API keys for programs."""
 
     scopes: tuple[Scope, ...] = ()
-    """The scopes that a key may have, as in `["posts:read"]`; unset, any."""
+    """The scopes that a key may have, as in `["posts:read"]`. If unset, a key may have any scope."""
 
 
 class ApiKey(BaseTableModel):
@@ -51,13 +52,13 @@ class ApiKey(BaseTableModel):
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     security_version: Mapped[int]
-    """The owner's version when the key was created. Ending all of a user's sessions also voids the user's keys."""
+    """The owner's security version when the key was created. When the owner's version rises, the key is void."""
     name: Mapped[str] = mapped_column(String(100))
     """The name that the owner gave the key."""
     prefix: Mapped[str] = mapped_column(String(_PREFIX))
     """The first characters of the key, by which the owner recognises it."""
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
-    """SHA-256 in hexadecimal, which is enough for 160 random bits; the key itself is shown once and not stored."""
+    """SHA-256 in hexadecimal. No salt is needed, because a key has 160 random bits. The key itself is not stored."""
     scopes: Mapped[list[str] | None]
     """What the key may do; None is everything that its owner may do."""
     expires_at: Mapped[datetime | None]
@@ -81,10 +82,9 @@ class ApiKeyRevoked(Event):
 class ApiKeyService(BaseService):
     """API keys of users."""
 
-    async def all(self, user_id: UUID) -> list[ApiKey]:
-        """The API keys of a user, newest first, void and expired ones included."""
-        rows = select(ApiKey).where(ApiKey.user_id == user_id).order_by(ApiKey.id.desc())
-        return list(await self.db.scalars(rows))
+    async def all(self, user_id: UUID) -> Sequence[ApiKey]:
+        """The API keys of a user, newest first. They include void and expired keys."""
+        return await Repository[ApiKey](self.db).list(ApiKey.user_id == user_id, order=[ApiKey.id.desc()])
 
     async def create(
         self, user: BaseUser, name: str, *, scopes: list[str] | None = None, days: int | None = None
@@ -92,10 +92,8 @@ class ApiKeyService(BaseService):
         """Create a key, and return its row and the key itself, which can't be read again.
 
         Args:
-            user: The owner.
-            name: The name that the owner gives the key.
-            scopes: What the key may do; None is everything that its owner may do.
-            days: How many days the key is valid; None means until it is revoked.
+            scopes: The key's scopes; None for everything that the owner may do.
+            days: How many days the key is valid; None for a key that is valid until it is revoked.
 
         Raises:
             UnprocessableException: When a scope is not in `API_KEYS_SCOPES`.
@@ -104,8 +102,7 @@ class ApiKeyService(BaseService):
         known = self.settings.group(ApiKeysSettings).scopes
         if known and (unknown := set(scopes or ()) - set(known)):
             raise UnprocessableException(f"There is no scope {min(unknown)}. Use one of {', '.join(known)}.")
-        count = select(func.count()).select_from(ApiKey).where(ApiKey.user_id == user.id)
-        if (await self.db.scalar(count) or 0) >= MAX_KEYS:
+        if await Repository[ApiKey](self.db).count(ApiKey.user_id == user.id) >= MAX_KEYS:
             raise TooManyApiKeysException
         key = new_key()
         row = ApiKey(
@@ -115,7 +112,7 @@ class ApiKeyService(BaseService):
             prefix=key[:_PREFIX],
             key_hash=_hash(key),
             scopes=scopes,
-            expires_at=None if days is None else now() + timedelta(days=days),
+            expires_at=None if days is None else datetime.now(UTC) + timedelta(days=days),
         )
         await self.save(row)
         self.emit(ApiKeyCreated(user_id=user.id, api_key_id=row.id))
@@ -127,36 +124,36 @@ class ApiKeyService(BaseService):
         Raises:
             NotFoundException: When the user has no such key.
         """
-        mine = delete(ApiKey).where(ApiKey.id == api_key_id, ApiKey.user_id == user_id).returning(ApiKey.id)
-        if await self.db.scalar(mine) is None:
+        if not await Repository[ApiKey](self.db).delete_where(ApiKey.id == api_key_id, ApiKey.user_id == user_id):
             raise NotFoundException
         self.emit(ApiKeyRevoked(user_id=user_id, api_key_id=api_key_id))
 
     async def use(self, key: str) -> ApiKey:
-        """The row of a key that a request sent. Records its use, at most once a minute.
+        """The row of a key that a request sent. Its `last_used_at` is written when it is a minute old.
 
         Raises:
             InvalidApiKeyException: When the key is invalid, expired or void.
         """
-        at = now()
-        unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > at)
+        now = datetime.now(UTC)
+        unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
         found = select(ApiKey).where(ApiKey.key_hash == _hash(key), unexpired, self._has_owner())
         row = await self.db.scalar(found) if is_well_formed(key) else None
         if row is None:
             raise InvalidApiKeyException
-        if row.last_used_at is None or row.last_used_at < at - LAST_USED_PRECISION:
-            await self.db.commit()  # In a read transaction, SQLite refuses to write after others have written.
-            await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=at))
+        if row.last_used_at is None or row.last_used_at < now - LAST_USED_PRECISION:
+            # On SQLite, a transaction that has read can't write after another transaction has written.
+            await self.db.commit()
+            await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=now))
         return row
 
     def _has_owner(self) -> ColumnElement[bool]:
-        """Whether the owner's account is open, and its security version is still the one from the key's creation."""
+        """Whether the owner's account is open, and has the same security version as when the key was created."""
         user = self.user_model
         return exists().where(user.id == ApiKey.user_id, user.security_version == ApiKey.security_version, user.is_open)
 
 
 def new_key() -> str:
-    """A new key: 160 random bits, and a checksum by which secret scanners recognise a key."""
+    """A new key: 160 random bits, and a checksum that lets secret scanners recognise a key."""
     body = secrets.token_hex(20)
     return f"ak_{body}{_checksum(body)}"
 
@@ -173,8 +170,3 @@ def _checksum(body: str) -> str:
 
 def _hash(key: str) -> str:
     return sha256(key.encode()).hexdigest()
-
-
-def now() -> datetime:
-    """Current time, UTC-aware."""
-    return datetime.now(UTC)

@@ -10,24 +10,20 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, field_validator
 
 from appkit import AppContext, SettingsGroup
-from appkit.exceptions import AppKitError, BadRequestException, NotFoundException
+from appkit.contrib import required_by
+from appkit.exceptions import AppKitError, BadRequestException
 
-try:
+with required_by("oauth"):
     from authlib.integrations.starlette_client import OAuthError, StarletteOAuth2App
     from httpx2 import HTTPError
     from joserfc.errors import JoseError
-except ImportError as exc:
-    raise AppKitError(
-        "The plugin oauth needs authlib and httpx2, which are not installed. "
-        "Install them: pip install 'fastapi-appkit[oauth]'."
-    ) from exc
 
 _logger = logging.getLogger(__name__)
 _GITHUB: Final = "https://github.com"
 _ISSUERS: Final = {"google": "https://accounts.google.com", "github": _GITHUB}
 _FAILURES: Final = (OAuthError, HTTPError, JoseError, ValueError, KeyError, TypeError, RuntimeError)
 
-# Asymmetric algorithms only: "none" proves nothing, and HMAC would be keyed with a secret that we know too.
+# Asymmetric algorithms only. "none" proves nothing, and the key of an HMAC would be the client secret, which is shared.
 _ALGORITHMS: Final = [f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)] + ["Ed25519"]
 
 
@@ -37,8 +33,8 @@ class ProviderSettings(SettingsGroup):
     client_id: str
     client_secret: SecretStr
     issuer: str = ""
-    """The provider's URL, for OpenID Connect Discovery; not needed for Google and GitHub. For a GitHub Enterprise
-    Server, its address."""
+    """The provider's URL, from which its metadata is read (OpenID Connect Discovery). Google and GitHub need none. For
+    GitHub Enterprise Server, set the server's URL."""
     scope: str = "openid email"
 
     @field_validator("issuer")
@@ -61,7 +57,7 @@ class OAuthSettings(SettingsGroup):
 
 
 class ProviderFailedException(BadRequestException):
-    """The provider did not answer, refused the sign-in, or answered with something that could not be verified."""
+    """The provider did not answer, refused the sign-in, or gave an answer that could not be verified."""
 
     internal_code = 40071
     detail = "The provider could not sign you in. Try again."
@@ -69,7 +65,7 @@ class ProviderFailedException(BadRequestException):
 
 @dataclass(frozen=True)
 class Authorization:
-    """An authorization request: the URL to redirect to, and what the callback needs."""
+    """An authorization request: the URL to redirect to, and the values that the callback needs."""
 
     url: str
     state: str
@@ -82,7 +78,7 @@ class Identity:
     """The person who signed in at a provider."""
 
     subject: str
-    """The provider's own id for them, which never changes."""
+    """The provider's id of the person. It never changes."""
     email: str | None
     email_verified: bool
 
@@ -91,7 +87,7 @@ class OpenIDProvider:
     """An OpenID Connect provider: the authorization code flow, with PKCE and a nonce.
 
     Raises:
-        AppKitError: When its issuer is neither set nor known.
+        AppKitError: When the issuer is neither set nor known.
     """
 
     def __init__(self, name: str, settings: ProviderSettings) -> None:
@@ -108,7 +104,7 @@ class OpenIDProvider:
         Raises:
             ProviderFailedException: When the provider's metadata can't be fetched.
         """
-        with self._failing():
+        with self._log_failures():
             values = await self._app.create_authorization_url(redirect_uri)
         return Authorization(values["url"], values["state"], values["code_verifier"], values.get("nonce"))
 
@@ -118,7 +114,7 @@ class OpenIDProvider:
         Raises:
             ProviderFailedException: When the code or the provider's answer is invalid.
         """
-        with self._failing():
+        with self._log_failures():
             token = await self._app.fetch_access_token(
                 code=code, redirect_uri=redirect_uri, code_verifier=code_verifier
             )
@@ -142,19 +138,16 @@ class OpenIDProvider:
         if metadata["issuer"] != self._issuer:  # OpenID Connect Discovery, 4.3.
             raise ValueError(f"The metadata names the issuer {metadata['issuer']!r} instead of {self._issuer!r}.")
         metadata["id_token_signing_alg_values_supported"] = _ALGORITHMS
-        claims = await self._app.parse_id_token(
-            token,
-            nonce,
-            {
-                "iss": {"essential": True, "value": self._issuer},
-                "aud": {"essential": True, "value": self._settings.client_id},
-                "sub": {"essential": True},
-            },
-        )
+        required = {
+            "iss": {"essential": True, "value": self._issuer},
+            "aud": {"essential": True, "value": self._settings.client_id},
+            "sub": {"essential": True},
+        }
+        claims = await self._app.parse_id_token(token, nonce, required)
         return Identity(str(claims["sub"]), claims.get("email"), claims.get("email_verified") is True)
 
     @contextmanager
-    def _failing(self) -> Iterator[None]:
+    def _log_failures(self) -> Iterator[None]:
         try:
             yield
         except _FAILURES as exc:
@@ -166,12 +159,11 @@ class GitHubProvider(OpenIDProvider):
     """GitHub. It issues no ID tokens, so the identity comes from its API."""
 
     def _connect(self) -> StarletteOAuth2App:
-        api = "https://api.github.com/" if self._issuer == _GITHUB else f"{self._issuer}/api/v3/"
         return self._create(
             scope="user:email",
             authorize_url=f"{self._issuer}/login/oauth/authorize",
             access_token_url=f"{self._issuer}/login/oauth/access_token",
-            api_base_url=api,
+            api_base_url="https://api.github.com/" if self._issuer == _GITHUB else f"{self._issuer}/api/v3/",
         )
 
     async def _identify(self, token: dict[str, Any], nonce: str | None) -> Identity:  # noqa: ARG002 - only ID tokens have a nonce
@@ -181,18 +173,16 @@ class GitHubProvider(OpenIDProvider):
         return Identity(str(profile["id"]), primary.get("email"), primary.get("verified") is True)
 
 
-class Providers:
-    """The providers of one app, by their names in its URLs.
+class Providers(dict[str, OpenIDProvider]):
+    """The providers of one app, by their names in the app's URLs.
 
     Raises:
-        AppKitError: When the issuer of one of them is neither set nor known.
+        AppKitError: When the issuer of a provider is neither set nor known.
     """
 
     def __init__(self, settings: OAuthSettings) -> None:
-        self._all = {
-            name: (GitHubProvider if name == "github" else OpenIDProvider)(name, provider)
-            for name, provider in settings.providers.items()
-        }
+        for name, provider in settings.providers.items():
+            self[name] = (GitHubProvider if name == "github" else OpenIDProvider)(name, provider)
 
     @classmethod
     def of(cls, app: AppContext) -> "Providers":
@@ -201,17 +191,3 @@ class Providers:
             app.resources[cls] = cls(app.settings.group(OAuthSettings))
         providers: Providers = app.resources[cls]
         return providers
-
-    def names(self) -> list[str]:
-        """Their names."""
-        return list(self._all)
-
-    def get(self, name: str) -> OpenIDProvider:
-        """The provider with this name.
-
-        Raises:
-            NotFoundException: When there is none.
-        """
-        if name not in self._all:
-            raise NotFoundException
-        return self._all[name]

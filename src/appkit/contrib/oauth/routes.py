@@ -1,15 +1,17 @@
 """Routes that start and finish an OAuth flow, and that link and unlink provider accounts."""
 
 from datetime import datetime
+from secrets import token_urlsafe
 from typing import Annotated
 from urllib.parse import urlencode, urlsplit
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from appkit import AppContext, BaseUser, CurrentUser, DbSession, Schema, app_of, complete_signin, errors, limit, require
 from appkit.contrib.oauth.providers import OAuthSettings, OpenIDProvider, ProviderFailedException, Providers
-from appkit.contrib.oauth.service import InvalidStateException, OAuthFlow, OAuthService, new_browser_secret
+from appkit.contrib.oauth.service import TTL, InvalidStateException, OAuthFlow, OAuthService
 from appkit.exceptions import (
     APIException,
     EmailNotVerifiedException,
@@ -22,11 +24,11 @@ from appkit.exceptions import (
 class StartOAuthSchema(Schema, extra="forbid"):
     """Options of an OAuth flow."""
 
-    # A path of this app, never another site's URL: browsers read \ as /, and skip control characters.
+    # Only a path of this app, never another site's URL. Browsers read \ as /, and skip control characters.
     next: str = Field("/", max_length=500, pattern=r"^/([^/\\\x00-\x20][^\\\x00-\x20]*)?$")
     """The page to go to afterwards."""
     remember: bool = False
-    """Whether to stay signed in when the browser is closed."""
+    """Whether the user stays signed in after the browser is closed."""
 
 
 class AuthorizationSchema(Schema):
@@ -53,12 +55,15 @@ App = Annotated[AppContext, Depends(app_of)]
 
 
 def get_provider(provider: str, app: App) -> OpenIDProvider:
-    """The provider in the path."""
-    return Providers.of(app).get(provider)
+    """The provider in the path; 404 when there is none."""
+    providers = Providers.of(app)
+    if provider not in providers:
+        raise NotFoundException
+    return providers[provider]
 
 
 ChosenProvider = Annotated[OpenIDProvider, Depends(get_provider)]
-# A session left open must not gain a lasting way to sign in, nor an account whose address isn't verified.
+# A linked account outlasts the sign-in session, so the sign-in must be recent and the e-mail address verified.
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 router = APIRouter(prefix="/auth/oauth", tags=["auth"])
@@ -68,7 +73,7 @@ _FRESH = (ReauthenticationRequiredException, EmailNotVerifiedException)
 @router.get("")
 async def list_providers(app: App) -> ProvidersSchema:
     """List the providers that people can sign in with."""
-    return ProvidersSchema(providers=Providers.of(app).names())
+    return ProvidersSchema(providers=list(Providers.of(app)))
 
 
 @router.get("/linked")
@@ -99,7 +104,7 @@ async def link_oauth(
     db: DbSession,
 ) -> AuthorizationSchema:
     """Start linking a provider account to yours: returns the URL to go to."""
-    return await _start_flow(payload, provider, request, response, OAuthService(db), user)
+    return await _start_flow(payload, provider, request, response, OAuthService(db), user.id)
 
 
 @router.delete("/{provider}/link", status_code=204, responses=errors(*_FRESH, NotFoundException))
@@ -123,7 +128,7 @@ async def finish_oauth(
     redirect = Response(status_code=303)
     try:
         page = await _finish_flow(flow, provider, app, request, redirect, code)
-    except APIException as exc:  # The browser is on no page that could read a problem document.
+    except APIException as exc:  # No page of the app is open that could show a problem document.
         page = _signin_page(app, error=str(exc.internal_code))
     redirect.headers["Location"] = f"{(app.settings.frontend.url or '').rstrip('/')}{page}"
     return redirect
@@ -135,31 +140,26 @@ async def _start_flow(
     request: Request,
     response: Response,
     service: OAuthService,
-    user: BaseUser | None = None,
+    user_id: UUID | None = None,
 ) -> AuthorizationSchema:
     app = app_of(request)
-    authorization = await provider.start(_callback_url(app, request, provider))
-    # One browser may have several flows, in several tabs.
-    browser = request.cookies.get(_cookie_name(app)) or new_browser_secret()
+    started = await provider.start(_callback_url(app, request, provider))
+    # The flows of all tabs share the browser's secret.
+    browser = request.cookies.get(_cookie_name(app)) or token_urlsafe(32)
     await service.start_flow(
-        provider.name,
-        authorization,
-        browser,
-        next_page=payload.next,
-        remember=payload.remember,
-        user_id=user.id if user else None,
+        provider.name, started, browser, page=payload.next, remember=payload.remember, user_id=user_id
     )
     # Lax, because the callback is a navigation from the provider's site.
     response.set_cookie(
-        _cookie_name(app), browser, 600, secure=app.settings.secure_cookies, httponly=True, samesite="lax"
+        _cookie_name(app), browser, TTL, secure=app.settings.secure_cookies, httponly=True, samesite="lax"
     )
-    return AuthorizationSchema(authorization_url=authorization.url)
+    return AuthorizationSchema(authorization_url=started.url)
 
 
 async def _finish_flow(
     flow: OAuthFlow, provider: OpenIDProvider, app: AppContext, request: Request, redirect: Response, code: str
 ) -> str:
-    # No database connection is held while waiting for the provider.
+    # No database session is open while the provider answers.
     identity = await provider.finish(
         code, _callback_url(app, request, provider), code_verifier=flow.code_verifier, nonce=flow.nonce
     )
@@ -179,7 +179,7 @@ def _signin_page(app: AppContext, **parameters: str) -> str:
 
 
 def _callback_url(app: AppContext, request: Request, provider: OpenIDProvider) -> str:
-    page = urlsplit(app.settings.frontend.url or str(request.base_url))  # base_url in development only.
+    page = urlsplit(app.settings.frontend.url or str(request.base_url))  # FRONTEND_URL is set in production.
     prefix = f"{request.scope.get('root_path', '')}{app.settings.api_prefix}"
     return f"{page.scheme}://{page.netloc}{prefix}/auth/oauth/{provider.name}/callback"
 

@@ -1,27 +1,26 @@
-"""OAuthService: OAuth flows, linked accounts, and signing in with them. Also their tables and events."""
+"""OAuthService: OAuth flows, linked accounts, and signing in with them. Also their tables, errors and events."""
 
 import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from secrets import token_urlsafe
 from typing import Final
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import AuthService, BaseService, BaseTableModel, BaseUser, Event, UserService
+from appkit import AuthService, BaseService, BaseTableModel, BaseUser, Event, Repository, UserService
 from appkit.contrib.oauth.providers import Authorization, Identity
 from appkit.exceptions import BadRequestException, ConflictException, EmailNotVerifiedException, NotFoundException
 
-TTL: Final = timedelta(minutes=10)
-"""How long a flow may take."""
+TTL: Final = 600
+"""How many seconds a flow may take."""
 
 
 class OAuthAccount(BaseTableModel):
     """A provider account that is linked to a user.
 
-    It is identified by the provider's own id, never by an e-mail address, which may later belong to somebody else
+    The provider's own id identifies the account. An e-mail address could later belong to somebody else
     (OWASP ASVS 6.8.1).
     """
 
@@ -32,17 +31,17 @@ class OAuthAccount(BaseTableModel):
     provider: Mapped[str] = mapped_column(String(50))
     subject: Mapped[str] = mapped_column(String(255))  # OpenID Connect Core, 2: at most 255 characters.
     email: Mapped[str | None] = mapped_column(String(320))
-    """The e-mail address at the provider when the account was linked; for display only."""
+    """The e-mail address at the provider when the account was linked. It is only displayed."""
 
 
 class OAuthFlow(BaseTableModel):
-    """An OAuth flow that was started and isn't finished. Finishing it deletes the row."""
+    """An OAuth flow that was started and isn't finished. Finishing the flow deletes the row."""
 
     __tablename__ = "oauth_flow"
 
     state_hash: Mapped[str] = mapped_column(String(64), unique=True)
     browser_hash: Mapped[str] = mapped_column(String(64))
-    """SHA-256 of the cookie's value: only the browser that started the flow can finish it."""
+    """SHA-256 of the secret in the browser's cookie. Only the browser that started the flow can finish it."""
     provider: Mapped[str] = mapped_column(String(50))
     nonce: Mapped[str | None] = mapped_column(String(64))
     code_verifier: Mapped[str] = mapped_column(String(128))
@@ -69,14 +68,14 @@ class AccountTakenException(ConflictException):
 
 
 class OAuthLinked(Event):
-    """A provider account was linked to a user, who can sign in with it from now on."""
+    """A provider account was linked to a user. From now on, the user can sign in with it."""
 
     user_id: UUID
     provider: str
 
 
 class OAuthUnlinked(Event):
-    """A provider account was unlinked; it no longer signs anybody in."""
+    """A provider account was unlinked. The user can no longer sign in with it."""
 
     user_id: UUID
     provider: str
@@ -86,9 +85,9 @@ class OAuthService(BaseService):
     """OAuth flows and linked provider accounts."""
 
     async def linked(self, user_id: UUID) -> Sequence[OAuthAccount]:
-        """The provider accounts that are linked to a user."""
-        mine = select(OAuthAccount).where(OAuthAccount.user_id == user_id).order_by(OAuthAccount.provider)
-        return (await self.db.scalars(mine)).all()
+        """The provider accounts that are linked to a user, ordered by provider."""
+        accounts = Repository[OAuthAccount](self.db)
+        return await accounts.list(OAuthAccount.user_id == user_id, order=[OAuthAccount.provider])
 
     async def unlink(self, user_id: UUID, provider: str) -> None:
         """Unlink a user's account at a provider.
@@ -96,92 +95,82 @@ class OAuthService(BaseService):
         Raises:
             NotFoundException: When there is no such account.
         """
-        mine = delete(OAuthAccount).where(OAuthAccount.user_id == user_id, OAuthAccount.provider == provider)
-        if await self.db.scalar(mine.returning(OAuthAccount.id)) is None:
+        accounts = Repository[OAuthAccount](self.db)
+        if not await accounts.delete_where(OAuthAccount.user_id == user_id, OAuthAccount.provider == provider):
             raise NotFoundException
         self.emit(OAuthUnlinked(user_id=user_id, provider=provider))
 
     async def start_flow(
-        self,
-        provider: str,
-        authorization: Authorization,
-        browser: str,
-        *,
-        next_page: str,
-        remember: bool = False,
-        user_id: UUID | None = None,
+        self, provider: str, started: Authorization, browser: str, *, page: str, remember: bool, user_id: UUID | None
     ) -> None:
         """Store a flow until its callback, and delete expired flows.
 
         Args:
             provider: The provider's name.
-            authorization: The authorization request that `OpenIDProvider.start` created.
+            started: The authorization request that `OpenIDProvider.start` created.
             browser: The secret in the browser's cookie.
-            next_page: The page to go to afterwards.
-            remember: Whether to stay signed in when the browser is closed.
-            user_id: The user who links an account; None to sign in.
+            page: The page to go to afterwards.
+            remember: Whether the user stays signed in after the browser is closed.
+            user_id: The user who links an account; None in a flow that signs in.
         """
         now = datetime.now(UTC)
         await self.db.execute(delete(OAuthFlow).where(OAuthFlow.expires_at < now))
         await self.save(
             OAuthFlow(
-                state_hash=_hash(authorization.state),
+                state_hash=_hash(started.state),
                 browser_hash=_hash(browser),
                 provider=provider,
-                nonce=authorization.nonce,
-                code_verifier=authorization.code_verifier,
-                next=next_page,
+                nonce=started.nonce,
+                code_verifier=started.code_verifier,
+                next=page,
                 remember=remember,
                 user_id=user_id,
-                expires_at=now + TTL,
+                expires_at=now + timedelta(seconds=TTL),
             )
         )
 
     async def finish_flow(self, provider: str, state: str, browser: str) -> OAuthFlow:
-        """Delete and return the flow of a callback: each `state` works once, in the browser that started the flow.
+        """Delete and return the flow of a callback. Each `state` works once, in the browser that started the flow.
 
         Raises:
-            InvalidStateException: When there is no such flow, or it has expired.
+            InvalidStateException: When there is no such flow, or the flow has expired.
         """
-        found: OAuthFlow | None = await self.db.scalar(
-            delete(OAuthFlow)
-            .where(
-                OAuthFlow.state_hash == _hash(state),
-                OAuthFlow.browser_hash == _hash(browser),
-                OAuthFlow.provider == provider,
-                OAuthFlow.expires_at > datetime.now(UTC),
-            )
-            .returning(OAuthFlow)
+        started = delete(OAuthFlow).where(
+            OAuthFlow.state_hash == _hash(state),
+            OAuthFlow.browser_hash == _hash(browser),
+            OAuthFlow.provider == provider,
+            OAuthFlow.expires_at > datetime.now(UTC),
         )
-        if found is None:
+        flow: OAuthFlow | None = await self.db.scalar(started.returning(OAuthFlow))
+        if flow is None:
             raise InvalidStateException
-        return found
+        return flow
 
     async def link(self, user_id: UUID, provider: str, identity: Identity) -> None:
-        """Link a provider account to a user who is signed in, even if the two e-mail addresses differ.
+        """Link a provider account to a signed-in user, even if the two e-mail addresses differ.
 
         Raises:
             AccountTakenException: When the account has another user, or the user has another account at this provider.
         """
-        known = select(OAuthAccount).where(
+        known = await Repository[OAuthAccount](self.db).list(
             OAuthAccount.provider == provider,
             (OAuthAccount.subject == identity.subject) | (OAuthAccount.user_id == user_id),
         )
-        for account in await self.db.scalars(known):
-            if (account.user_id, account.subject) != (user_id, identity.subject):
-                raise AccountTakenException
-            return
-        await self._add(user_id, provider, identity)
+        if any((account.user_id, account.subject) != (user_id, identity.subject) for account in known):
+            raise AccountTakenException
+        if not known:
+            await self._add(user_id, provider, identity)
 
     async def sign_in(self, provider: str, identity: Identity) -> BaseUser:
-        """The user of a provider account. An unlinked one is linked to the user with its e-mail address, or a new user.
+        """The user of a provider account. An unlinked account is linked to the user with its e-mail address.
 
-        Linking requires an e-mail address that the provider has verified. If it isn't verified in this app, an attacker
-        may have created the user: the owner takes over the account, which voids its password and sign-in sessions.
+        If there is no such user, a user is created. Linking requires that the provider has verified the address. If
+        this app hasn't verified it, an attacker may have created the user. The owner of the address then takes over
+        the user's account, whose password and sign-in sessions become invalid.
 
         Raises:
-            EmailNotVerifiedException: When the provider has not verified the address.
-            SignupClosedException: When there is no such user yet, and sign-up is closed.
+            EmailNotVerifiedException: When the provider has not verified the e-mail address.
+            SignupClosedException: When there is no such user, and sign-up is closed.
         """
         users = UserService(self.db)
         known = select(OAuthAccount.user_id).where(
@@ -203,11 +192,6 @@ class OAuthService(BaseService):
             OAuthAccount(user_id=user_id, provider=provider, subject=identity.subject, email=identity.email)
         )
         self.emit(OAuthLinked(user_id=user_id, provider=provider))
-
-
-def new_browser_secret() -> str:
-    """A random value for the cookie that ties a flow to its browser."""
-    return token_urlsafe(32)
 
 
 def _hash(secret: str) -> str:

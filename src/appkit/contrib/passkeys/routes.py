@@ -2,32 +2,13 @@
 
 from datetime import datetime
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
-from appkit import (
-    BaseUser,
-    CurrentUser,
-    DbSession,
-    Schema,
-    SigninAnswer,
-    UserService,
-    app_of,
-    complete_signin,
-    errors,
-    limit,
-    require,
-)
-from appkit.contrib.passkeys.service import (
-    InvalidPasskeyException,
-    PasskeyRefusedException,
-    PasskeyService,
-    PasskeysSettings,
-    RelyingParty,
-)
+from appkit import BaseUser, CurrentUser, DbSession, Schema, SigninAnswer, complete_signin, errors, limit, require
+from appkit.contrib.passkeys.service import InvalidPasskeyException, PasskeyRefusedException, PasskeyService
 from appkit.exceptions import (
     EmailNotVerifiedException,
     InvalidCredentialsException,
@@ -43,7 +24,7 @@ class NewPasskeySchema(Schema, extra="forbid"):
     """A new passkey."""
 
     name: str = Field(min_length=1, max_length=100)
-    """A name to tell it from other passkeys."""
+    """A name that distinguishes the passkey from the user's others."""
     credential: Credential
 
 
@@ -52,11 +33,11 @@ class PasskeySigninSchema(Schema, extra="forbid"):
 
     credential: Credential
     remember: bool = False
-    """Whether to stay signed in when the browser is closed."""
+    """Whether the user stays signed in after the browser is closed."""
 
 
 class OptionsSchema(Schema):
-    """For `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`."""
+    """Options to pass to `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`."""
 
     options: dict[str, Any]
 
@@ -70,23 +51,13 @@ class PasskeySchema(Schema):
     last_used_at: datetime | None
 
 
-def get_party(request: Request) -> RelyingParty:
-    """The app as a relying party, from its settings; the request's own URL counts in development only."""
-    settings = app_of(request).settings
-    pages = [urlsplit(url) for url in (settings.frontend.url or str(request.base_url), *settings.cors.origins)]
-    return RelyingParty(
-        settings.group(PasskeysSettings).rp_id or pages[0].hostname or "",
-        [f"{page.scheme}://{page.netloc}" for page in pages],
-    )
-
-
-def get_service(db: DbSession, party: Annotated[RelyingParty, Depends(get_party)]) -> PasskeyService:
-    """The service for this request."""
-    return PasskeyService(db, party)
+def get_service(request: Request, db: DbSession) -> PasskeyService:
+    """The service of this request."""
+    return PasskeyService(db, str(request.base_url))
 
 
 Service = Annotated[PasskeyService, Depends(get_service, scope="function")]
-# A session left open must not gain a lasting way to sign in, nor an account whose address isn't verified.
+# A passkey outlasts the sign-in session, so the sign-in must be recent and the e-mail address verified.
 FreshUser = Annotated[BaseUser, Depends(require(verified=True, fresh=True))]
 
 router = APIRouter(prefix="/auth/passkeys", tags=["auth"])
@@ -107,13 +78,13 @@ async def begin_passkey(user: FreshUser, service: Service) -> OptionsSchema:
 
 @router.post("", status_code=201, responses=errors(*_FRESH, PasskeyRefusedException))
 async def add_passkey(payload: NewPasskeySchema, user: FreshUser, service: Service) -> PasskeySchema:
-    """Add the passkey that the browser created. From now on, you can sign in with it."""
+    """Add the passkey that the browser created. From now on, you can sign in with the passkey."""
     return PasskeySchema.model_validate(await service.add(user.id, payload.credential, payload.name))
 
 
 @router.delete("/{passkey_id}", status_code=204, responses=errors(*_FRESH, NotFoundException))
 async def remove_passkey(passkey_id: UUID, user: FreshUser, service: Service) -> None:
-    """Remove one of your passkeys. It no longer signs anybody in."""
+    """Remove one of your passkeys. Nobody can sign in with it any more."""
     await service.remove(user.id, passkey_id)
 
 
@@ -131,7 +102,7 @@ async def begin_passkey_signin(service: Service) -> OptionsSchema:
 async def sign_in_with_passkey(
     payload: PasskeySigninSchema, request: Request, response: Response, db: DbSession, service: Service
 ) -> SigninAnswer:
-    """Sign in with a passkey. It verifies the user and therefore counts as two factors."""
-    user = await UserService(db).get(await service.owner(payload.credential))
+    """Sign in with a passkey. A passkey verifies its user and therefore counts as two factors."""
+    user = await service.owner(payload.credential)
     methods = ["pop", "mfa"]  # RFC 8176
     return await complete_signin(request, response, db, user, methods=methods, remember=payload.remember)

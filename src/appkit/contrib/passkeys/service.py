@@ -1,19 +1,20 @@
-"""PasskeyService: add and verify passkeys (W3C WebAuthn). Also their tables, events and settings."""
+"""PasskeyService: add and verify passkeys (W3C WebAuthn). Also their tables, errors, events and settings."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from sqlalchemy import ForeignKey, LargeBinary, String, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseTableModel, BaseUser, Event, SettingsGroup
-from appkit.exceptions import AppKitError, BadRequestException, NotFoundException, UnauthorizedException
+from appkit import BaseService, BaseTableModel, BaseUser, Event, Repository, SettingsGroup, UserService
+from appkit.contrib import required_by
+from appkit.exceptions import BadRequestException, NotFoundException, UnauthorizedException
 
-try:
+with required_by("passkeys"):
     import webauthn
     from webauthn.helpers import (
         options_to_json_dict,
@@ -29,16 +30,11 @@ try:
         ResidentKeyRequirement,
         UserVerificationRequirement,
     )
-except ImportError as exc:
-    raise AppKitError(
-        "The plugin passkeys needs webauthn, which is not installed. "
-        "Install it: pip install 'fastapi-appkit[passkeys]'."
-    ) from exc
 
 TTL: Final = timedelta(minutes=5)
 """How long a challenge is valid."""
 
-# For invalid credentials, webauthn raises its own exceptions; for malformed ones, any of the built-in ones here.
+# webauthn raises its own exceptions for invalid credentials, and any of these built-in ones for malformed credentials.
 _REFUSED: Final = (WebAuthnException, ValueError, TypeError, AttributeError, RecursionError)
 
 
@@ -46,36 +42,36 @@ class PasskeysSettings(SettingsGroup):
     """Signing in with passkeys."""
 
     rp_id: str | None = None
-    """The host that passkeys belong to, or a parent domain; unset, the host of `FRONTEND_URL`. Changing it makes all
-    existing passkeys unusable."""
+    """The domain that passkeys belong to: the host of `FRONTEND_URL` (the default), or a parent domain. Changing the
+    domain makes all existing passkeys unusable."""
 
 
 class Passkey(BaseTableModel):
-    """The public half of a passkey, which is on a device, in a password manager or on a security key."""
+    """The public key of a passkey. The private key is on a device, in a password manager or on a security key."""
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     credential_id: Mapped[bytes] = mapped_column(LargeBinary(1023), unique=True)  # WebAuthn, 4: at most 1023 bytes.
     public_key: Mapped[bytes] = mapped_column(LargeBinary)
     sign_count: Mapped[int]
-    """The authenticator's own count of its signatures; always 0 for synchronised passkeys."""
+    """How many signatures the authenticator has counted. It is always 0 for synchronised passkeys."""
     name: Mapped[str] = mapped_column(String(100))
     """The name that the owner gave the passkey."""
     transports: Mapped[list[str]] = mapped_column(default=list)
-    """How the browser reaches the authenticator, a hint for the browser's dialog."""
+    """How the browser can reach the authenticator. The browser uses this hint in its dialog."""
     last_used_at: Mapped[datetime | None]
 
 
 class PasskeyChallenge(BaseTableModel):
-    """A single-use challenge for an authenticator to sign. Using it deletes the row."""
+    """A single-use challenge for an authenticator to sign. Using the challenge deletes the row."""
 
     challenge: Mapped[bytes] = mapped_column(LargeBinary(64), unique=True)
     user_id: Mapped[UUID | None] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
-    """The user who adds a passkey; None in a sign-in, where the user isn't known yet."""
+    """The user who adds a passkey; None in a sign-in, because the user isn't known yet."""
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
 class InvalidPasskeyException(UnauthorizedException):
-    """The passkey is unknown, its signature or challenge is invalid, or it did not verify the user."""
+    """The passkey is unknown, has an invalid signature or challenge, or did not verify the user."""
 
     internal_code = 40165
     detail = "This passkey could not be used. Try again, or sign in in another way."
@@ -89,50 +85,47 @@ class PasskeyRefusedException(BadRequestException):
 
 
 class PasskeyAdded(Event):
-    """A user added a passkey and can sign in with it from now on."""
+    """A user added a passkey. From now on, the user can sign in with it."""
 
     user_id: UUID
     passkey_id: UUID
 
 
 class PasskeyRemoved(Event):
-    """A user removed a passkey, which no longer signs them in."""
+    """A user removed a passkey. The user can no longer sign in with it."""
 
     user_id: UUID
     passkey_id: UUID
 
 
-@dataclass(frozen=True)
-class RelyingParty:
-    """The app, as browsers and authenticators identify it."""
-
-    id: str
-    origins: list[str]
-    """The origins whose pages may use the app's passkeys."""
-
-
 class PasskeyService(BaseService):
-    """Passkeys of users. Each passkey verifies its user (fingerprint, face, PIN) and counts as two factors."""
+    """Passkeys of users. Each passkey verifies its user (fingerprint, face, PIN) and counts as two factors.
 
-    def __init__(self, db: AsyncSession, party: RelyingParty) -> None:
+    Args:
+        db: The database session.
+        base_url: The URL of the app, for development. `FRONTEND_URL` replaces it.
+    """
+
+    def __init__(self, db: AsyncSession, base_url: str) -> None:
         super().__init__(db)
-        self._party = party
+        pages = [urlsplit(url) for url in (self.settings.frontend.url or base_url, *self.settings.cors.origins)]
+        self._origins = [f"{page.scheme}://{page.netloc}" for page in pages]
+        self._rp_id = self.settings.group(PasskeysSettings).rp_id or pages[0].hostname or ""
 
     async def all(self, user_id: UUID) -> Sequence[Passkey]:
         """The passkeys of a user, oldest first."""
-        found = await self.db.scalars(select(Passkey).where(Passkey.user_id == user_id).order_by(Passkey.id))
-        return found.all()
+        return await Repository[Passkey](self.db).list(Passkey.user_id == user_id)
 
     async def creation_options(self, user: BaseUser) -> dict[str, Any]:
         """The options for `navigator.credentials.create()`."""
         known = [
             PublicKeyCredentialDescriptor(
-                passkey.credential_id, transports=[AuthenticatorTransport(each) for each in passkey.transports]
+                each.credential_id, transports=list(map(AuthenticatorTransport, each.transports))
             )
-            for passkey in await self.all(user.id)
+            for each in await self.all(user.id)
         ]
         options = webauthn.generate_registration_options(
-            rp_id=self._party.id,
+            rp_id=self._rp_id,
             rp_name=self.settings.app_name,
             user_id=user.id.bytes,
             user_name=user.email,
@@ -155,8 +148,8 @@ class PasskeyService(BaseService):
             verified = webauthn.verify_registration_response(
                 credential=parsed,
                 expected_challenge=await self._use_challenge(parsed.response.client_data_json, user_id),
-                expected_rp_id=self._party.id,
-                expected_origin=self._party.origins,
+                expected_rp_id=self._rp_id,
+                expected_origin=self._origins,
                 require_user_verification=True,
             )
         except _REFUSED as exc:
@@ -180,21 +173,20 @@ class PasskeyService(BaseService):
         Raises:
             NotFoundException: When the user has no such passkey.
         """
-        mine = delete(Passkey).where(Passkey.id == passkey_id, Passkey.user_id == user_id)
-        if await self.db.scalar(mine.returning(Passkey.id)) is None:
+        if not await Repository[Passkey](self.db).delete_where(Passkey.id == passkey_id, Passkey.user_id == user_id):
             raise NotFoundException
         self.emit(PasskeyRemoved(user_id=user_id, passkey_id=passkey_id))
 
     async def request_options(self) -> dict[str, Any]:
         """The options for `navigator.credentials.get()`, without a user name."""
         options = webauthn.generate_authentication_options(
-            rp_id=self._party.id, user_verification=UserVerificationRequirement.REQUIRED
+            rp_id=self._rp_id, user_verification=UserVerificationRequirement.REQUIRED
         )
         await self._save_challenge(options.challenge, None)
         return options_to_json_dict(options)
 
-    async def owner(self, credential: dict[str, Any]) -> UUID:
-        """Verify a signed challenge, and return the id of the passkey's user.
+    async def owner(self, credential: dict[str, Any]) -> BaseUser:
+        """Verify a challenge that a passkey signed, and return the user of the passkey.
 
         Raises:
             InvalidPasskeyException: When the credential can't be verified.
@@ -202,16 +194,16 @@ class PasskeyService(BaseService):
         try:
             used = parse_authentication_credential_json(credential)
             challenge = await self._use_challenge(used.response.client_data_json, None)
-            # Locked, so that if two clones of a passkey sign with the same count, only one is accepted.
-            mine = select(Passkey).where(Passkey.credential_id == used.raw_id).with_for_update()
-            passkey = await self.db.scalar(mine)
+            # Locked, because two clones of a passkey may sign with the same count. Only one of them is accepted.
+            known = select(Passkey).where(Passkey.credential_id == used.raw_id).with_for_update()
+            passkey = await self.db.scalar(known)
             if passkey is None or used.response.user_handle not in {None, passkey.user_id.bytes}:
                 raise InvalidPasskeyException
             verified = webauthn.verify_authentication_response(
                 credential=used,
                 expected_challenge=challenge,
-                expected_rp_id=self._party.id,
-                expected_origin=self._party.origins,
+                expected_rp_id=self._rp_id,
+                expected_origin=self._origins,
                 credential_public_key=passkey.public_key,
                 credential_current_sign_count=passkey.sign_count,
                 require_user_verification=True,
@@ -220,7 +212,7 @@ class PasskeyService(BaseService):
             raise InvalidPasskeyException from exc
         passkey.sign_count, passkey.last_used_at = verified.new_sign_count, datetime.now(UTC)
         await self.save(passkey)
-        return passkey.user_id
+        return await UserService(self.db).get(passkey.user_id)
 
     async def _save_challenge(self, challenge: bytes, user_id: UUID | None) -> None:
         now = datetime.now(UTC)
@@ -228,10 +220,7 @@ class PasskeyService(BaseService):
         await self.save(PasskeyChallenge(challenge=challenge, user_id=user_id, expires_at=now + TTL))
 
     async def _use_challenge(self, client_data: bytes, user_id: UUID | None) -> bytes:
-        """The challenge in the client data, if it was issued and is unused.
-
-        Commits, so that the challenge is used up even if verification fails.
-        """
+        """Delete and return the challenge in the client data, and commit, so that each challenge is tried only once."""
         challenge = parse_client_data_json(client_data).challenge
         asked = delete(PasskeyChallenge).where(
             PasskeyChallenge.challenge == challenge,

@@ -1,4 +1,4 @@
-"""Roles: named sets of permissions, such as `posts:publish`, which superusers grant to users.
+"""Roles: named sets of permissions, such as `posts:publish`. Superusers grant roles to users.
 
 Turn it on with `AppKit(plugins=[roles])`. It needs no further package.
 """

@@ -1,4 +1,4 @@
-"""`appkit roles`: define roles and grant them, at a terminal."""
+"""`appkit roles`: commands that define roles and grant them."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated, TypeVar
@@ -50,37 +50,28 @@ def create_cli(kit: AppKit) -> typer.Typer:
     @cli.command()
     def grant(email: Email, name: str) -> None:
         """Grant a user a role."""
-        run(lambda roles: _grant(roles, email, name))
+        run(lambda roles: _change(roles, roles.grant, email, name))
         typer.echo(f"{email} now has the role {name}.")
 
     @cli.command()
     def withdraw(email: Email, name: str) -> None:
         """Withdraw a role from a user."""
-        run(lambda roles: _withdraw(roles, email, name))
+        run(lambda roles: _change(roles, roles.withdraw, email, name))
         typer.echo(f"{email} no longer has the role {name}.")
 
     return cli
 
 
-async def _grant(roles: RoleService, email: str, name: str) -> None:
-    await roles.grant(await _find(roles, email), name)
-
-
-async def _withdraw(roles: RoleService, email: str, name: str) -> None:
-    await roles.withdraw(await _find(roles, email), name)
-
-
-async def _find(roles: RoleService, email: str) -> UUID:
+async def _change(roles: RoleService, change: Callable[[UUID, str], Awaitable[None]], email: str, name: str) -> None:
     user = await UserService(roles.db).find(email)
     if user is None:
         raise NotFoundException(f"There is no user {email}. List users with `appkit users list`.")
-    return user.id
+    await change(user.id, name)
 
 
 def _check(name: str, permissions: list[str]) -> None:
     try:
-        TypeAdapter(Name).validate_python(name)
-        TypeAdapter(list[Permission]).validate_python(permissions)
+        TypeAdapter(tuple[Name, list[Permission]]).validate_python((name, permissions))
     except ValidationError:
         raise AppKitError(
             "Invalid name. Write a role as editor, and a permission as posts:publish, posts:* or *."

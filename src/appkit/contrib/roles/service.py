@@ -1,4 +1,4 @@
-"""RoleService: define, grant and check roles; `require_permission`. Also their tables and events."""
+"""RoleService: define, grant and check roles. Also `require_permission`, and the tables, errors and events."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
@@ -8,7 +8,7 @@ from fastapi import Depends
 from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, select
 from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseTableModel, BaseUser, DbSession, Event, UserService, require
+from appkit import BaseService, BaseTableModel, BaseUser, DbSession, Event, Repository, UserService, require
 from appkit.exceptions import ForbiddenException, NotFoundException
 
 
@@ -24,7 +24,7 @@ class Role(BaseTableModel):
 
     name: Mapped[str] = mapped_column(String(64), unique=True)
     permissions: Mapped[list[str]]
-    """As in `posts:publish`. `posts:*` covers every permission that starts with `posts:`, and `*` every one."""
+    """Names such as `posts:publish`. `posts:*` covers each permission that starts with `posts:`. `*` covers all."""
 
 
 class UserRole(BaseTableModel):
@@ -42,7 +42,7 @@ class RoleDefined(Event):
     role: str
     permissions: list[str]
     by: UUID | None
-    """The superuser; None at the command line, here and below."""
+    """The superuser who did this; None for the command line. The other events have this field too."""
 
 
 class RoleRemoved(Event):
@@ -71,24 +71,24 @@ class RoleWithdrawn(Event):
 class RoleService(BaseService):
     """Roles and their users."""
 
-    async def all(self) -> list[Role]:
+    async def all(self) -> Sequence[Role]:
         """All roles, ordered by name."""
-        return list(await self.db.scalars(select(Role).order_by(Role.name)))
+        return await Repository[Role](self.db).list(order=[Role.name])
 
-    async def of(self, user_id: UUID) -> list[Role]:
+    async def of(self, user_id: UUID) -> Sequence[Role]:
         """The roles of a user, ordered by name."""
-        mine = select(Role).join(UserRole, UserRole.role_id == Role.id).where(UserRole.user_id == user_id)
-        return list(await self.db.scalars(mine.order_by(Role.name)))
+        mine = select(UserRole.role_id).where(UserRole.user_id == user_id)
+        return await Repository[Role](self.db).list(Role.id.in_(mine), order=[Role.name])
 
     async def define(self, name: str, permissions: Sequence[str], *, by: UUID | None = None) -> Role:
         """Create a role, or replace its permissions."""
-        role = await self.db.scalar(select(Role).where(Role.name == name)) or Role(name=name)
+        role = await Repository[Role](self.db).first(Role.name == name) or Role(name=name)
         role.permissions = sorted(set(permissions))
         self.emit(RoleDefined(role=name, permissions=role.permissions, by=by))
         return await self.save(role)
 
     async def remove(self, name: str, *, by: UUID | None = None) -> None:
-        """Delete a role, and withdraw it from all users.
+        """Delete a role, and withdraw it from everybody.
 
         Raises:
             NotFoundException: When there is no such role.
@@ -99,7 +99,7 @@ class RoleService(BaseService):
         self.emit(RoleRemoved(role=name, by=by))
 
     async def grant(self, user_id: UUID, name: str, *, by: UUID | None = None) -> None:
-        """Grant a user a role, if they don't have it yet.
+        """Grant a user a role. Nothing happens when the user already has the role.
 
         Raises:
             NotFoundException: When there is no such role or user.
@@ -114,11 +114,11 @@ class RoleService(BaseService):
         """Withdraw a role from a user.
 
         Raises:
-            NotFoundException: When there is no such role, or the user doesn't have it.
+            NotFoundException: When there is no such role, or the user doesn't have the role.
         """
         role = await self._get(name)
-        had = delete(UserRole).where(UserRole.user_id == user_id, UserRole.role_id == role.id).returning(UserRole.id)
-        if await self.db.scalar(had) is None:
+        grants = Repository[UserRole](self.db)
+        if not await grants.delete_where(UserRole.user_id == user_id, UserRole.role_id == role.id):
             raise NotFoundException
         self.emit(RoleWithdrawn(user_id=user_id, role=name, by=by))
 
@@ -129,7 +129,7 @@ class RoleService(BaseService):
         return any(_covers(held, permission) for role in await self.of(user.id) for held in role.permissions)
 
     async def _get(self, name: str) -> Role:
-        role = await self.db.scalar(select(Role).where(Role.name == name))
+        role = await Repository[Role](self.db).first(Role.name == name)
         if role is None:
             raise NotFoundException(f"There is no role {name}.")
         return role
@@ -140,7 +140,7 @@ def require_permission(permission: str) -> Callable[..., Awaitable[BaseUser]]:
 
         @router.post("/{id}/publish", dependencies=[Depends(require_permission("posts:publish"))])
 
-    An API key with scopes also needs the permission among its scopes.
+    An API key with scopes must also have the permission as a scope.
 
     Raises:
         UnauthorizedException: When nobody is signed in.

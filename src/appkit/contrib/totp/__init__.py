@@ -27,7 +27,7 @@ def register_routers() -> list[APIRouter]:
 
 @hookimpl
 async def before_signin(user: BaseUser, methods: Sequence[str], db: AsyncSession) -> Challenge | None:
-    """Require a code, unless the sign-in already has two factors, as with a passkey."""
+    """Require a code, unless the sign-in already has two factors. A passkey counts as two factors."""
     if "mfa" in methods or not await TotpService(db).is_enabled(user.id):
         return None
     return Challenge(["totp", "recovery_code"])
