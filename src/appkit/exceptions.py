@@ -1,18 +1,6 @@
 """Exceptions: every error of the API, with its HTTP status, its internal code and its message.
 
-Every layer may import this module, so that services can raise API errors without importing the API layer.
-
-    APIException
-    ├── BadRequestException            400  40000-40099
-    ├── UnauthorizedException          401  40100-40199
-    ├── ForbiddenException             403  40200-40299
-    ├── NotFoundException              404  40400-40499
-    ├── ConflictException              409  40900-40999
-    ├── PayloadTooLargeException       413  41300-41399
-    ├── UnprocessableException         422  42200-42299
-    ├── TooManyRequestsException       429  42900-42999
-    └── ServerException                500  50000-59999
-        └── ServiceUnavailableException 503
+Every layer may import this module, so services raise API errors without importing the API layer.
 """
 
 from collections.abc import Mapping
@@ -20,19 +8,9 @@ from itertools import chain
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-RANGES: Mapping[int, range] = MappingProxyType(
-    {
-        400: range(40000, 40100),
-        401: range(40100, 40200),
-        403: range(40200, 40300),
-        404: range(40400, 40500),
-        409: range(40900, 41000),
-        413: range(41300, 41400),
-        422: range(42200, 42300),
-        429: range(42900, 43000),
-    }
-)
-"""The internal codes of each status; all 5xx share 50000 to 59999."""
+_FIRST = {400: 40000, 401: 40100, 403: 40200, 404: 40400, 409: 40900, 413: 41300, 422: 42200, 429: 42900}
+RANGES: Mapping[int, range] = MappingProxyType({status: range(first, first + 100) for status, first in _FIRST.items()})
+"""The internal codes of each status. All 5xx statuses share 50000 to 59999."""
 
 _SERVER_STATUSES = range(500, 600)
 _SERVER_RANGE = range(50000, 60000)
@@ -40,37 +18,36 @@ _registry: dict[int, type["APIException"]] = {}
 
 
 class AppKitError(Exception):
-    """A mistake of the developer: raised while an app is written or started, never an HTTP error."""
+    """A developer's mistake, found while an app is written or started. Never an HTTP error."""
 
 
 class APIException(Exception):
-    """Base class of all errors that the API answers. Raise its subclasses.
+    """Base class of all errors of the API. Raise its subclasses.
 
     For an error of your own, subclass the exception with the right status, and set a code and a message:
 
         class AlreadyBookmarkedException(ConflictException):
-            '''The signed-in person already keeps this page.'''
+            '''The signed-in user already keeps this page.'''
 
             internal_code = 40901
             detail = "You already keep this page."
 
-    In each range, codes 01 to 49 are the app's, 50 to 79 appkit's and 80 to 99 for plugins. An app's own 5xx codes
-    start at 50101.
+    In each range, codes 01 to 49 are for the app, 50 to 79 for appkit and 80 to 99 for plugins. Apps and plugins use
+    5xx codes from 50101 on.
 
     Args:
-        detail: A sentence for the user who made the request, instead of the class's own.
-        headers: Headers of the response.
-        extra: More members of the problem document, for the client's code.
+        detail: A sentence for the user who made the request, instead of the sentence of the class.
+        extra: More members of the problem document, for programs.
 
     Raises:
-        AppKitError: When a class is defined whose code is outside of its status's range, or taken.
+        AppKitError: When you define a class with a code that is taken or outside the range of the class's status.
     """
 
     status_code: ClassVar[int] = 500
     internal_code: ClassVar[int] = 50000
     detail: str = "Something went wrong on our side."
     retryable: ClassVar[bool] = False
-    """Whether a task that fails with this exception is retried. Otherwise it is dead at once."""
+    """Whether a task that fails with this exception is retried. Otherwise the task is dead."""
 
     def __init__(
         self,
@@ -94,20 +71,22 @@ class APIException(Exception):
                 f"but its internal_code is {code}. The next free one is {_next_free(codes)}."
             )
         if "internal_code" in cls.__dict__:
-            _register(code, cls, codes)
+            holder = _registry.setdefault(code, cls)
+            if _name(holder) != _name(cls):
+                raise AppKitError(
+                    f"{_name(cls)} has the internal_code {code}, which {_name(holder)} has already. "
+                    f"The next free one is {_next_free(codes)}."
+                )
+            _registry[code] = cls  # A reload defines the same class again, and the newest class counts.
 
     @staticmethod
     def registry() -> Mapping[int, type["APIException"]]:
-        """All exception classes of this process, by internal code and in its order."""
+        """All exception classes of this process, sorted by internal code."""
         return MappingProxyType(dict(sorted(_registry.items())))
 
 
 def codes_for(status_code: int) -> range:
-    """The range of internal codes for a status.
-
-    Raises:
-        AppKitError: When the status has no range.
-    """
+    """The range of internal codes for a status. Raises `AppKitError` for a status without a range."""
     if status_code in _SERVER_STATUSES:
         return _SERVER_RANGE
     if status_code not in RANGES:
@@ -116,22 +95,12 @@ def codes_for(status_code: int) -> range:
     return RANGES[status_code]
 
 
-def _register(code: int, cls: type[APIException], codes: range) -> None:
-    holder = _registry.setdefault(code, cls)
-    if _name(holder) != _name(cls):
-        raise AppKitError(
-            f"{_name(cls)} has the internal_code {code}, which {_name(holder)} has already. "
-            f"The next free one is {_next_free(codes)}."
-        )
-    _registry[code] = cls  # A reload defines the same class again: the newest counts.
-
-
 def _name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def _next_free(codes: range) -> int:
-    """The first free code of the app's own, or any free code when those are taken."""
+    """The first free code for apps. If all of these are taken, the first free code of the range."""
     own = range(50101, 60000) if codes == _SERVER_RANGE else range(codes[1], codes[50])
     return next(code for code in chain(own, codes) if code not in _registry)
 
@@ -160,28 +129,28 @@ class UnauthorizedException(APIException):
 
 
 class TokenExpiredException(UnauthorizedException):
-    """The access token has expired: refresh it, and repeat the request."""
+    """The access token has expired. Refresh it, and repeat the request."""
 
     internal_code = 40150
     detail = "Your access has expired. Refresh it and try again."
 
 
 class InvalidCredentialsException(UnauthorizedException):
-    """The address is unknown, the password is wrong, or the account is disabled; the answer doesn't reveal which."""
+    """The e-mail address or the password is wrong, or the account is disabled. The answer doesn't reveal which."""
 
     internal_code = 40151
     detail = "The e-mail address or the password is wrong."
 
 
 class SessionRevokedException(UnauthorizedException):
-    """The sign-in session was signed out, revoked or has expired."""
+    """The sign-in session was revoked or has expired."""
 
     internal_code = 40152
     detail = "This session has ended. Sign in again."
 
 
 class RefreshReplayedException(UnauthorizedException):
-    """A refresh token was used again after its successor, which ends the sign-in session (RFC 9700, 4.14.2)."""
+    """An old refresh token was used again. This ends the sign-in session (RFC 9700, 4.14.2)."""
 
     internal_code = 40153
     detail = "This session was ended for your safety. Sign in again."
@@ -196,21 +165,21 @@ class ForbiddenException(APIException):
 
 
 class CrossSiteRequestException(ForbiddenException):
-    """Another website sent this request with our cookies (CSRF)."""
+    """A page of another site made the browser send this request (CSRF)."""
 
     internal_code = 40250
     detail = "This request came from another site and was refused."
 
 
 class ReauthenticationRequiredException(ForbiddenException):
-    """The password was entered too long ago for something this sensitive."""
+    """The last sign-in was too long ago for this request."""
 
     internal_code = 40251
     detail = "Enter your password again to go on."
 
 
 class WrongPasswordException(ForbiddenException):
-    """The password that a signed-in user entered again is wrong. Not a 401, because the session is still live."""
+    """A signed-in user entered a wrong password. The status is not 401, because the user stays signed in."""
 
     internal_code = 40252
     detail = "The current password is wrong."
@@ -231,28 +200,28 @@ class SignupClosedException(ForbiddenException):
 
 
 class SecondFactorRequiredException(ForbiddenException):
-    """This requires a sign-in with a second factor."""
+    """The route requires a sign-in with a second factor."""
 
     internal_code = 40255
     detail = "Sign in with a second factor to go on."
 
 
 class ScopeMissingException(ForbiddenException):
-    """The credentials lack a scope. The user is allowed to do this with other credentials."""
+    """The scopes of the credentials don't allow this request."""
 
     internal_code = 40256
     detail = "These credentials are not good for this."
 
 
 class SessionRequiredException(ForbiddenException):
-    """This requires a user who signed in; an API key is not enough."""
+    """The route requires a user who signed in. An API key is not enough."""
 
     internal_code = 40257
     detail = "Sign in to do this: a key is not enough."
 
 
 class NotFoundException(APIException):
-    """It doesn't exist, or the client may not see it."""
+    """The resource does not exist, or the client may not see it."""
 
     status_code = 404
     internal_code = 40400
@@ -275,7 +244,7 @@ class EmailTakenException(ConflictException):
 
 
 class ConstraintViolatedException(ConflictException):
-    """The database refused a row because of a constraint; `errors` names the fields if they are known."""
+    """A database constraint refused a row. If the fields are known, `errors` names them."""
 
     internal_code = 40951
     detail = "This contradicts what is already stored."
@@ -283,7 +252,7 @@ class ConstraintViolatedException(ConflictException):
 
 
 class StaleVersionException(ConflictException):
-    """The row was changed by another request since it was read."""
+    """Somebody else changed the row after it was read."""
 
     internal_code = 40952
     detail = "Someone else changed this in the meantime. Load it again."
@@ -310,9 +279,8 @@ class TooManyRequestsException(APIException):
     """The client exceeded a rate limit.
 
     Args:
-        detail: A sentence for the user who made the request.
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
-        report_as: The limited action, if this refusal is the first in its period: `RateLimited` reports it.
+        report_as: The limited action, for the event `RateLimited`. Given only for the first refusal of a period.
     """
 
     status_code = 429
@@ -333,10 +301,9 @@ class ServerException(APIException):
 
 
 class ServiceUnavailableException(ServerException):
-    """The server is overloaded, or something it needs doesn't answer; try again in a moment.
+    """The server is overloaded, or something that the server needs doesn't answer.
 
     Args:
-        detail: A sentence for the user who made the request.
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
     """
 

@@ -9,13 +9,13 @@ export const ErrorCode = {
   PASSKEY_REFUSED: 40065,
   /** 401: Nobody is signed in, or the credentials are not valid. */
   UNAUTHORIZED: 40100,
-  /** 401: The access token has expired: refresh it, and repeat the request. */
+  /** 401: The access token has expired. Refresh it, and repeat the request. */
   TOKEN_EXPIRED: 40150,
-  /** 401: The address is unknown, the password is wrong, or the account is disabled; the answer doesn't reveal which. */
+  /** 401: The e-mail address or the password is wrong, or the account is disabled. The answer doesn't reveal which. */
   INVALID_CREDENTIALS: 40151,
-  /** 401: The sign-in session was signed out, revoked or has expired. */
+  /** 401: The sign-in session was revoked or has expired. */
   SESSION_REVOKED: 40152,
-  /** 401: A refresh token was used again after its successor, which ends the sign-in session (RFC 9700, 4.14.2). */
+  /** 401: An old refresh token was used again. This ends the sign-in session (RFC 9700, 4.14.2). */
   REFRESH_REPLAYED: 40153,
   /** 401: The code that should finish signing in is wrong, expired or already used. */
   INVALID_FACTOR: 40160,
@@ -27,25 +27,25 @@ export const ErrorCode = {
   FORBIDDEN: 40200,
   /** 403: Only its author may change, publish or delete a post. */
   NOT_YOUR_POST: 40201,
-  /** 403: Another website sent this request with our cookies (CSRF). */
+  /** 403: A page of another site made the browser send this request (CSRF). */
   CROSS_SITE_REQUEST: 40250,
-  /** 403: The password was entered too long ago for something this sensitive. */
+  /** 403: The last sign-in was too long ago for this request. */
   REAUTHENTICATION_REQUIRED: 40251,
-  /** 403: The password that a signed-in user entered again is wrong. Not a 401, because the session is still live. */
+  /** 403: A signed-in user entered a wrong password. The status is not 401, because the user stays signed in. */
   WRONG_PASSWORD: 40252,
   /** 403: The e-mail address must be verified first. */
   EMAIL_NOT_VERIFIED: 40253,
   /** 403: The app accepts no sign-ups. */
   SIGNUP_CLOSED: 40254,
-  /** 403: This requires a sign-in with a second factor. */
+  /** 403: The route requires a sign-in with a second factor. */
   SECOND_FACTOR_REQUIRED: 40255,
-  /** 403: The credentials lack a scope. The user is allowed to do this with other credentials. */
+  /** 403: The scopes of the credentials don't allow this request. */
   SCOPE_MISSING: 40256,
-  /** 403: This requires a user who signed in; an API key is not enough. */
+  /** 403: The route requires a user who signed in. An API key is not enough. */
   SESSION_REQUIRED: 40257,
   /** 403: A signed-in user gave a wrong code. Not a 401, because the session is valid. */
   WRONG_CODE: 40260,
-  /** 404: It doesn't exist, or the client may not see it. */
+  /** 404: The resource does not exist, or the client may not see it. */
   NOT_FOUND: 40400,
   /** 404: There is no such post, or it is somebody else's draft. */
   POST_NOT_FOUND: 40401,
@@ -61,9 +61,9 @@ export const ErrorCode = {
   NOT_PUBLISHED: 40903,
   /** 409: An account with this e-mail address exists. */
   EMAIL_TAKEN: 40950,
-  /** 409: The database refused a row because of a constraint; `errors` names the fields if they are known. */
+  /** 409: A database constraint refused a row. If the fields are known, `errors` names them. */
   CONSTRAINT_VIOLATED: 40951,
-  /** 409: The row was changed by another request since it was read. */
+  /** 409: Somebody else changed the row after it was read. */
   STALE_VERSION: 40952,
   /** 409: The user already has an authenticator app, which must be removed before another one is set up. */
   TOTP_ENABLED: 40960,
@@ -77,7 +77,7 @@ export const ErrorCode = {
   TOO_MANY_REQUESTS: 42900,
   /** 500: An error on the server. */
   SERVER: 50000,
-  /** 503: The server is overloaded, or something it needs doesn't answer; try again in a moment. */
+  /** 503: The server is overloaded, or something that the server needs doesn't answer. */
   SERVICE_UNAVAILABLE: 50050,
 } as const
 
