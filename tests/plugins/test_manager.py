@@ -278,7 +278,7 @@ def test_installed_plugin_that_fails_is_recorded_and_the_others_loaded(
 
 def test_installed_plugin_that_fails_stops_a_strict_start(install: Install):
     install("a", "import does_not_exist")
-    with pytest.raises(AppKitError, match="Plugin 'a' could not be loaded: No module named 'does_not_exist'"):
+    with pytest.raises(AppKitError, match="Plugin 'a' could not be loaded: ModuleNotFoundError: No module"):
         PluginManager(HOOKS, strict=True).load_installed()
 
 
@@ -373,7 +373,6 @@ async def test_trace_logs_each_call_and_no_values(caplog: pytest.LogCaptureFixtu
     assert [re.sub(r"\d+\.\d+", "N", record.message) for record in caplog.records] == [
         "check_password() of plugin 'audit' took N ms.",
         "on_exception() of plugin 'pager' took N ms.",
-        "await on_exception() of plugin 'pager' took N ms.",
     ]
 
 

@@ -1,4 +1,4 @@
-"""PluginManager: finds, validates and calls the plugins of one app, and names the one that fails."""
+"""PluginManager: finds, validates and calls the plugins of one app."""
 
 import inspect
 import logging
@@ -21,19 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 class PluginManager:
-    """The plugins of one app. The latest registered is called first.
+    """The plugins of one app. The plugin that was registered last is called first.
 
-    There are three ways to call a hook: `collect` (or `gather`) all contributions, ask for the `first` answer, or
-    `notify` every plugin. pluggy's own call can't await, stops at the first failure and doesn't name the plugin.
+    A hook is called in one of three ways: `collect` (or `gather`) all contributions, ask for the `first` answer, or
+    `notify` each plugin. pluggy's own call can't await, stops at the first failure and doesn't name the plugin.
 
-    An installed plugin that fails while the app is built is logged and kept in `failed`, and the app starts without
-    its contribution; with `strict` the failure is raised. Failures of the app's own plugins are always raised.
+    If an installed plugin fails while the app is built, the failure is logged and kept in `failed`, and the app starts
+    without the plugin's contribution. Failures of the app's own plugins are always raised.
 
-    Args:
-        hooks: The modules or classes that declare the hooks.
-        disabled: Names of installed plugins to leave out.
-        strict: Whether failures of installed plugins and of observers are raised.
-        trace: Whether each call is logged with its duration.
+    `hooks` are the modules or classes that declare the hooks. The other arguments are the settings `PLUGINS_…`.
     """
 
     def __init__(
@@ -49,13 +45,13 @@ class PluginManager:
             self._manager.add_hookspecs(namespace)
         self._disabled = disabled
         self._strict = strict
-        self._log_calls = trace
+        self._trace = trace
         self._installed: set[str] = set()
         self.failed: dict[str, Exception] = {}
-        """Installed plugins that could not be loaded or failed while the app was built, with the exception."""
+        """The exceptions of installed plugins that failed while the app was built, by the name of the plugin."""
 
     def names(self, hook: str | None = None) -> list[str]:
-        """The names of the plugins, in order of registration; with `hook`, only of the plugins that implement it."""
+        """The names of the plugins that implement a hook, or of all plugins, in order of registration."""
         names = [name for name, _ in self._manager.list_name_plugin()]
         if hook is None:
             return names
@@ -63,15 +59,11 @@ class PluginManager:
         return [name for name in names if name in implementing]
 
     def register(self, plugin: object, name: str | None = None) -> None:
-        """Add a plugin.
-
-        Args:
-            plugin: A module or an object with hook implementations.
-            name: Its name in messages; by default, the name of the module or class.
+        """Add a plugin, which is a module or an object with hook implementations.
 
         Raises:
-            AppKitError: When the plugin implements an unknown hook, takes an argument that the hook doesn't have, wraps
-                a hook, is async where the hook is not, or is registered already. Then no part of it is registered.
+            AppKitError: When the plugin is registered already, or one of its hook implementations is invalid. Then no
+                part of the plugin is registered.
         """
         name = name or self._free_name(plugin)
         if inspect.isclass(plugin):
@@ -88,49 +80,47 @@ class PluginManager:
             raise AppKitError(f"Plugin {name!r} is registered already.") from exc
 
     def load_installed(self) -> None:
-        """Add the plugins of installed packages, sorted by name, except those in `PLUGINS_DISABLED`.
-
-        A plugin that fails is logged and kept in `failed`, and the others are loaded.
-
-        Raises:
-            AppKitError: When a plugin fails and `PLUGINS_STRICT` is set.
-        """
+        """Add the plugins of installed packages, sorted by name, except those in `PLUGINS_DISABLED`."""
         for entry_point in installed_plugins(tuple(sys.path)):
-            if entry_point.name not in self._disabled:
-                self._load(entry_point)
+            name = entry_point.name
+            if name not in self._disabled:
+                try:
+                    self.register(entry_point.load(), name)
+                    self._installed.add(name)
+                except Exception as exc:  # noqa: BLE001 - `_fail` raises or logs it
+                    self._fail(name, "could not be loaded", exc)
 
     def collect(self, hook: str, **kwargs: Any) -> list[Any]:
-        """Collect the contributions of all plugins.
+        """Collect the contributions of all plugins. A failure is raised, with the plugin's name as a note.
 
-        A failure is raised with the plugin's name. But an installed plugin's failure in a `register_` hook is only
-        logged and kept in `failed`, unless `PLUGINS_STRICT` is set.
+        A failure of an installed plugin in a `register_` hook is only kept in `failed`, unless `PLUGINS_STRICT` is set.
         """
         items: list[Any] = []
         for implementation in self._implementations(hook):
             try:
-                with _name_plugin(implementation, hook):
-                    answer = self._call(implementation, hook, kwargs)
+                with self._observe(implementation, hook):
+                    answer = _call(implementation, kwargs)
             except Exception as exc:
-                if not hook.startswith("register_"):
+                if not hook.startswith("register_") or implementation.plugin_name not in self._installed:
                     raise
-                self._fail(implementation, hook, exc)
-                continue
-            _add(items, answer)
+                self._fail(implementation.plugin_name, f"failed in {hook}()", exc)
+            else:
+                _add(items, answer)
         return items
 
     async def gather(self, hook: str, **kwargs: Any) -> list[Any]:
         """Like `collect`, for a hook that is an `async def`. Every failure is raised."""
         items: list[Any] = []
         for implementation in self._implementations(hook):
-            with _name_plugin(implementation, hook):
-                _add(items, await self._await(implementation, hook, kwargs))
+            with self._observe(implementation, hook):
+                _add(items, await _await(implementation, kwargs))
         return items
 
     async def first(self, hook: str, **kwargs: Any) -> Any | None:
-        """Call each plugin in turn and return the first answer that isn't None. A failure is raised, never skipped."""
+        """Call each plugin in turn, and return the first answer that isn't None. Every failure is raised."""
         for implementation in self._implementations(hook):
-            with _name_plugin(implementation, hook):
-                answer = await self._await(implementation, hook, kwargs)
+            with self._observe(implementation, hook):
+                answer = await _await(implementation, kwargs)
             if answer is not None:
                 return answer
         return None
@@ -144,8 +134,8 @@ class PluginManager:
         failure: Exception | None = None
         for implementation in self._implementations(hook):
             try:
-                with _name_plugin(implementation, hook):
-                    await self._await(implementation, hook, kwargs)
+                with self._observe(implementation, hook):
+                    await _await(implementation, kwargs)
             except Exception as exc:
                 logger.exception("Plugin %r failed in %s().", implementation.plugin_name, hook)
                 failure = failure or exc
@@ -153,23 +143,26 @@ class PluginManager:
             raise failure
 
     async def notify_one(self, plugin: str, hook: str, **kwargs: Any) -> None:
-        """Call one plugin, if it is still registered. A failure is logged and raised."""
+        """Call one plugin if it is registered. A failure is logged and raised."""
         for implementation in self._implementations(hook):
             if implementation.plugin_name == plugin:
                 try:
-                    await self._await(implementation, hook, kwargs)
+                    with self._observe(implementation, hook):
+                        await _await(implementation, kwargs)
                 except Exception:
                     logger.exception("Plugin %r failed in %s().", plugin, hook)
                     raise
 
     async def enter(self, stack: AsyncExitStack, **kwargs: Any) -> None:
-        """Enter the `lifespan` of each plugin. A failure is handled as in `collect`."""
+        """Enter the `lifespan` of each plugin. Failures are handled as in a `register_` hook."""
         for implementation in self._implementations("lifespan"):
             try:
-                with _name_plugin(implementation, "lifespan"):
-                    await stack.enter_async_context(self._call(implementation, "lifespan", kwargs))
-            except Exception as exc:  # noqa: BLE001 - `_fail` raises or logs it
-                self._fail(implementation, "lifespan", exc)
+                with self._observe(implementation, "lifespan"):
+                    await stack.enter_async_context(_call(implementation, kwargs))
+            except Exception as exc:
+                if implementation.plugin_name not in self._installed:
+                    raise
+                self._fail(implementation.plugin_name, "failed in lifespan()", exc)
 
     def implements(self, hook: str) -> bool:
         """Whether a plugin implements the hook."""
@@ -184,42 +177,27 @@ class PluginManager:
         names = (stem if number == 1 else f"{stem}-{number}" for number in count(1))
         return next(name for name in names if name not in self.names())
 
-    def _call(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
-        arguments = [kwargs[name] for name in implementation.argnames]
-        if not self._log_calls:
-            return implementation.function(*arguments)
-        with _trace(implementation, hook):
-            return implementation.function(*arguments)
-
-    async def _await(self, implementation: pluggy.HookImpl, hook: str, kwargs: Mapping[str, Any]) -> Any:
-        answer = self._call(implementation, hook, kwargs)
-        if not inspect.isawaitable(answer):
-            return answer
-        if not self._log_calls:
-            return await answer
-        with _trace(implementation, f"await {hook}"):
-            return await answer
-
-    def _fail(self, implementation: pluggy.HookImpl, hook: str, exc: Exception) -> None:
-        """Record an installed plugin's failure while the app is built; raise the failure of any other plugin."""
-        name = implementation.plugin_name
-        if name not in self._installed:
-            raise exc
-        if self._strict:
-            raise AppKitError(f"Plugin {name!r} failed in {hook}(): {type(exc).__name__}: {exc}") from exc
-        if name not in self.failed:  # Once, because health checks are collected again and again.
-            logger.error("Plugin %r failed in %s(). The app runs without it.", name, hook, exc_info=exc)
-        self.failed[name] = exc
-
-    def _load(self, entry_point: EntryPoint) -> None:
+    @contextmanager
+    def _observe(self, implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
+        """Add the plugin's name to its exception as a note, and log the call if `PLUGINS_TRACE` is set."""
+        started = perf_counter()
         try:
-            self.register(entry_point.load(), entry_point.name)
-            self._installed.add(entry_point.name)
+            yield
         except Exception as exc:
-            if self._strict:
-                raise AppKitError(f"Plugin {entry_point.name!r} could not be loaded: {exc}") from exc
-            logger.exception("Plugin %r could not be loaded. The app runs without it.", entry_point.name)
-            self.failed[entry_point.name] = exc
+            exc.add_note(f"Raised by plugin {implementation.plugin_name!r} in {hook}().")
+            raise
+        finally:
+            if self._trace:  # Without arguments and answers, because they may be secrets.
+                milliseconds = (perf_counter() - started) * 1000
+                logger.info("%s() of plugin %r took %.2f ms.", hook, implementation.plugin_name, milliseconds)
+
+    def _fail(self, name: str, what: str, exc: Exception) -> None:
+        """Keep the failure of an installed plugin, or raise it if `PLUGINS_STRICT` is set."""
+        if self._strict:
+            raise AppKitError(f"Plugin {name!r} {what}: {type(exc).__name__}: {exc}") from exc
+        if name not in self.failed:  # Logged once, although health checks are collected for each request.
+            logger.error("Plugin %r %s. The app runs without it.", name, what, exc_info=exc)
+        self.failed[name] = exc
 
     def _check(self, plugin: str, hook: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
         if options.get("wrapper") or options.get("hookwrapper"):
@@ -239,32 +217,21 @@ class PluginManager:
 
 @lru_cache
 def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
-    """The entry points on a `sys.path`, by name. Cached: finding them reads the metadata of every distribution."""
+    """The entry points on a `sys.path`, by name. Cached, because Python reads the metadata of all packages for them."""
     return sorted(entry_points(group="appkit"), key=lambda found: found.name)
 
 
 def _add(items: list[Any], answer: Any) -> None:
-    if type(answer) in (list, tuple):  # Not isinstance: a HealthCheck is a named tuple, and one item.
+    if type(answer) in (list, tuple):  # Not isinstance, because one HealthCheck is a named tuple.
         items.extend(answer)
     elif answer is not None:
         items.append(answer)
 
 
-@contextmanager
-def _trace(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
-    """Log a call and its duration. Arguments and answers aren't logged, because they may be secrets."""
-    started = perf_counter()
-    try:
-        yield
-    finally:
-        milliseconds = (perf_counter() - started) * 1000
-        logger.info("%s() of plugin %r took %.2f ms.", hook, implementation.plugin_name, milliseconds)
+def _call(implementation: pluggy.HookImpl, kwargs: Mapping[str, Any]) -> Any:
+    return implementation.function(*[kwargs[name] for name in implementation.argnames])
 
 
-@contextmanager
-def _name_plugin(implementation: pluggy.HookImpl, hook: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as exc:
-        exc.add_note(f"Raised by plugin {implementation.plugin_name!r} in {hook}().")
-        raise
+async def _await(implementation: pluggy.HookImpl, kwargs: Mapping[str, Any]) -> Any:
+    answer = _call(implementation, kwargs)
+    return await answer if inspect.isawaitable(answer) else answer
