@@ -1,3 +1,3 @@
-"""The version, in a module that nothing needs to be installed to read."""
+"""The version. Build tools read this module before the package is installed."""
 
 __version__ = "0.1.0"

@@ -1,6 +1,6 @@
-"""appkit: a FastAPI app template as a library: sign-in, data, migrations, background tasks, plugins.
+"""appkit: sign-in, data, migrations, background tasks and plugins for FastAPI apps.
 
-The public names. Each is imported at first use, so that `import appkit` loads nothing heavy.
+Each public name is imported when it is first used, because importing all of them is slow.
 """
 
 from typing import TYPE_CHECKING
@@ -96,7 +96,7 @@ if TYPE_CHECKING:
     from appkit.tasks.outcomes import Discard as Discard, Retry as Retry, Snooze as Snooze
     from appkit.tasks.router import TaskRouter as TaskRouter, enqueue as enqueue, enqueue_many as enqueue_many
 else:
-    # Hidden from type checkers, which would accept any name if they saw a `__getattr__`.
+    # Hidden from type checkers, because they accept any name of a module with a `__getattr__`.
     _HOMES = {
         "api.client_address": "client_address",
         "api.crud": "crud_router",

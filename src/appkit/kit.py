@@ -1,4 +1,4 @@
-"""AppKit: an app's settings, database, broker, plugins and routes. The composition root, which knows every layer."""
+"""AppKit: builds an app from its settings, database, broker, plugins and routes. Imports every layer below it."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -44,15 +44,15 @@ if TYPE_CHECKING:
 class AppKit:
     """An app: its settings, its database, its broker, its plugins and its routes.
 
-    Parts are built at first use, so a module can create its kit first and define models, routes and tasks afterwards.
+    Each part is built at first use. You can define models, routes and tasks after the kit.
 
     Args:
-        settings: The app's settings; read from the environment unless given.
+        settings: The app's settings, by default from the environment.
         routers: Routers to mount under `settings.api_prefix`.
-        task_routers: Routers of tasks, beside the tasks declared on the kit itself.
+        task_routers: Routers of tasks, in addition to the tasks declared on the kit.
         plugins: The app's own plugins: modules or objects with hook implementations.
         hooks: Modules with hooks that the app offers to plugins: functions marked `hookspec`.
-        user_model: The user model, when the app maps more than one subclass of `BaseUser`.
+        user_model: The user model, if the app maps more than one subclass of `BaseUser`.
         discover: Whether to load installed plugins too.
     """
 
@@ -91,7 +91,7 @@ class AppKit:
         groups: dict[str, type[SettingsGroup]] = {}
         for more in self.plugins.collect("register_settings"):
             if twice := groups.keys() & more.keys():
-                raise AppKitError(f"Two plugins register settings called {min(twice)!r}. Leave one out.")
+                raise AppKitError(f"Two plugins register settings called {min(twice)!r}. Disable one of the plugins.")
             groups |= more
         return add_groups(self._own_settings, groups)
 
@@ -106,7 +106,7 @@ class AppKit:
 
     @cached_property
     def plugins(self) -> PluginManager:
-        """The plugins: appkit's own, then the installed ones, then the app's. The latest registered is called first."""
+        """The plugins. Those of the app are called first, then the installed plugins, then appkit's own."""
         settings = self._own_settings
         manager = PluginManager((*HOOKS, *self._hooks), **dict(settings.plugins))
         manager.register(Monitoring(settings), "monitoring")
@@ -122,7 +122,7 @@ class AppKit:
 
     @cached_property
     def context(self) -> AppContext:
-        """The app context: the parts that services, routes and tasks use."""
+        """The parts of the app that services, routes and tasks use."""
         import appkit.repository.auth  # noqa: F401 - every app with a kit has these tables
 
         database = Database(self.settings.database)
@@ -160,7 +160,7 @@ class AppKit:
 
     @cached_property
     def redis(self) -> "Redis | None":
-        """A client of the server at `REDIS_URL`; None if the variable isn't set."""
+        """The client of the server at `REDIS_URL`; None if the variable isn't set."""
         if self.settings.redis.url is None:
             return None
         from redis.asyncio import Redis
@@ -169,7 +169,7 @@ class AppKit:
 
     @cached_property
     def broker(self) -> "OutboxBroker":
-        """The Taskiq broker with every task; `taskiq worker` accepts it.
+        """The Taskiq broker with all tasks, also for `taskiq worker`.
 
         Raises:
             AppKitError: When the scheme of `TASKS_BROKER_URL` is unknown, or two tasks have the same name.
@@ -203,20 +203,20 @@ class AppKit:
         return create_app(self.context, self._routers, self.lifespan)
 
     def install(self, app: FastAPI) -> None:
-        """Add to an existing FastAPI app everything that `kit.app` has. From then on, `kit.app` is that app."""
+        """Install the kit into an existing FastAPI app, which then becomes `kit.app`."""
         install(app, self.context, self._routers, self.lifespan)
         self.app = app
 
     def session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """One unit of work: commits when the block ends, rolls back when it raises."""
+        """A database session that commits when the block ends, and rolls back when the block raises."""
         return self.database.session()
 
     @asynccontextmanager
     async def lifespan(self, *, work: bool | None = None) -> AsyncIterator[None]:
-        """Start everything that the app needs, and stop it in reverse order. The ASGI lifespan and workers enter it.
+        """Start the parts of the app, and stop them in reverse order. The ASGI lifespan and workers enter this context.
 
         Args:
-            work: Whether this process runs tasks; `TASKS_EMBEDDED` unless given.
+            work: Whether this process runs tasks, by default `TASKS_EMBEDDED`.
 
         Raises:
             AppKitError: When the database can't be migrated to the schema that the models need.
@@ -226,21 +226,19 @@ class AppKit:
 
         async with AsyncExitStack() as stack:
             await self._start(stack)
-            register_tasks(self.broker, self._task_routers)  # Tasks may have been declared after the broker was built.
+            register_tasks(self.broker, self._task_routers)  # Again, for tasks declared after the broker was built.
             self._worker = await stack.enter_async_context(Worker(self.broker, work=work))
             yield
             self._worker = None
 
     async def _start(self, stack: AsyncExitStack) -> None:
-        """Start everything but the tasks."""
+        """Start everything except the worker."""
         from appkit.repository.migrations import migrate_at_start
 
-        settings = self.settings
+        settings, database = self.settings, self.settings.database
         configure_logging(settings)
         stack.push_async_callback(self._close)
-        await migrate_at_start(
-            self.database, settings.database.migrations, settings.database.migrate, production=settings.production
-        )
+        await migrate_at_start(self.database, database.migrations, database.migrate, production=settings.production)
         await self.plugins.enter(stack, kit=self)
 
     async def _close(self) -> None:
@@ -249,7 +247,7 @@ class AppKit:
         await self.database.dispose()
 
     async def _start_worker(self, _: object) -> None:
-        """Start the parts for Taskiq's own worker, which enters no lifespan."""
+        """Start the parts of the app in Taskiq's worker, which doesn't enter `lifespan`."""
         if self._worker is None:
             self._taskiq_worker = AsyncExitStack()
             await self._start(self._taskiq_worker)
@@ -264,7 +262,7 @@ class AppKit:
 
 
 class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
-    """The tasks that an event starts. A live view, because tasks may be declared at any time."""
+    """The subscribers of each event. Not a dict, because tasks may be declared at any time."""
 
     def __init__(self, routers: Sequence[TaskRouter]) -> None:
         self._routers = routers
@@ -280,28 +278,28 @@ class _Subscribers(Mapping[type[Event], Sequence[TaskPolicy]]):
 
 
 class Check(NamedTuple):
-    """Something that `appkit check` looks for."""
+    """A problem that `appkit check` looks for."""
 
     code: str
-    """A code of your plugin's own, such as `BILLING001`."""
+    """The code of the check, such as `BILLING001`."""
     problem: str
     """What is wrong, in a sentence."""
     fix: str
     """How to fix it, in a sentence."""
     find: "Callable[[AppKit], Iterable[str] | Awaitable[Iterable[str]]]"
-    """Returns the places that have the problem, in a few words each. Returns nothing if there are none."""
+    """Returns the places that have the problem, each in a few words."""
     deploy: bool = False
-    """Whether the check is for production only. Such a check runs only with `--deploy`."""
+    """Whether the check runs only with `--deploy`, because the problem matters only in production."""
     url: str | None = None
-    """A page that says more."""
+    """A page that explains the problem."""
 
 
 class KitHooks(Protocol):
-    """The hooks that are given the whole kit."""
+    """The hooks that extend the kit."""
 
     @hookspec
     def lifespan(self, kit: AppKit) -> AbstractAsyncContextManager[None]:
-        """Open resources of the process. Entered by the app and each worker, after migrations, the latest plugin first.
+        """Open resources of the process. The app and each worker enter this context after the migrations.
 
         Example:
             ```python
@@ -315,10 +313,10 @@ class KitHooks(Protocol):
 
     @hookspec
     def register_commands(self, cli: "Typer", kit: AppKit) -> None:
-        """Add commands to `appkit`. Called when the first word on the command line is none of appkit's own.
+        """Add commands to `appkit`. Called when the first word on the command line isn't a command of appkit.
 
         Args:
-            kit: The app. A command calls `anyio.run` with a function that enters `kit.lifespan(work=False)`.
+            kit: The app. A command starts it with `anyio.run` and `kit.lifespan(work=False)`.
 
         Example:
             ```python
@@ -346,4 +344,4 @@ class KitHooks(Protocol):
 
 
 HOOKS: Final = (core_hooks, service_hooks, tasks_hooks, api_hooks, KitHooks)
-"""Where the hooks are declared: in the layer that each hook extends."""
+"""The modules and classes that declare appkit's hooks."""
