@@ -1,7 +1,7 @@
-"""Builds the FastAPI app: installs middleware, exception handlers, routes and the lifespan, in order."""
+"""Builds the FastAPI app: installs exception handlers, routes, middleware and the lifespan."""
 
 import gc
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
@@ -17,8 +17,8 @@ from appkit.api.cookies import cookie_names
 from appkit.api.csrf import CSRFMiddleware
 from appkit.api.dependencies import refuse_late_commits
 from appkit.api.docs import install_docs
-from appkit.api.errors import extend_openapi, install_error_handlers
-from appkit.api.frontend import install_frontend
+from appkit.api.errors import install_error_handlers
+from appkit.api.frontend import BuiltFrontend
 from appkit.api.middleware import (
     BodyLimitMiddleware,
     ReadYourWritesMiddleware,
@@ -54,16 +54,16 @@ def install(app: FastAPI, context: AppContext, routers: Sequence[APIRouter], lif
     """Install appkit into an existing FastAPI app."""
     settings = context.settings
     app.state.appkit = context
-    Security.of(context)  # Here, so that no request waits until the modules of Security are imported.
+    Security.of(context)  # Imports slow modules now, so that no request waits for the import.
     install_error_handlers(app)
     for handlers in context.plugins.collect("register_exception_handlers"):
-        _add_exception_handlers(app, handlers)
+        for exception, handler in handlers.items():
+            app.add_exception_handler(exception, handler)
     _include_routers(app, context, routers)
     _add_middleware(app, context)
     _wrap_lifespan(app, lifespan)
-    _document_cookie(app, cookie_names(settings).access)
     if settings.frontend.dist is not None:
-        install_frontend(app, settings.frontend.dist)
+        app.router.default = BuiltFrontend(settings.frontend.dist)  # Serves each path that no route matches.
 
 
 def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRouter]) -> None:
@@ -74,28 +74,15 @@ def _include_routers(app: FastAPI, context: AppContext, routers: Sequence[APIRou
     plugin_routers = context.plugins.collect("register_routers", settings=context.settings)
     for router in (health_router, signing_in, users_router, *routers, *plugin_routers):
         app.include_router(router, prefix=prefix)
-    app.router.routes.append(_UnknownRoute(prefix))
-
-
-def _document_cookie(app: FastAPI, name: str) -> None:
-    """Put the name of this app's access cookie into the OpenAPI document."""
-
-    def set_name(document: dict[str, Any]) -> None:
-        schemes = document.get("components", {}).get("securitySchemes", {})
-        if "Cookie" in schemes:
-            schemes["Cookie"]["name"] = name
-
-    extend_openapi(app, set_name)
+    unknown = _UnknownRoute(f"{prefix}/{{path:path}}", _answer_not_found, methods=[], include_in_schema=False)
+    app.router.routes.append(unknown)
 
 
 class _UnknownRoute(Route):
-    """Answers 404 for unknown paths under the API prefix, because these would otherwise get the frontend's index page.
+    """Answers 404 for unknown paths of the API, because the frontend would answer them with its index page.
 
-    This route matches only partially, so that a route with the same path for another method answers 405 instead.
+    The match is partial: an existing route that doesn't allow the request's method takes precedence and answers 405.
     """
-
-    def __init__(self, prefix: str) -> None:
-        super().__init__(f"{prefix}/{{path:path}}", _answer_not_found, methods=[], include_in_schema=False)
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child_scope = super().matches(scope)
@@ -107,7 +94,7 @@ async def _answer_not_found(_: Request) -> Response:
 
 
 def _add_middleware(app: FastAPI, context: AppContext) -> None:
-    """Add middleware from the innermost to the outermost, because Starlette runs the last one first."""
+    """Add middleware from the innermost to the outermost."""
     settings = context.settings
     for middleware in context.plugins.collect("register_middleware", settings=settings):
         app.add_middleware(middleware.cls, *middleware.args, **middleware.kwargs)
@@ -136,13 +123,8 @@ def _add_middleware(app: FastAPI, context: AppContext) -> None:
     app.add_middleware(RequestContextMiddleware)
 
 
-def _add_exception_handlers(app: FastAPI, handlers: Mapping[type[Exception], Any]) -> None:
-    for exception, handler in handlers.items():
-        app.add_exception_handler(exception, handler)
-
-
 def _wrap_lifespan(app: FastAPI, lifespan: Lifespan) -> None:
-    """Run the app's own lifespan inside ours, so that the app's lifespan can use the database and the broker."""
+    """Run the app's own lifespan inside the kit's. The app's lifespan can then use the database and the broker."""
     own = app.router.lifespan_context
 
     @asynccontextmanager
@@ -150,13 +132,9 @@ def _wrap_lifespan(app: FastAPI, lifespan: Lifespan) -> None:
         refuse_late_commits(app)
         async with lifespan(), own(app) as state:
             if app.state.appkit.settings.production:
-                _freeze_garbage_collector()
+                # Exclude the imported modules, because a full collection of them blocks the event loop for 100 ms.
+                gc.collect()
+                gc.freeze()
             yield state
 
     app.router.lifespan_context = combined
-
-
-def _freeze_garbage_collector() -> None:
-    """Exclude imported modules from garbage collection: a full run over them blocks the event loop for 100 ms."""
-    gc.collect()
-    gc.freeze()

@@ -1,4 +1,4 @@
-"""The client's IP address, behind trusted proxies too: used for rate limits, logs and sign-in sessions."""
+"""The client's IP address, also behind trusted proxies."""
 
 import logging
 from collections.abc import Sequence
@@ -9,16 +9,14 @@ from starlette.requests import HTTPConnection
 from appkit.api.dependencies import app_of
 from appkit.repository.context import AppContext
 
-Network = IPv4Network | IPv6Network
-
 _logger = logging.getLogger(__name__)
 
 
 def client_address(connection: HTTPConnection) -> str:
     """The client's IP address, for rate limits and logs.
 
-    It is the peer of the socket. If the peer is in `HTTP_TRUSTED_PROXIES`, it is the last address in
-    `X-Forwarded-For` that isn't a trusted proxy: clients can forge everything before that one.
+    If a request comes from one of `HTTP_TRUSTED_PROXIES`, this is the last IP address in `X-Forwarded-For` that isn't a
+    trusted proxy. Clients can forge everything before this IP address.
     """
     context = app_of(connection)
     peer = connection.client.host if connection.client else "127.0.0.1"
@@ -29,13 +27,10 @@ def client_address(connection: HTTPConnection) -> str:
     return resolve_address(peer, forwarded, trusted)
 
 
-def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> str:
-    """The first address that isn't a trusted proxy's, from the socket's peer backwards through `X-Forwarded-For`.
+def resolve_address(peer: str, forwarded: str, trusted: Sequence[IPv4Network | IPv6Network]) -> str:
+    """The first IP address that isn't a trusted proxy, in this order: `peer`, then `forwarded` from its end.
 
-    Args:
-        peer: The address of the socket's peer.
-        forwarded: `X-Forwarded-For`: each proxy appends the address of the machine that connected to this proxy.
-        trusted: Networks of the trusted proxies.
+    Each proxy appends to `X-Forwarded-For` the IP address of the machine that connected to the proxy.
     """
     found = _parse(peer)
     if found is None:
@@ -48,21 +43,21 @@ def resolve_address(peer: str, forwarded: str, trusted: Sequence[Network]) -> st
 
 
 class _Warned:
-    """Marks in `AppContext.resources` that this app has logged the warning."""
+    """The key in `AppContext.resources` that marks the warning as logged."""
 
 
 def _warn(context: AppContext, peer: str) -> None:
     if _Warned not in context.resources:
         context.resources[_Warned] = peer
         _logger.warning(
-            "%s sent X-Forwarded-For, but HTTP_TRUSTED_PROXIES is not set. If it is your proxy, all clients behind it "
-            "share one rate limit: add it to HTTP_TRUSTED_PROXIES.",
+            "%s sent X-Forwarded-For, but HTTP_TRUSTED_PROXIES is not set. If this is your proxy, add its IP "
+            "address to HTTP_TRUSTED_PROXIES. Until then, all clients behind it share one rate limit.",
             peer,
         )
 
 
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
-    """Parse an address with or without a port; IPv4 mapped into IPv6 becomes IPv4."""
+    """Parse an IP address with or without a port. IPv4 mapped into IPv6 becomes IPv4."""
     text = text.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

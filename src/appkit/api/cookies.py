@@ -1,7 +1,7 @@
 """Cookies: sets, clears and reads the access, refresh and device cookies."""
 
 import re
-from typing import Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -22,7 +22,7 @@ class CookieNames(NamedTuple):
 
 
 class PresentedTokens(NamedTuple):
-    """The tokens of a request, not verified yet."""
+    """The tokens of a request, before they are verified."""
 
     access: str | None
     refresh: str | None
@@ -31,8 +31,7 @@ class PresentedTokens(NamedTuple):
 def cookie_names(settings: Settings) -> CookieNames:
     """The names of an app's cookies. They contain the app's name, because all ports of a host share their cookies.
 
-    Over HTTPS, the names start with `__Host-`: browsers then refuse such cookies from other hosts and over plain HTTP
-    (RFC 6265bis, 4.1.3.2).
+    Over HTTPS, the names start with `__Host-`: no other host can set such a cookie (RFC 6265bis, 4.1.3.2).
     """
     app = re.sub(r"[^a-z0-9]+", "_", settings.app_name.lower()).strip("_")
     prefix = "__Host-" if settings.secure_cookies else ""
@@ -40,31 +39,31 @@ def cookie_names(settings: Settings) -> CookieNames:
 
 
 def set_cookies(response: Response, settings: Settings, tokens: TokenPair) -> None:
-    """Set the access and the refresh cookie, which scripts can't read.
+    """Set the access and the refresh cookie.
 
-    The access cookie outlives the token in it, so that the app can distinguish an expired token from a missing one.
+    The access cookie outlives its token. Otherwise an expired token would look like a missing token.
     """
-    names = cookie_names(settings)
-    _set(response, settings, names.access, tokens.access, tokens.max_age, "lax")
-    _set(response, settings, names.refresh, tokens.refresh, tokens.max_age, "strict")
+    names, options = cookie_names(settings), _options(settings)
+    response.set_cookie(names.access, tokens.access, tokens.max_age, samesite="lax", **options)
+    response.set_cookie(names.refresh, tokens.refresh, tokens.max_age, samesite="strict", **options)
 
 
 def set_device_cookie(response: Response, settings: Settings, token: str) -> None:
-    """Set the device cookie. It exempts a browser from lockouts that other clients cause, and is kept at sign-out."""
-    _set(response, settings, cookie_names(settings).device, token, DEVICE_AGE, "strict")
+    """Set the device cookie, which sign-out keeps. It protects the browser from lockouts that other clients cause."""
+    response.set_cookie(cookie_names(settings).device, token, DEVICE_AGE, samesite="strict", **_options(settings))
 
 
 def clear_cookies(response: Response, settings: Settings) -> None:
     """Delete the access and the refresh cookie."""
-    names = cookie_names(settings)
-    _set(response, settings, names.access, "", 0, "lax")
-    _set(response, settings, names.refresh, "", 0, "strict")
+    names, options = cookie_names(settings), _options(settings)
+    response.set_cookie(names.access, max_age=0, samesite="lax", **options)
+    response.set_cookie(names.refresh, max_age=0, samesite="strict", **options)
 
 
 def presented_tokens(connection: HTTPConnection, settings: Settings) -> PresentedTokens:
-    """The tokens of a request: from its `Authorization` header if it has one, otherwise from its cookies.
+    """The tokens of a request, from its `Authorization` header or its cookies.
 
-    Cookies beside an `Authorization` header are ignored, because CSRF protection skips requests with a bearer token.
+    If the header is present, cookies are ignored: the CSRF protection doesn't check requests with a bearer token.
     """
     if (authorization := connection.headers.get("authorization")) is not None:
         scheme, _, token = authorization.partition(" ")
@@ -73,14 +72,5 @@ def presented_tokens(connection: HTTPConnection, settings: Settings) -> Presente
     return PresentedTokens(connection.cookies.get(names.access), connection.cookies.get(names.refresh))
 
 
-def _set(
-    response: Response,
-    settings: Settings,
-    name: str,
-    value: str,
-    max_age: int | None,
-    same_site: Literal["lax", "strict"],
-) -> None:
-    response.set_cookie(
-        name, value, max_age, path="/", secure=settings.secure_cookies, httponly=True, samesite=same_site
-    )
+def _options(settings: Settings) -> dict[str, Any]:
+    return {"path": "/", "secure": settings.secure_cookies, "httponly": True}

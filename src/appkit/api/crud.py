@@ -45,24 +45,24 @@ def crud_router(
             PostService, read=PostSchema, create=PostCreate, update=PostUpdate, query=PostQuery, prefix="/posts"
         )
 
-    You write every schema, so a new column is exposed only when you add it to a schema. Permissions go into
-    `dependencies`; if permissions differ between routes, call `crud_router` once for each group of `actions`.
+    A new column is exposed only when you add it to a schema. If routes need different `dependencies`, call
+    `crud_router` once for each group of `actions`.
 
     Args:
-        service: The service that the routes call.
         read: The schema of a row in a response.
-        create: The body of a POST.
-        update: The body of a PATCH; fields that a request leaves out stay unchanged.
+        create: The schema of a row to create.
+        update: The schema of changes. Fields that a request leaves out stay unchanged.
         query: The parameters of the list: a `PageQuery` for numbered pages, a `CursorQuery` for keyset pages.
-        prefix: The path of the routes, such as `/posts`; the last part of this path is also the tag of the routes.
-        dependencies: Dependencies of all the routes, such as `Depends(get_user)`.
-        actions: The routes to create.
+        prefix: The path of the routes, such as `/posts`. The last part of the path is the tag of the routes.
+        dependencies: Dependencies of all these routes, for permissions.
 
     Raises:
         AppKitError: When an action's schema is missing, or the model's primary key is composite.
     """
     model = model_of(service, CRUDService)
-    _check_schemas(actions, create=create, update=update)
+    for needed, schema in {"create": create, "update": update}.items():
+        if needed in actions and schema is None:
+            raise AppKitError(f"crud_router has no schema for {needed!r}. Pass {needed}=, or leave it out of actions=.")
 
     async def list_rows(query: Any, db: ReadSession) -> Any:
         return await service(db).page(query)
@@ -111,15 +111,9 @@ def crud_router(
     return router
 
 
-def _check_schemas(actions: Collection[Action], **schemas: type[BaseModel] | None) -> None:
-    for name, schema in schemas.items():
-        if name in actions and schema is None:
-            raise AppKitError(f"crud_router has no schema for {name!r}. Pass {name}=, or leave it out of actions=.")
-
-
 def _key_type(model: type[Any]) -> Any:
     mapper: Mapper[Any] = class_mapper(model)
     column, *others = mapper.primary_key
     if others:
-        raise AppKitError(f"{model.__name__} has a composite primary key; write its routes yourself.")
+        raise AppKitError(f"{model.__name__} has a composite primary key. Write its routes yourself.")
     return column.type.python_type

@@ -1,4 +1,4 @@
-"""CSRF protection: refuses cross-site requests by the `Sec-Fetch-Site` and `Origin` headers, without CSRF tokens."""
+"""CSRF protection: refuses cross-site requests by their `Sec-Fetch-Site` and `Origin` headers."""
 
 from collections.abc import Collection
 from typing import Final
@@ -17,19 +17,19 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
 
 class CSRFMiddleware:
-    """Refuses requests that another site makes a browser send with our cookies (OWASP: Fetch Metadata).
+    """Refuses cross-site requests (OWASP: Fetch Metadata).
 
-    The middleware checks websocket handshakes, and requests with an unsafe method, if they carry one of our cookies.
-    Under the path `always`, it also checks those without our cookies, so that no other site can sign a visitor in to
-    somebody else's account. Requests with a bearer token are not checked: another site can't make a browser send one.
+    The middleware checks websocket handshakes, and requests with an unsafe method, if they have one of the `cookies`.
+    Under the path `always`, it also checks requests without cookies. Otherwise another site could sign in a visitor to
+    somebody else's account. Requests with a bearer token are not checked, because another site can't send this token.
 
-    `Sec-Fetch-Site` is read first, then `Origin`. A request with neither doesn't come from a browser, and is allowed.
+    A request without `Sec-Fetch-Site` and `Origin` doesn't come from a browser, and is allowed.
 
     Args:
-        origins: URLs of the pages that may send requests; their origins are compared exactly, and never with `Host`.
-        cookies: The names of our cookies.
-        always: The path under which requests without our cookies are checked too.
-        trust_host: If `origins` is empty, accept the origin that `Host` names: for development only.
+        origins: URLs of the pages that may send requests.
+        cookies: The names of the app's cookies.
+        always: The path under which requests without cookies are checked too.
+        trust_host: Whether to accept the origin in `Host` if `origins` is empty. Only for development.
     """
 
     def __init__(
@@ -49,23 +49,23 @@ class CSRFMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        if scope["type"] in {"http", "websocket"} and self._is_refused(scope):
-            await _refuse(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
-
-    def _is_refused(self, scope: Scope) -> bool:
-        headers = Headers(scope=scope)
-        return self._is_checked(scope, headers) and not self._is_allowed(headers)
+        if scope["type"] in {"http", "websocket"}:
+            headers = Headers(scope=scope)
+            if self._is_checked(scope, headers) and not self._is_allowed(headers):
+                await _refuse(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
 
     def _is_checked(self, scope: Scope, headers: Headers) -> bool:
         if scope.get("method") in SAFE_METHODS:
             return False
-        # Only Bearer: a link such as https://name:password@host/ makes a browser send Basic credentials.
+        # Not Basic: a link such as https://name:password@host/ makes a browser send Basic credentials.
         if headers.get("authorization", "").lower().startswith("bearer "):
             return False
         always = (self._always, scope.get("root_path", "") + self._always)
-        return scope["path"].startswith(always) or not self._cookies.isdisjoint(_cookie_names(headers))
+        pairs = ";".join(headers.getlist("cookie")).split(";")  # HTTP/2 may send each cookie in a separate header.
+        names = {pair.partition("=")[0].strip() for pair in pairs}
+        return scope["path"].startswith(always) or not self._cookies.isdisjoint(names)
 
     def _is_allowed(self, headers: Headers) -> bool:
         site, origin = headers.get("sec-fetch-site"), headers.get("origin")
@@ -79,15 +79,10 @@ class CSRFMiddleware:
 
 
 def origin_of(url: str) -> str:
-    """A URL's origin as browsers write it in `Origin` (RFC 6454, 6.2)."""
+    """The origin of a URL, as a browser writes it in `Origin` (RFC 6454, 6.2)."""
     parts = urlsplit(url.lower())
     default = {"http": ":80", "https": ":443"}.get(parts.scheme, "")
     return f"{parts.scheme}://{parts.netloc.removesuffix(default)}"
-
-
-def _cookie_names(headers: Headers) -> set[str]:
-    # HTTP/2 may send each cookie in a separate header.
-    return {pair.partition("=")[0].strip() for line in headers.getlist("cookie") for pair in line.split(";")}
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:

@@ -40,22 +40,15 @@ from appkit.service.sessions import SessionService
 
 _logger: Final = logging.getLogger(__name__)
 
-# For the OpenAPI document only: presented_tokens() reads the token, whether it is in the cookie or in the header.
-_COOKIE = APIKeyCookie(
-    name="access",  # create_app() replaces it with the app's own cookie name.
-    scheme_name="Cookie",
-    description="Set by signing in.",
-    auto_error=False,
-)
+# Only for the OpenAPI document, where the app's cookie name replaces "access". presented_tokens() reads tokens.
+_COOKIE = APIKeyCookie(name="access", scheme_name="Cookie", description="Set by signing in.", auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", bearerFormat="JWT", description="An access token.", auto_error=False)
 
 
 def app_of(connection: HTTPConnection) -> AppContext:
-    """The app context of a request or a websocket: its settings, database, plugins and so on.
+    """The app context of a request or a websocket: `app_of(request).settings`.
 
-        settings = app_of(request).settings
-
-    Works as a dependency too: `Annotated[AppContext, Depends(app_of)]`.
+    As a dependency: `Annotated[AppContext, Depends(app_of)]`.
 
     Raises:
         AppKitError: When the FastAPI app has no kit.
@@ -72,13 +65,10 @@ def find_app(connection: HTTPConnection) -> AppContext | None:
     return context
 
 
-# Database sessions
-
-
 async def get_session(connection: HTTPConnection) -> AsyncIterator[AsyncSession]:
-    """A database session for one request, committed before the response is sent.
+    """A database session for one request.
 
-    Requests with a safe method, such as GET, begin as readers: on SQLite they don't wait for a writer.
+    A request with a safe method, such as GET, begins as a reader. On SQLite, readers don't wait for a writer.
     """
     reader = connection.scope.get("method") in SAFE_METHODS
     async with app_of(connection).database.session(reader=reader) as session:
@@ -92,30 +82,27 @@ async def get_read_session(connection: HTTPConnection) -> AsyncIterator[AsyncSes
 
 
 DbSession = Annotated[AsyncSession, Depends(get_session, scope="function")]
-"""A database session that commits before the response is sent, and rolls back when the route raises."""
+"""A database session for one request. Commits before the response is sent; rolls back when the route raises."""
 
 ReadSession = Annotated[AsyncSession, Depends(get_read_session, scope="function")]
-"""A read-only database session. On a replica, it may miss the latest writes."""
+"""A read-only database session, on a replica if there is one. The replica may not have the latest writes yet."""
 
 
 def refuse_late_commits(app: FastAPI) -> None:
-    """Check that every route commits its database session before the response is sent.
+    """Raise `AppKitError` if a route would commit its database session after its response is sent.
 
-    FastAPI runs the code after a dependency's `yield` after the response, unless the dependency has the scope
-    "function". The client would then receive a success, although the database may still refuse the commit.
-
-    Raises:
-        AppKitError: When a route would commit too late; the message names the route.
+    FastAPI commits after the response unless the dependency has the scope "function". The client would then get a
+    success even if the database refuses the commit.
     """
     for route in late_commits(app):
         raise AppKitError(
-            f"{route} would commit its database session after its response is sent. "
+            f"{route} would commit its database session after the response is sent. "
             'Use `DbSession`, or Depends(get_session, scope="function").'
         )
 
 
 def late_commits(app: FastAPI) -> Iterator[str]:
-    """Methods and paths of the routes that would commit their database session after the response."""
+    """The methods and paths of the routes that would commit their database session after the response."""
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
         if dependant is not None and any(_commits_late(each, app) for each in _walk(dependant)):
@@ -136,31 +123,21 @@ def _commits_late(dependant: Dependant, app: FastAPI) -> bool:
     return unwrap(call) is get_session and dependant.scope != "function"
 
 
-# The current user
-
-
 async def get_optional_principal(
     connection: HTTPConnection,
     _cookie: Annotated[object, Depends(_COOKIE)],
     _bearer: Annotated[object, Depends(_BEARER)],
 ) -> Principal | None:
-    """The principal of a request, from a plugin or the access token; None without credentials, 401 with bad ones."""
-    app = app_of(connection)
-    principal = await _ask_plugins(connection, app)
-    if principal is None:
-        token = presented_tokens(connection, app.settings).access
-        principal = None if token is None else Security.of(app).tokens.read_access(token)
+    """The principal of a request, from a plugin or the access token; None without credentials."""
+    app, principal = app_of(connection), None
+    if app.plugins.implements("authenticate"):
+        async with app.database.session(reader=True) as session:
+            principal = await app.plugins.first("authenticate", request=connection, db=session)
+    if principal is None and (token := presented_tokens(connection, app.settings).access) is not None:
+        principal = Security.of(app).tokens.read_access(token)
     if principal is not None:
         user_id.set(str(principal.user_id))
     connection.state.principal = principal
-    return principal
-
-
-async def _ask_plugins(connection: HTTPConnection, app: AppContext) -> Principal | None:
-    if not app.plugins.implements("authenticate"):
-        return None
-    async with app.database.session(reader=True) as session:
-        principal: Principal | None = await app.plugins.first("authenticate", request=connection, db=session)
     return principal
 
 
@@ -168,29 +145,29 @@ OptionalPrincipal = Annotated[Principal | None, Depends(get_optional_principal)]
 
 
 async def get_principal(principal: OptionalPrincipal) -> Principal:
-    """The principal of a request; 401 without one."""
+    """The principal of a request; 401 without credentials."""
     if principal is None:
         raise UnauthorizedException
     return principal
 
 
 CurrentPrincipal = Annotated[Principal, Depends(get_principal)]
-"""The principal. An access token needs no database query, and is valid until it expires, even after sign-out."""
+"""The principal, without a check in the database: an access token is valid until it expires, even after sign-out."""
 
 
 async def get_session_principal(principal: CurrentPrincipal) -> SessionPrincipal:
-    """The principal of a user who signed in; 403 for a program's API key."""
+    """The principal of a user who signed in; 403 for an API key."""
     if not isinstance(principal, SessionPrincipal):
         raise SessionRequiredException
     return principal
 
 
 SignedInPrincipal = Annotated[SessionPrincipal, Depends(get_session_principal)]
-"""The principal of a user who signed in, read from the access token. An API key is refused with 403."""
+"""Like `CurrentPrincipal`, but only for a user who signed in. An API key is refused with 403."""
 
 
 async def get_known_user(connection: HTTPConnection, principal: OptionalPrincipal) -> BaseUser | None:
-    """The user of a request, read from the primary database; the database connection returns to its pool at once."""
+    """The user of a request, read from the primary database in a separate database session."""
     if principal is None:
         return None
     async with app_of(connection).database.read_session(primary=True) as session:
@@ -207,22 +184,22 @@ async def get_optional_user(user: KnownUser, principal: OptionalPrincipal) -> Ba
 
 
 OptionalUser = Annotated[BaseUser | None, Depends(get_optional_user)]
-"""The signed-in user; None for a request without credentials. Bad credentials are still refused with 401."""
+"""The signed-in user; None without credentials. Invalid credentials are refused with 401."""
 
 
 async def get_user(user: OptionalUser) -> BaseUser:
-    """The signed-in user; 401 when nobody is signed in."""
+    """The signed-in user; 401 without credentials."""
     if user is None:
         raise UnauthorizedException
     return user
 
 
 CurrentUser = Annotated[BaseUser, Depends(get_user)]
-"""The user, whose sign-in session was checked in the database. To change the user's row, load it by `DbSession`."""
+"""The signed-in user, whose sign-in session is checked in the database. To change the row, load it by `DbSession`."""
 
 
 async def get_superuser(user: CurrentUser) -> BaseUser:
-    """The signed-in user; 403 unless they are a superuser."""
+    """The signed-in user; 403 unless the user is a superuser."""
     if not user.is_superuser:
         raise ForbiddenException
     return user
@@ -248,20 +225,19 @@ def require(
 
     Args:
         verified: Require a verified e-mail address.
-        fresh: Require a recent sign-in: at most this many seconds ago, or, with True, `AUTH_FRESH_TTL` seconds.
-            Entering the password again at `POST /auth/reauth` counts as a sign-in.
-        scopes: Require credentials with all of these scopes. An API key with scopes opens a route only if the route
-            requires scopes and the key has all of these; it opens no route with `CurrentUser` alone. A user who
-            signed in has all scopes, unless a plugin's `token_claims()` sets the user's scopes.
+        fresh: Require a sign-in in the last `AUTH_FRESH_TTL` seconds, or in the given number of seconds. Entering the
+            password again at `POST /auth/reauth` counts as a sign-in.
+        scopes: Require credentials with all of these scopes. Without this condition, a route refuses each API key that
+            has scopes. A user who signed in has all scopes, unless a plugin's `token_claims()` sets the user's scopes.
         superuser: Require a superuser.
         mfa: Require a sign-in with a second factor.
 
     Raises:
         UnauthorizedException: When nobody is signed in.
+        ScopeMissingException: When the scopes of the credentials don't allow the request.
         ForbiddenException: When the user is not a superuser.
-        ScopeMissingException: When the credentials lack a scope.
-        SecondFactorRequiredException: When the user signed in without a second factor.
         EmailNotVerifiedException: When the user's e-mail address is not verified.
+        SecondFactorRequiredException: When the user signed in without a second factor.
         ReauthenticationRequiredException: When the last sign-in was too long ago.
     """
     needed = frozenset([scopes] if isinstance(scopes, str) else scopes)
@@ -276,16 +252,18 @@ def require(
             raise EmailNotVerifiedException
         if mfa and not principal.mfa:
             raise SecondFactorRequiredException
-        window = app_of(connection).settings.auth.fresh_ttl if fresh is True else fresh
-        if fresh is not False and not _is_recent(principal, window):
-            raise ReauthenticationRequiredException
+        if fresh is not False:
+            seconds = app_of(connection).settings.auth.fresh_ttl if fresh is True else fresh
+            then = principal.authenticated_at
+            if then is None or utcnow() - then > timedelta(seconds=seconds):
+                raise ReauthenticationRequiredException
         return user
 
     return check
 
 
 def _check_scopes(principal: Principal | None, needed: frozenset[str]) -> None:
-    """Check that credentials have all needed scopes. An API key with scopes is also refused where none is needed."""
+    """Check that credentials have all needed scopes. If no scope is needed, an API key with scopes is refused."""
     if principal is None or principal.scopes is None:
         return
     if not needed and not isinstance(principal, SessionPrincipal):
@@ -294,13 +272,8 @@ def _check_scopes(principal: Principal | None, needed: frozenset[str]) -> None:
         raise ScopeMissingException(f"These credentials lack the scope {' '.join(sorted(missing))}.")
 
 
-def _is_recent(principal: Principal, seconds: int) -> bool:
-    then = principal.authenticated_at
-    return then is not None and utcnow() - then <= timedelta(seconds=seconds)
-
-
 async def get_socket_user(socket: WebSocket, user: CurrentUser, principal: CurrentPrincipal) -> AsyncIterator[BaseUser]:
-    """The user who opened a websocket. The websocket is closed when the user's sign-in session ends."""
+    """The user who opened a websocket, which is closed when the user's sign-in session ends."""
     checks = asyncio.create_task(_close_after_signout(socket, principal))
     try:
         yield user
@@ -311,8 +284,8 @@ async def get_socket_user(socket: WebSocket, user: CurrentUser, principal: Curre
 
 
 SocketUser = Annotated[BaseUser, Depends(get_socket_user)]
-"""The user who opened a websocket. The sign-in session is checked every `AUTH_SOCKET_CHECK` seconds, and the websocket
-is closed with code 1008 when that session has ended. `CurrentUser` checks only when the websocket is opened."""
+"""The user who opened a websocket. The sign-in session is checked every `AUTH_SOCKET_CHECK` seconds. When the session
+has ended, the websocket is closed with code 1008. `CurrentUser` checks the session only when the websocket opens."""
 
 
 async def _close_after_signout(socket: WebSocket, principal: Principal) -> None:

@@ -1,4 +1,4 @@
-"""The API docs page (`/api/docs`): Swagger UI from packaged files, so that it works offline and under a strict CSP."""
+"""The API docs page (`/api/docs`): Swagger UI from installed files, for use offline and with a strict CSP."""
 
 from html import escape
 from typing import Any, Final
@@ -10,7 +10,7 @@ from starlette.staticfiles import StaticFiles
 
 from appkit.api.middleware import PAGE_POLICY
 
-# Relative URLs, so that the page works behind a proxy that adds a path prefix.
+# The URLs are relative, because a proxy may add a prefix to the path.
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -57,7 +57,7 @@ def install_docs(app: FastAPI, prefix: str) -> None:
 
 
 class _Assets(StaticFiles):
-    """Static files that browsers cache and revalidate, unlike API responses."""
+    """Static files that browsers cache, but revalidate before each use."""
 
     def file_response(self, *args: Any, **options: Any) -> Response:
         response = super().file_response(*args, **options)

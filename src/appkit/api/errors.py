@@ -1,4 +1,4 @@
-"""Exception handlers: turn every exception into a problem document (RFC 9457), and add the errors to OpenAPI."""
+"""Exception handlers: answer exceptions with problem documents (RFC 9457), and document errors in OpenAPI."""
 
 import logging
 import re
@@ -19,8 +19,9 @@ from starlette.status import WS_1008_POLICY_VIOLATION
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketState
 
+from appkit.api.cookies import cookie_names
 from appkit.api.csrf import SAFE_METHODS
-from appkit.api.dependencies import app_of, find_app
+from appkit.api.dependencies import find_app
 from appkit.api.problems import MEDIA_TYPE, ProblemDetails, describe, describe_status, phrase_of, problem, respond
 from appkit.api.rate_limits import emit_rate_limited
 from appkit.api.validation import field_problems
@@ -38,6 +39,7 @@ from appkit.exceptions import (
     UnprocessableException,
 )
 from appkit.repository.base import Base
+from appkit.repository.context import AppContext
 from appkit.repository.errors import translate
 
 _Handler = Callable[[HTTPConnection, Any], Awaitable[Response | None]]
@@ -55,8 +57,8 @@ _SCHEMES: Final = frozenset({"Cookie", "Bearer"})
 def install_error_handlers(app: FastAPI) -> None:
     """Answer every error of an app with a problem document (RFC 9457), and add the errors to the OpenAPI document.
 
-    This works without the rest of appkit. Call it before the app serves its first request. Your own exception handlers
-    take precedence for their classes.
+    The app needs no kit. Call this function before the app serves its first request. Your own handlers replace
+    appkit's handlers of the same exception class.
     """
     handlers: dict[type[Exception], _Handler] = {
         APIException: _answer_api_exception,
@@ -71,7 +73,7 @@ def install_error_handlers(app: FastAPI) -> None:
     for exception, handler in handlers.items():
         app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # For websockets as well.
     app.add_exception_handler(Exception, _answer_unhandled)
-    # Innermost, so that responses to unhandled exceptions pass through all middleware and get CORS headers too.
+    # Innermost: the response to an unhandled exception passes through all middleware, and gets CORS headers too.
     app.user_middleware.append(Middleware(UnhandledErrorMiddleware))
     _document_problems(app)
 
@@ -81,12 +83,14 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
 
         @router.post("", status_code=201, responses=errors(EmailTakenException, SignupClosedException))
 
-    Leave out the 401s of signed-in routes, the 403 of CSRF protection, and the errors of a body: each is added to
-    every route that can return it. `install_error_handlers` adds the schema that these responses refer to.
+    Leave out the errors that appkit adds to each route that can return them: the 401s of signed-in routes, the 403 of
+    the CSRF protection, and the errors of a body.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for cls in classes:
-        response = responses.setdefault(cls.status_code, _response(phrase_of(cls.status_code).capitalize()))
+        content = {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}
+        phrase = phrase_of(cls.status_code)
+        response = responses.setdefault(cls.status_code, {"description": phrase, "content": content})
         response["content"][MEDIA_TYPE]["examples"][cls.__name__] = {
             "summary": (cls.__doc__ or cls.detail).partition("\n")[0],
             "value": describe(cls) | {"instance": "/"},
@@ -99,29 +103,29 @@ def _rendered(handler: _Handler) -> _Handler:
 
     async def answer(connection: HTTPConnection, exc: Any) -> Response | None:
         response = await handler(connection, exc)
-        try:
-            return await _ask_plugins(connection, exc) or response
-        except Exception:
-            if app_of(connection).settings.plugins.strict:
-                raise
-            logger.exception("A plugin failed to render %s.", type(exc).__name__)
-            return response
+        return await _ask_plugins(connection, exc) or response
 
     return answer
 
 
-async def _ask_plugins(connection: HTTPConnection, exc: Exception) -> Response | None:
+async def _ask_plugins(connection: HTTPConnection, exc: Exception, *, bug: bool = False) -> Response | None:
     context = find_app(connection)
     if context is None or connection.scope["type"] != "http":
         return None
     request = Request(connection.scope)
-    response: Response | None = await context.plugins.first("render_exception", exception=exc, request=request)
+    try:
+        response: Response | None = await context.plugins.first("render_exception", exception=exc, request=request)
+    except Exception:
+        if context.settings.plugins.strict and not bug:  # After a bug, nothing else answers the request.
+            raise
+        logger.exception("A plugin failed to render %s.", type(exc).__name__)
+        return None
     return response
 
 
 async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -> Response | None:
     if exc.status_code >= ServerException.status_code:
-        # Under overload the traceback says nothing, and formatting it would block the event loop.
+        # Without the traceback under overload, because formatting it blocks the event loop.
         busy = isinstance(exc, ServiceUnavailableException) and exc.__cause__ is None
         logger.warning("%s: %s", type(exc).__name__, exc.detail, exc_info=None if busy else exc)
     if isinstance(exc, TooManyRequestsException) and exc.report_as is not None:
@@ -133,7 +137,6 @@ async def _answer_api_exception(connection: HTTPConnection, exc: APIException) -
 
 
 async def _answer_http_exception(connection: HTTPConnection, exc: HTTPException) -> Response | None:
-    """Answer errors of the framework, and of apps that raise `HTTPException`."""
     if exc.status_code < HTTPStatus.BAD_REQUEST:  # A redirect or "not modified" is no error.
         return Response(status_code=exc.status_code, headers=exc.headers)
     document = describe_status(exc.status_code)
@@ -160,7 +163,7 @@ async def _answer_database_error(connection: HTTPConnection, exc: SQLAlchemyErro
 
 
 async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Response | None:
-    """Refuse values that are valid for their type but not for the database or UTF-8. The client sent them: no bug."""
+    """Refuse values that the database or UTF-8 can't store. They come from the client, so this is no bug."""
     cause = exc.driver_exception if isinstance(exc, DBAPIError) else exc
     if getattr(cause, "sqlstate", None) not in _UNSTORABLE_STATES and not _UNSTORABLE.search(str(cause)):
         raise exc
@@ -169,21 +172,17 @@ async def _answer_unstorable(connection: HTTPConnection, exc: Exception) -> Resp
 
 
 async def _answer_unhandled(connection: HTTPConnection, exc: Exception) -> Response:
-    """Log and report a bug with its traceback; the response contains nothing about the bug."""
+    """Log and report a bug with its traceback. The response doesn't describe the bug."""
     if _REPORTED not in connection.scope:
         connection.scope[_REPORTED] = True
         logger.error("unhandled_exception", exc_info=exc)
         if (context := find_app(connection)) is not None:
             await context.plugins.notify("on_exception", exception=exc)
-    try:
-        return await _ask_plugins(connection, exc) or problem(connection, ServerException())
-    except Exception:
-        logger.exception("A plugin failed to render %s.", type(exc).__name__)
-        return problem(connection, ServerException())
+    return await _ask_plugins(connection, exc, bug=True) or problem(connection, ServerException())
 
 
 class UnhandledErrorMiddleware:
-    """Answers exceptions that have no handler, and raises them again, so that servers and tests see them."""
+    """Answers exceptions that have no handler, and raises them again for the server and for tests."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -207,7 +206,7 @@ class UnhandledErrorMiddleware:
 
 
 async def _answer(connection: HTTPConnection, response: Response) -> Response | None:
-    """Return the response for a request, or for a handshake that can carry one; otherwise close the websocket."""
+    """Return the response. If the connection is a websocket that can't send it, close the websocket instead."""
     if not isinstance(connection, WebSocket):
         return response
     connecting = connection.application_state is WebSocketState.CONNECTING
@@ -217,42 +216,33 @@ async def _answer(connection: HTTPConnection, response: Response) -> Response | 
     return None
 
 
-def _response(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {MEDIA_TYPE: {"schema": _SCHEMA, "examples": {}}}}
-
-
 def _document_problems(app: FastAPI) -> None:
-    """Put our problem schema into the OpenAPI document, in place of FastAPI's validation error."""
+    """Add the errors of each route and the name of the access cookie to the OpenAPI document."""
+    build = app.openapi
 
-    def add_problems(document: dict[str, Any]) -> None:
-        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    def openapi() -> dict[str, Any]:
+        document = build()
+        components = document.setdefault("components", {})
+        schemas = components.setdefault("schemas", {})
         if "ProblemDetails" not in schemas:
+            context: AppContext | None = getattr(app.state, "appkit", None)
             schema = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas |= schema.pop("$defs") | {"ProblemDetails": schema}
             paths = document["paths"] | document.get("webhooks", {})
             for path in paths.values():
                 for method, operation in path.items():
-                    _complete(operation, safe=method.upper() in SAFE_METHODS, kit=hasattr(app.state, "appkit"))
+                    _complete(operation, safe=method.upper() in SAFE_METHODS, kit=context is not None)
             if "HTTPValidationError" in schemas and "HTTPValidationError" not in str(paths):
                 del schemas["HTTPValidationError"], schemas["ValidationError"]
-
-    extend_openapi(app, add_problems)
-
-
-def extend_openapi(app: FastAPI, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the OpenAPI document of an app after FastAPI has built it; `change` must be idempotent."""
-    build = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = build()
-        change(document)
+            if context is not None and "Cookie" in components.get("securitySchemes", {}):
+                components["securitySchemes"]["Cookie"]["name"] = cookie_names(context.settings).access
         return document
 
     app.openapi = openapi  # type: ignore[method-assign] # FastAPI's documented way to extend the document.
 
 
 def _complete(operation: dict[str, Any], *, safe: bool, kit: bool) -> None:
-    """Add the errors that follow from an operation's kind: its 401s, the 403 of CSRF, and the errors of a body."""
+    """Add the errors that a route need not list: its 401s, the 403 of CSRF, and the errors of a body."""
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         responses["422"] = errors(UnprocessableException)[422]

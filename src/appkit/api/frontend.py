@@ -1,11 +1,9 @@
-"""Serves a built frontend (`FRONTEND_DIST`) from the API's own origin: this needs no CORS and no second server."""
+"""Serves a built frontend (`FRONTEND_DIST`) from the origin of the API, without CORS or a second server."""
 
-from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from fastapi import FastAPI
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -16,31 +14,16 @@ _IMMUTABLE: Final = "public, max-age=31536000, immutable"
 _ENCODINGS: Final = {"br": ".br", "gzip": ".gz"}  # Best compression first.
 
 
-def install_frontend(app: FastAPI, directory: Path) -> None:
-    """Serve the files of a build for every path without a route; routes added later take precedence too.
-
-    Raises:
-        RuntimeError: When the directory has no `index.html`.
-    """
-    app.router.default = BuiltFrontend(directory)
-
-
 class BuiltFrontend(StaticFiles):
-    """Serves the files of a build, and the build's index page for every other path that a browser opens as a page.
+    """Serves the files of a build, and its index page for every other path that a browser opens as a page.
 
-    Files in `assets` have a content hash in their names, as Vite writes them. They are cached for a year, and a missing
-    one is a 404. Browsers revalidate all other files (see `SecurityHeadersMiddleware`). If a file has a compressed
-    `.br` or `.gz` copy beside it, browsers that accept the encoding get the copy.
-
-    Raises:
-        RuntimeError: When the directory has no `index.html`.
+    Browsers cache files in `assets` for a year, because Vite puts a hash of the content into their names. A missing
+    file in `assets` is a 404. If a file has a compressed copy with the suffix `.br` or `.gz`, browsers get the copy.
     """
 
     def __init__(self, directory: Path) -> None:
         if not (directory / "index.html").is_file():
-            raise RuntimeError(
-                f"{directory / 'index.html'} does not exist. Build the frontend, or unset FRONTEND_DIST."
-            )
+            raise RuntimeError(f"{directory}/index.html does not exist. Build the frontend, or unset FRONTEND_DIST.")
         super().__init__(directory=directory)
 
     async def get_response(self, path: str, scope: Scope) -> Response:
@@ -49,7 +32,7 @@ class BuiltFrontend(StaticFiles):
         try:
             return await self._get_file(path, scope)
         except HTTPException as exc:
-            is_page = _opens_page(scope) and not path.startswith(("assets/", ".."))
+            is_page = "text/html" in _accepted(scope, "accept") and not path.startswith(("assets/", ".."))
             if exc.status_code != HTTPStatus.NOT_FOUND or not is_page:
                 raise
         return await self._get_file("index.html", scope)
@@ -62,7 +45,8 @@ class BuiltFrontend(StaticFiles):
         return response
 
     async def _get_compressed(self, path: str, scope: Scope) -> Response | None:
-        for encoding in _accepted_encodings(scope):
+        accepted = _accepted(scope, "accept-encoding")
+        for encoding in (each for each in _ENCODINGS if each in accepted):
             try:
                 response = await super().get_response(path + _ENCODINGS[encoding], scope)
             except HTTPException:
@@ -72,17 +56,8 @@ class BuiltFrontend(StaticFiles):
         return None
 
 
-def _accepted_encodings(scope: Scope) -> Iterator[str]:
-    accepted = _split(Headers(scope=scope).get("accept-encoding", ""))
-    return (encoding for encoding in _ENCODINGS if encoding in accepted)
-
-
-def _opens_page(scope: Scope) -> bool:
-    """Whether a browser opens this URL as a page, rather than loading a part of a page."""
-    return "text/html" in _split(Headers(scope=scope).get("accept", ""))
-
-
-def _split(header: str) -> set[str]:
-    """The names in a header such as `br, gzip;q=0.5`, without those of weight 0."""
+def _accepted(scope: Scope, name: str) -> set[str]:
+    """The values in a header such as `br, gzip;q=0.5`, except values with the weight 0."""
+    header = Headers(scope=scope).get(name, "")
     choices = (choice.replace(" ", "").lower().partition(";") for choice in header.split(","))
-    return {name for name, _, weight in choices if weight not in {"q=0", "q=0.0"}}
+    return {value for value, _, weight in choices if weight not in {"q=0", "q=0.0"}}

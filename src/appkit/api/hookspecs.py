@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 
 class HealthCheck(NamedTuple):
-    """Something that must work before this instance takes requests."""
+    """A check that must pass before this instance gets requests."""
 
     name: str
     check: Callable[[AppContext], Awaitable[None]]
-    """Raises when it doesn't work. The exception is logged, and not shown to the client."""
+    """Raises an exception if the check fails. The exception is logged, and not shown to the client."""
 
 
 @hookspec
 def register_routers(settings: Settings) -> list[APIRouter]:
-    """Add routes. They are mounted under `settings.api_prefix`, after the app's own. Called when the app is built.
+    """Add routes under `settings.api_prefix`. The app's own routes take precedence. Called when the app is built.
 
     Example:
         ```python
@@ -46,7 +46,7 @@ def register_routers(settings: Settings) -> list[APIRouter]:
 
 @hookspec
 def register_middleware(settings: Settings) -> list[Middleware]:
-    """Add ASGI middleware, inside appkit's own. Called when the app is built.
+    """Add ASGI middleware, which runs inside appkit's middleware. Called when the app is built.
 
     Example:
         ```python
@@ -60,7 +60,7 @@ def register_middleware(settings: Settings) -> list[Middleware]:
 @hookspec
 @provisional
 def register_exception_handlers() -> Mapping[type[Exception], Callable[..., Any]]:
-    """Add handlers for exceptions that appkit doesn't handle, by class. Called when the app is built.
+    """Add exception handlers, by the class of the exception. Called when the app is built.
 
     Example:
         ```python
@@ -73,7 +73,7 @@ def register_exception_handlers() -> Mapping[type[Exception], Callable[..., Any]
 
 @hookspec
 def register_health_checks() -> list[HealthCheck]:
-    """Add checks to `/api/health/ready`, which answers 503 while one of them raises. Called for each such request.
+    """Add checks to `/api/health/ready`, which answers 503 while a check fails. Called for each such request.
 
     Example:
         ```python
@@ -90,14 +90,14 @@ def register_health_checks() -> list[HealthCheck]:
 
 @hookspec
 async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal | None:
-    """Recognise credentials of your own, of a request or a websocket. Called before appkit reads its own.
+    """Return the principal of your own credentials in a request or a websocket. Called before appkit reads its own.
 
-    The first answer that isn't None is the principal. An exception is the response, so a plugin that fails lets nobody
-    in. Read credentials from headers only: the CSRF check doesn't protect cookies other than appkit's.
+    The first answer that isn't None is used. An exception ends the request with an error response. Read credentials
+    only from headers, because the CSRF protection doesn't check cookies that aren't appkit's.
 
     Args:
         request: The request or the websocket.
-        db: A database session for looking them up, committed afterwards; on SQLite it begins as a reader.
+        db: A database session, which commits after the hooks. On SQLite, it begins as a reader.
 
     Example:
         ```python
@@ -115,8 +115,8 @@ async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal |
 async def render_exception(exception: Exception, request: Request) -> Response | None:
     """Replace the response to a request that ends in an exception. The first answer that isn't None is sent.
 
-    Called for API errors, the framework's own, validation errors and bugs. If a plugin fails here, the failure is
-    logged, and the usual problem document is sent.
+    Called for all errors: API errors, `HTTPException`, validation errors and bugs. If a plugin fails here, the failure
+    is logged, and the problem document is sent. With `PLUGINS_STRICT`, the failure is a 500.
 
     Example:
         ```python

@@ -5,7 +5,6 @@ import math
 import re
 import time
 from collections import Counter
-from collections.abc import Mapping
 from typing import Any, Final
 from uuid import uuid4
 
@@ -29,6 +28,10 @@ access: Final = logging.getLogger("appkit.access")
 _logger: Final = logging.getLogger(__name__)
 
 _MAX_REPEATS: Final = 10
+_REPEATED: Final = (
+    "An SQL statement ran %s times in one request (N+1). Load all rows at once: selectinload() for a relationship, "
+    "in_() for the rest."
+)
 _STREAM: Final = (b"content-type", b"text/event-stream; charset=utf-8")
 _VALID_ID: Final = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _STARTS: Final = frozenset({"http.response.start", "websocket.http.response.start", "websocket.accept"})
@@ -37,16 +40,16 @@ PAGE_POLICY: Final = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
-"""Content-Security-Policy of pages: files from their own origin and `data:` images, no inline scripts or styles."""
+"""Content-Security-Policy of pages: files of the page's origin and `data:` images, no inline scripts or styles."""
 
 _API_POLICY: Final = "default-src 'none'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 
 class RequestContextMiddleware:
-    """Gives each request an id, for the logs and `X-Request-ID`, and logs one access line.
+    """Gives each request an id for the logs and `X-Request-ID`, and logs one access line.
 
-    A request's `X-Request-ID` is kept if it is at most 64 plain characters, so that the app logs a proxy's id.
-    The access line has the route's path and no query string, because the request's URL may contain personal data.
+    A valid `X-Request-ID` of the request, such as a proxy's, is kept. The access line has the path of the route and not
+    the URL of the request, because the URL may contain personal data.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -73,16 +76,22 @@ class RequestContextMiddleware:
         try:
             await self.app(scope, receive, send_with_id)
         finally:
-            _log(scope, status, time.perf_counter() - started)
+            extra = {
+                "method": scope.get("method", "WEBSOCKET"),
+                "path": route_path(scope),
+                "status": status,
+                "duration_ms": round((time.perf_counter() - started) * 1000, 1),
+            }
+            access.info("request", extra=extra)
             request_id.reset(tokens[0])
             user_id.reset(tokens[1])
 
 
 class SecurityHeadersMiddleware:
-    """Adds security headers, such as Content-Security-Policy, unless the response has set the header itself.
+    """Adds security headers and `Cache-Control` to responses. A header that the response has already is kept.
 
     Args:
-        api_prefix: Path of the API. Its responses get `no-store`; all others get `no-cache`.
+        api_prefix: Path of the API. Its responses get `no-store`, and all other responses get `no-cache`.
         hsts: Whether to send Strict-Transport-Security for two years (RFC 6797).
     """
 
@@ -106,7 +115,8 @@ class SecurityHeadersMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = self._headers(scope)
+        api = (self._api_prefix, scope.get("root_path", "") + self._api_prefix)
+        headers = self._api_headers if f"{scope['path']}/".startswith(api) else self._page_headers
 
         async def add_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -117,18 +127,11 @@ class SecurityHeadersMiddleware:
 
         await self.app(scope, receive, add_headers)
 
-    def _headers(self, scope: Scope) -> Mapping[str, str]:
-        api = (self._api_prefix, scope.get("root_path", "") + self._api_prefix)
-        return self._api_headers if f"{scope['path']}/".startswith(api) else self._page_headers
-
 
 class BodyLimitMiddleware:
-    """Refuses bodies over the limit with 413: by `Content-Length`, or, if chunked, once the body exceeds the limit.
+    """Refuses a body that is larger than `max_bytes` with 413. A route's `max_body_size=` replaces this limit.
 
-    The body is checked when it is read, so that a route's own `max_body_size=` can replace the limit.
-
-    Args:
-        max_bytes: The largest allowed body.
+    A body is checked when it is read, because the limit of the route isn't known earlier.
     """
 
     def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
@@ -147,18 +150,19 @@ class BodyLimitMiddleware:
         async def receive_within_limit() -> Message:
             nonlocal received
             limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY, self._max_bytes)
-            if size > limit:
-                raise _TooLarge
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > limit:
-                raise _TooLarge
-            return message
+            if size <= limit:
+                message = await receive()
+                received += len(message.get("body", b""))
+                if received <= limit:
+                    return message
+            # An HTTPException, because FastAPI answers any other exception with "body can't be parsed".
+            raise HTTPException(PayloadTooLargeException.status_code, PayloadTooLargeException.detail)
 
         async def replace_plain_text(message: Message) -> None:
-            """Replace Starlette's plain-text answer to a body over a route's own limit with a problem document."""
+            """Replace Starlette's plain-text response to a body over the route's limit by a problem document."""
             nonlocal replaced, started
-            if message["type"] == "http.response.start" and _is_plain_413(message):
+            kind = Headers(raw=message.get("headers", [])).get("content-type", "")
+            if message.get("status") == PayloadTooLargeException.status_code and kind.startswith("text/plain"):
                 replaced = True
                 await problem(HTTPConnection(scope), PayloadTooLargeException())(scope, receive, send)
             if not replaced:
@@ -167,54 +171,32 @@ class BodyLimitMiddleware:
 
         try:
             await self.app(scope, receive_within_limit, replace_plain_text)
-        except _TooLarge:
-            # The body was read by a middleware outside of the error handlers.
-            if started:
+        except HTTPException as exc:  # From a middleware that reads the body, outside of the exception handlers.
+            if started or exc.status_code != PayloadTooLargeException.status_code:
                 raise
             await problem(HTTPConnection(scope), PayloadTooLargeException())(scope, receive, send)
 
 
-class _TooLarge(HTTPException):
-    """An HTTPException, because FastAPI answers any other exception with "body can't be parsed"."""
-
-    def __init__(self) -> None:
-        super().__init__(PayloadTooLargeException.status_code, PayloadTooLargeException.detail)
-
-
-def _is_plain_413(message: Message) -> bool:
-    kind = Headers(raw=message["headers"]).get("content-type", "")
-    return message["status"] == PayloadTooLargeException.status_code and kind.startswith("text/plain")
-
-
-def _log(scope: Scope, status: int, seconds: float) -> None:
-    extra = {
-        "method": scope.get("method", "WEBSOCKET"),
-        "path": route_path(scope),
-        "status": status,
-        "duration_ms": round(seconds * 1000, 1),
-    }
-    access.info("request", extra=extra)
-
-
 def route_path(scope: Scope) -> str:
-    """The path of the matched route as declared, with the prefixes of the routers that include it."""
+    """The path of the matched route as declared, such as `/api/posts/{id}`; `<unmatched>` without a route."""
     route: Any = scope.get("fastapi", {}).get("effective_route_context") or scope.get("route")
     return getattr(route, "path", "<unmatched>")
 
 
 class ReadYourWritesMiddleware:
-    """Lets clients that just wrote read from the primary database, for as long as a replica may lag behind.
+    """Lets clients read their own writes from the primary database while a replica may lag behind.
 
-    A write sets a cookie that lasts `DATABASE_REPLICA_LAG` seconds. In a request with this cookie, `ReadSession` reads
-    from the primary. The cookie holds no data, so it isn't signed. Clients without cookies always read from a replica
-    and may miss their own latest writes.
+    A write sets a cookie for `DATABASE_REPLICA_LAG` seconds. In a request with this cookie, `ReadSession` reads from
+    the primary. The cookie holds no data, so it isn't signed. Without cookies, a client may miss its latest writes.
     """
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self.app = app
         self._name = cookie_names(settings).access.removesuffix("_at") + "_wrote"
-        self._age = math.ceil(settings.database.replica_lag)
-        self._secure = settings.secure_cookies
+        age, secure = math.ceil(settings.database.replica_lag), settings.secure_cookies
+        response = Response()
+        response.set_cookie(self._name, "1", age, path="/", secure=secure, httponly=True, samesite="lax")
+        self._cookie = response.headers["set-cookie"]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -225,7 +207,7 @@ class ReadYourWritesMiddleware:
 
         async def add_cookie(message: Message) -> None:
             if message["type"] == "http.response.start" and current.writes:
-                MutableHeaders(scope=message).append("Set-Cookie", self._cookie())
+                MutableHeaders(scope=message).append("Set-Cookie", self._cookie)
             await send(message)
 
         token = client.set(current)
@@ -234,16 +216,11 @@ class ReadYourWritesMiddleware:
         finally:
             client.reset(token)
 
-    def _cookie(self) -> str:
-        response = Response()
-        response.set_cookie(self._name, "1", self._age, path="/", secure=self._secure, httponly=True, samesite="lax")
-        return response.headers["set-cookie"]
-
 
 class RepeatedQueriesMiddleware:
     """In development, warns of N+1 queries: SQL statements that ran more than ten times in one request.
 
-    The warning has the route, the statement and the count, but no parameters, because these may be personal data.
+    The warning doesn't have the statement's parameters, because they may be personal data.
     """
 
     def __init__(self, app: ASGIApp, *, database: Database) -> None:
@@ -260,7 +237,7 @@ class RepeatedQueriesMiddleware:
         token, streams = statements.set(counter), False
 
         async def detect_stream(message: Message) -> None:
-            """Detect server-sent events: such a stream may repeat a statement for as long as it runs, by design."""
+            """Detect server-sent events, because such a stream repeats statements on purpose."""
             nonlocal streams
             streams |= _STREAM in message.get("headers", ())
             await send(message)
@@ -271,18 +248,10 @@ class RepeatedQueriesMiddleware:
             statements.reset(token)
             for statement, count in counter.items():
                 if count > _MAX_REPEATS and not streams:
-                    _warn(scope, statement, count)
-
-
-def _warn(scope: Scope, statement: str, count: int) -> None:
-    _logger.warning(
-        "An SQL statement ran %s times in one request (N+1). Load all rows at once: selectinload() for a relationship, "
-        "in_() for the rest.",
-        count,
-        extra={
-            "method": scope["method"],
-            "path": route_path(scope),
-            "statement": " ".join(statement.split()),
-            "count": count,
-        },
-    )
+                    extra = {
+                        "method": scope["method"],
+                        "path": route_path(scope),
+                        "statement": " ".join(statement.split()),
+                        "count": count,
+                    }
+                    _logger.warning(_REPEATED, count, extra=extra)

@@ -1,12 +1,8 @@
-"""Rate limits: the `limit()` dependency for routes, and the built-in limits on sign-in, sign-up, refresh and mails.
-
-`LIMITS_ENABLED=false` turns them all off. When several rules count a request, each rule must allow the request.
-"""
+"""Rate limits: the `limit()` dependency for routes, and the limits of the built-in routes."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Final
-from uuid import UUID
 
 from fastapi import Depends
 from fastapi.requests import HTTPConnection
@@ -31,11 +27,11 @@ MAIL_BY_EMAIL: Final = "5/hour"
 RESEND_BY_USER: Final = "1/3 minutes"
 REFRESH_BY_ADDRESS: Final = "300/minute"
 REFRESH_BY_SESSION: Final = "30/minute"
-PROOF_BY_USER: Final = "10/minute"
+REAUTH_BY_USER: Final = "10/minute"
 
 
 async def by_address(connection: HTTPConnection) -> str:
-    """The default key of `limit()`: the client's IP address."""
+    """The client's IP address: the default key of `limit()`."""
     return client_address(connection)
 
 
@@ -44,12 +40,11 @@ def limit(rule: str, *, key: Callable[..., Any] = by_address) -> Callable[..., A
 
         @router.post("/search", dependencies=[Depends(limit("30/minute"))])
 
-    Each route has a separate counter, even if the dependency belongs to a router. Requests are counted when they
-    arrive, whatever their outcome.
+    Each route has its own counter, even if the dependency is a router's. Failed requests are counted too.
 
     Args:
         rule: The number of requests in a period, such as `20/hour` or `5/10 minutes`.
-        key: A dependency that returns what to count by: a string, a number or a UUID.
+        key: A dependency that returns a string, a number or a UUID. Each value has its own counter.
 
     Raises:
         AppKitError: When the rule can't be parsed.
@@ -64,7 +59,7 @@ def limit(rule: str, *, key: Callable[..., Any] = by_address) -> Callable[..., A
 
 
 async def emit_rate_limited(connection: HTTPConnection, action: str) -> None:
-    """Emit `RateLimited` in a separate database session, because the database session of the request is rolled back."""
+    """Emit `RateLimited` in a separate database session, because the request's own is rolled back."""
     context = find_app(connection)
     if context is None:
         return
@@ -78,15 +73,12 @@ async def emit_rate_limited(connection: HTTPConnection, action: str) -> None:
 
 @asynccontextmanager
 async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
-    """Count sign-in attempts per IP address, and failed ones also per account, and per account and IP address together.
+    """Count a sign-in attempt by IP address. If it fails, also count it by account, and by account and IP address.
 
-    Browsers with the account's device cookie are counted separately (OWASP: device cookies). Password guesses from many
-    IP addresses therefore lock the owner out of new devices only, until the owner resets the password by mail. A
-    successful sign-in resets only the counter of this account and device: knowing one account's password must not
-    reset other accounts' counters.
-
-    Raises:
-        TooManyRequestsException: When a limit is exceeded, before the password is checked.
+    A browser with the account's device cookie has a separate counter (OWASP: device cookies). Guesses from many IP
+    addresses then lock out only new devices, until the owner resets the password by mail. A successful sign-in resets
+    only the counter of this account and device, because it must not allow more guesses at other accounts. All limits
+    are checked before the password.
     """
     app, place, key = app_of(request), client_address(request), parse_email(email).key
     limiter, cookie = app.limiter, request.cookies.get(cookie_names(app.settings).device)
@@ -106,41 +98,15 @@ async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
 
 
 async def count_mail(request: Request, action: str, email: str) -> None:
-    """Count a request that sends mail to the e-mail address in its body.
-
-    Raises:
-        TooManyRequestsException: When too many requests came from one IP address or named one e-mail address.
-    """
+    """Count a request that sends mail by the client's IP address, and by the e-mail address in the body."""
     limiter = app_of(request).limiter
     await limiter.hit(MAIL_BY_ADDRESS, action, client_address(request))
     await limiter.hit(MAIL_BY_EMAIL, action, "email", parse_email(email).key)
 
 
-async def count_resend(request: Request, user_id: UUID) -> None:
-    """Count a request of a signed-in user for another verification mail.
-
-    Raises:
-        TooManyRequestsException: When the last such request was too recent.
-    """
-    await app_of(request).limiter.hit(RESEND_BY_USER, "resend", user_id)
-
-
 async def count_refresh(request: Request, token: str) -> None:
-    """Count the use of a refresh token.
-
-    Raises:
-        TooManyRequestsException: When there were too many uses, from one IP address or in one sign-in session.
-    """
+    """Count the use of a refresh token by IP address, and by sign-in session."""
     app = app_of(request)
     await app.limiter.hit(REFRESH_BY_ADDRESS, "refresh", client_address(request))
     for session_id in Security.of(app).tokens.session_ids(token):
         await app.limiter.hit(REFRESH_BY_SESSION, "refresh", session_id)
-
-
-async def count_proof(request: Request, user_id: UUID) -> None:
-    """Count a password that a signed-in user enters again: somebody else may be guessing it in the user's browser.
-
-    Raises:
-        TooManyRequestsException: When there were too many attempts.
-    """
-    await app_of(request).limiter.hit(PROOF_BY_USER, "proof", user_id)

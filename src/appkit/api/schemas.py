@@ -13,19 +13,15 @@ from appkit.service.principals import Principal
 
 
 class Schema(BaseModel):
-    """Base class of request and response bodies. Build a response from a row: `PostSchema.model_validate(post)`."""
+    """Base class of request and response bodies. `PostSchema.model_validate(post)` makes a response from a row."""
 
     model_config = ConfigDict(from_attributes=True)
 
 
 class InputSchema(Schema):
-    """Base class of request bodies: unknown fields are refused, so that clients can't set other columns."""
+    """Base class of request bodies. Unknown fields are refused, because clients must not set other columns."""
 
     model_config = ConfigDict(extra="forbid")
-
-
-def _check_email(text: str) -> str:
-    return parse_email(text).address
 
 
 def _check_password(password: SecretStr) -> SecretStr:
@@ -34,7 +30,7 @@ def _check_password(password: SecretStr) -> SecretStr:
     return password
 
 
-Email = Annotated[str, AfterValidator(_check_email)]
+Email = Annotated[str, AfterValidator(lambda text: parse_email(text).address)]
 """An e-mail address, normalised."""
 
 OneTimeToken = Annotated[SecretStr, AfterValidator(_check_password)]
@@ -59,7 +55,7 @@ class SigninSchema(SignupSchema):
 
 
 class UserSchema(Schema):
-    """A user, as they see themselves."""
+    """A user, as shown to this user."""
 
     id: UUID
     email: str
@@ -73,7 +69,7 @@ class ChallengeSchema(Schema):
 
     mfa_required: Literal[True] = True
     challenge: str
-    """To be sent with the other factor within ten minutes."""
+    """Send the challenge with the other factor within ten minutes."""
     factors: list[str]
     """The factors to choose from, such as `totp`."""
 
@@ -88,23 +84,23 @@ class SignoutSchema(InputSchema):
 class UserQuery(InputSchema):
     """Filters and pagination of the list of users."""
 
-    q: Annotated[str | None, Field(max_length=320, description="A part of the address, in upper or lower case.")] = None
+    q: Annotated[str | None, Field(max_length=320, description="A part of the e-mail address, in any case.")] = None
     active: Annotated[bool | None, Field(description="Only enabled users, or only disabled ones.")] = None
     superuser: Annotated[bool | None, Field(description="Only superusers, or only other users.")] = None
-    verified: Annotated[bool | None, Field(description="Only users with a verified address, or without.")] = None
+    verified: Annotated[bool | None, Field(description="Only users with a verified e-mail address, or without.")] = None
     cursor: Annotated[str | None, Field(description="The `next_cursor` of the previous page.")] = None
     size: Annotated[int, Field(ge=1, le=200, description="The largest number of users.")] = 50
 
 
 class UserAdminSchema(UserSchema):
-    """A user, as superusers see them."""
+    """A user, as shown to superusers."""
 
     is_active: bool
     last_signin_at: datetime | None
 
 
 class AccessSchema(Schema):
-    """The lifetime of a refreshed access token."""
+    """The end of a refreshed access token's lifetime."""
 
     expires_at: datetime
 
@@ -114,18 +110,18 @@ class SessionSchema(Schema):
 
     id: UUID
     current: bool
-    """Whether it is the session of this request."""
+    """Whether this request belongs to the session."""
     ip: str | None
     user_agent: str | None
     remember: bool
     created_at: datetime
     last_seen_at: datetime
-    """The last sign-in or token refresh; a device in use refreshes every few minutes."""
+    """The last sign-in or token refresh. A device in use refreshes its tokens every few minutes."""
     expires_at: datetime
 
     @classmethod
     def of(cls, session: AuthSession, principal: Principal) -> Self:
-        """Build it from a row, for the principal of the request."""
+        """Build the body from a row, for the principal of the request."""
         return cls(
             id=session.id,
             current=session.id == getattr(principal, "session_id", None),
@@ -152,7 +148,7 @@ class PasswordChangeSchema(InputSchema):
 
 
 class EmailSchema(InputSchema):
-    """Body with the address that a mail goes to."""
+    """Body with the e-mail address that gets a mail."""
 
     email: Email
 

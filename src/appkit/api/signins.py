@@ -1,4 +1,4 @@
-"""Completes a sign-in in a route, ours or a plugin's: starts the sign-in session, sets cookies, builds the response."""
+"""Completes a sign-in in a route: starts the sign-in session, sets cookies and builds the response."""
 
 from collections.abc import Sequence
 
@@ -16,7 +16,7 @@ from appkit.service.hashing import Security
 from appkit.service.principals import Device, PendingSignIn, SignIn, TokenPair
 
 SigninAnswer = UserSchema | BearerSchema | ChallengeSchema
-"""The response of a route that signs in: the user, the tokens of a bearer client, or a challenge for another factor."""
+"""The response of a route that signs in: the user, the tokens of a program, or a challenge for another factor."""
 
 
 async def complete_signin(
@@ -28,10 +28,9 @@ async def complete_signin(
     methods: Sequence[str],
     remember: bool = False,
 ) -> SigninAnswer:
-    """Sign in a user whom a plugin's route has identified, for example by a mailed link or an OAuth provider.
+    """Sign in a user whom a plugin's route has identified, for example by a mailed link.
 
-    Other plugins may still ask for another factor in `before_signin()`. The browser's previous sign-in session ends,
-    and the cookies are set.
+    The browser's previous sign-in session ends. A plugin with `before_signin()` may ask for another factor first.
 
         @router.post("/auth/magic", responses=errors(InvalidTokenException))
         async def follow(payload: Link, request: Request, response: Response, db: DbSession) -> SigninAnswer:
@@ -40,11 +39,8 @@ async def complete_signin(
             return await complete_signin(request, response, db, user, methods=["email"])
 
     Args:
-        request: The request that identified the user.
-        response: The response that gets the cookies; declare it as a parameter of the route.
-        db: The route's database session.
-        user: The user to sign in.
-        methods: How the user authenticated (RFC 8176), such as `["email"]`; include `mfa` after several factors.
+        response: The route's `Response` parameter, which gets the cookies.
+        methods: How the user authenticated (RFC 8176), such as `["email"]`. Add `mfa` after several factors.
         remember: Whether the sign-in session outlives the browser.
 
     Raises:
@@ -72,14 +68,13 @@ async def complete_challenge(
             return await complete_challenge(request, response, db, payload.challenge, methods=["otp"])
 
     Args:
-        request: The request that met the challenge.
-        response: The response that gets the cookies; declare it as a parameter of the route.
-        db: The route's database session.
-        challenge: The challenge from the sign-in response. If concurrent requests send the same one, one succeeds.
+        response: The route's `Response` parameter, which gets the cookies.
+        challenge: The challenge from the sign-in response. It can be used once.
         methods: How the user met the challenge (RFC 8176). `mfa` and the methods of the sign-in are added.
 
     Raises:
         InvalidTokenException: When the challenge is used or expired.
+        InvalidCredentialsException: When the account was disabled after the challenge began.
     """
     settings = app_of(request).settings
     found = await AuthService(db).complete(
@@ -89,7 +84,7 @@ async def complete_challenge(
 
 
 def answer_signin(request: Request, response: Response, found: SignIn | PendingSignIn) -> SigninAnswer:
-    """Build the response to a sign-in: cookies for a browser, tokens for a bearer client, or a challenge."""
+    """Build the response to a sign-in, and set or clear the cookies of a browser."""
     app = app_of(request)
     settings = app.settings
     if isinstance(found, PendingSignIn):
@@ -103,7 +98,7 @@ def answer_signin(request: Request, response: Response, found: SignIn | PendingS
 
 
 def bearer(tokens: TokenPair) -> BearerSchema:
-    """The tokens of a bearer client as a response body."""
+    """The response body with a program's tokens."""
     return BearerSchema(access_token=tokens.access, refresh_token=tokens.refresh, expires_at=tokens.expires_at)
 
 

@@ -1,4 +1,4 @@
-"""Validation error messages: Pydantic's errors in plain words, without the submitted value."""
+"""Validation error messages: Pydantic's errors in plain words, without the invalid value."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, get_args
@@ -64,8 +64,8 @@ _LOCATIONS: Final = frozenset({"body", "cookie", "header", "path", "query"})
 def field_problems(errors: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, str]]:
     """Convert Pydantic's errors to the `errors` of a problem document.
 
-    The message of an app's own validator is sent as it is, so it must not contain the value. Pydantic's own messages
-    are replaced, because they are for developers and may contain the value.
+    Pydantic's own messages are replaced, because they are for developers and may contain the value. The message of an
+    app's validator is sent unchanged, so it must not contain the value.
     """
     for error in errors:
         yield {"field": _field(error), "message": _message(error), "type": error["type"]}
@@ -81,16 +81,12 @@ def _field(error: Mapping[str, Any]) -> str:
 def _message(error: Mapping[str, Any]) -> str:
     kind, context = error["type"], error.get("ctx", {})
     if kind == "value_error":
-        return _own_words(context)
+        if "error" in context:  # The ValueError of an app's validator.
+            return str(context["error"]) or _OTHERWISE
+        # EmailStr's error has only a technical reason.
+        return "This is not an e-mail address." if "reason" in context else _OTHERWISE
     if kind not in _BUILT_IN:
         return str(error["msg"])  # A PydanticCustomError, which the app wrote for its users.
     words = _WORDS.get(kind) or _FAMILIES.get(kind.partition("_")[0], _OTHERWISE)
     words = words.format_map(context)
     return words.replace(" 1 characters", " 1 character").replace(" 1 items", " 1 item")
-
-
-def _own_words(context: Mapping[str, Any]) -> str:
-    """The message of a validator's ValueError. `EmailStr`'s error has only a technical reason, which is replaced."""
-    if "error" in context:
-        return str(context["error"]) or _OTHERWISE
-    return "This is not an e-mail address." if "reason" in context else _OTHERWISE

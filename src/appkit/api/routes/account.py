@@ -1,4 +1,4 @@
-"""Routes of the signed-in user's own account: profile, export, deletion, sign-in sessions and e-mail address."""
+"""Routes for a user's own account: profile, export, deletion, sign-in sessions, e-mail address and password."""
 
 from typing import Annotated, Any
 from uuid import UUID
@@ -7,36 +7,46 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.encoders import jsonable_encoder
 from pydantic import BaseModel, create_model
 
-from appkit.api.cookies import clear_cookies
+from appkit.api.cookies import clear_cookies, set_cookies, set_device_cookie
 from appkit.api.dependencies import CurrentUser, DbSession, SignedInPrincipal, app_of, require
 from appkit.api.errors import errors
-from appkit.api.rate_limits import count_mail, count_resend
-from appkit.api.schemas import EmailSchema, InputSchema, SessionSchema, TokenSchema, UserSchema
+from appkit.api.rate_limits import REAUTH_BY_USER, RESEND_BY_USER, count_mail
+from appkit.api.schemas import (
+    EmailSchema,
+    InputSchema,
+    PasswordChangeSchema,
+    ReauthSchema,
+    ResetSchema,
+    SessionSchema,
+    TokenSchema,
+    UserSchema,
+)
 from appkit.exceptions import (
     EmailTakenException,
     InvalidTokenException,
     NotFoundException,
     ReauthenticationRequiredException,
+    ServiceUnavailableException,
     SessionRequiredException,
     TooManyRequestsException,
+    WrongPasswordException,
 )
 from appkit.repository.user import BaseUser
 from appkit.service.accounts import AccountService, EmailService
+from appkit.service.hashing import Security
+from appkit.service.passwords import PasswordService
 from appkit.service.sessions import SessionService
 
-# OWASP ASVS 7.5.2: an attacker at an open browser must not be able to lock its owner out.
+# OWASP ASVS 7.5.2: an attacker at an open browser must not be able to lock the user out.
 FreshUser = Annotated[BaseUser, Depends(require(fresh=True))]
 
 sessions_router = APIRouter(prefix="/sessions")
 emails_router = APIRouter(prefix="/email")
+passwords_router = APIRouter(responses=errors(TooManyRequestsException, ServiceUnavailableException))
 
 
 def create_me_router(profile: type[BaseModel]) -> APIRouter:
-    """Create the routes under `/me`.
-
-    Args:
-        profile: The columns of the app's user model that users may read and change.
-    """
+    """Create the routes under `/me`. `profile` has the columns that users may read and change."""
     router = APIRouter(prefix="/me")
     shown: Any = create_model("MeSchema", __base__=(UserSchema, profile)) if profile.model_fields else UserSchema
     written: Any = create_model("ProfileSchema", __base__=(profile, InputSchema))
@@ -63,15 +73,14 @@ def create_me_router(profile: type[BaseModel]) -> APIRouter:
     async def export_me(user: CurrentUser, _: SignedInPrincipal, response: Response, db: DbSession) -> dict[str, Any]:
         """Download all data that is kept about you."""
         response.headers["Content-Disposition"] = 'attachment; filename="account.json"'
-        found: dict[str, Any] = jsonable_encoder(await AccountService(db).export(user))
-        return found
+        return dict(jsonable_encoder(await AccountService(db).export(user)))
 
     return router
 
 
 @sessions_router.get("")
 async def list_sessions(user: CurrentUser, principal: SignedInPrincipal, db: DbSession) -> list[SessionSchema]:
-    """Your live sign-in sessions, the one seen last first."""
+    """Your live sign-in sessions, sorted by the last use, latest first."""
     return [SessionSchema.of(session, principal) for session in await SessionService(db).live(user.id)]
 
 
@@ -97,8 +106,8 @@ async def verify_email(payload: TokenSchema, db: DbSession) -> None:
 
 @emails_router.post("/verify/resend", status_code=202, responses=errors(TooManyRequestsException))
 async def resend_verification(request: Request, user: CurrentUser, db: DbSession) -> None:
-    """Request another mail with a link to verify your address."""
-    await count_resend(request, user.id)
+    """Request another mail with a link to verify your e-mail address."""
+    await app_of(request).limiter.hit(RESEND_BY_USER, "resend", user.id)
     EmailService(db).ask_to_verify(user)
 
 
@@ -106,12 +115,60 @@ async def resend_verification(request: Request, user: CurrentUser, db: DbSession
     "/change", status_code=202, responses=errors(ReauthenticationRequiredException, TooManyRequestsException)
 )
 async def change_email(payload: EmailSchema, request: Request, user: FreshUser, db: DbSession) -> None:
-    """Request a mail with a link to change your e-mail address. The answer is the same for a taken address."""
+    """Request a mail with a link to change your e-mail address. The answer doesn't reveal if it is taken."""
     await count_mail(request, "change", payload.email)
     EmailService(db).ask_to_change(user, payload.email)
 
 
 @emails_router.post("/change/confirm", status_code=204, responses=errors(InvalidTokenException, EmailTakenException))
 async def confirm_email(payload: TokenSchema, db: DbSession) -> None:
-    """Change your e-mail address with the token from the mail. The old address gets a notice."""
+    """Change your e-mail address with the token from the mail. The old e-mail address gets a notice."""
     await EmailService(db).change(payload.token.get_secret_value())
+
+
+@passwords_router.post("/reauth", status_code=204, responses=errors(WrongPasswordException))
+async def reauthenticate(
+    payload: ReauthSchema,
+    request: Request,
+    response: Response,
+    user: CurrentUser,
+    principal: SignedInPrincipal,
+    db: DbSession,
+) -> None:
+    """Enter your password again. This counts as a sign-in for routes that require a recent one."""
+    # Somebody else may be guessing the password in the user's browser.
+    await app_of(request).limiter.hit(REAUTH_BY_USER, "proof", user.id)
+    tokens = await PasswordService(db).confirm(principal, user, payload.password.get_secret_value())
+    set_cookies(response, app_of(request).settings, tokens)
+
+
+@passwords_router.post("/password/change", status_code=204, responses=errors(WrongPasswordException))
+async def change_password(
+    payload: PasswordChangeSchema,
+    request: Request,
+    response: Response,
+    user: CurrentUser,
+    principal: SignedInPrincipal,
+    db: DbSession,
+) -> None:
+    """Change your password. All your other sign-in sessions end."""
+    await app_of(request).limiter.hit(REAUTH_BY_USER, "proof", user.id)
+    tokens = await PasswordService(db).change(
+        principal, user, payload.current.get_secret_value(), payload.new.get_secret_value()
+    )
+    set_cookies(response, app_of(request).settings, tokens)
+
+
+@passwords_router.post("/password/forgot", status_code=202)
+async def forget_password(payload: EmailSchema, request: Request, db: DbSession) -> None:
+    """Request a mail with a link to set a new password. The answer is the same if there is no account."""
+    await count_mail(request, "forgot", payload.email)
+    PasswordService(db).forget(payload.email)
+
+
+@passwords_router.post("/password/reset", status_code=204, responses=errors(InvalidTokenException))
+async def reset_password(payload: ResetSchema, request: Request, response: Response, db: DbSession) -> None:
+    """Set a new password with the token from the mail. All your sign-in sessions end."""
+    app = app_of(request)
+    user = await PasswordService(db).reset(payload.token.get_secret_value(), payload.new.get_secret_value())
+    set_device_cookie(response, app.settings, Security.of(app).tokens.issue_device(user.email_key))

@@ -1,7 +1,4 @@
-"""Routes to sign up, in and out and to refresh: with cookies for browsers, with bearer tokens for programs.
-
-Tokens for browsers are sent in cookies only, because scripts could read them from a body.
-"""
+"""Routes to sign up, sign in, sign out and refresh: with cookies for browsers, with bearer tokens for programs."""
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import BaseModel
@@ -11,8 +8,7 @@ from appkit.api.dependencies import DbSession, app_of
 from appkit.api.errors import errors
 from appkit.api.problems import problem
 from appkit.api.rate_limits import count_mail, count_refresh, signin_attempt
-from appkit.api.routes.account import create_me_router, emails_router, sessions_router
-from appkit.api.routes.passwords import passwords_router
+from appkit.api.routes.account import create_me_router, emails_router, passwords_router, sessions_router
 from appkit.api.schemas import (
     AccessSchema,
     BearerSchema,
@@ -39,7 +35,7 @@ from appkit.service.auth import AuthService
 
 
 async def forbid_caching(response: Response) -> None:
-    """Keep personal data out of every cache."""
+    """Forbid caching, because the responses contain personal data."""
     response.headers["Cache-Control"] = "no-store"
 
 
@@ -52,7 +48,7 @@ signing_router = APIRouter()
     response_model=UserSchema | ChallengeSchema,
     responses={
         **errors(EmailTakenException, SignupClosedException, TooManyRequestsException, ServiceUnavailableException),
-        202: {"description": "The answer is sent by mail (`AUTH_SIGNUP_MODE=private`)."},
+        202: {"description": "A mail has the answer (`AUTH_SIGNUP_MODE=private`)."},
     },
 )
 async def signup(payload: SignupSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer | Response:
@@ -79,23 +75,22 @@ async def signup(payload: SignupSchema, request: Request, response: Response, db
 async def signin(payload: SigninSchema, request: Request, response: Response, db: DbSession) -> SigninAnswer:
     """Sign in. The browser's previous sign-in session ends.
 
-    If a plugin asks for another factor, the answer is a challenge, and nobody is signed in yet.
+    If another factor is required, the answer is a challenge, and you are not signed in yet.
     """
-    settings = app_of(request).settings
     async with signin_attempt(request, payload.email):
         begun = await AuthService(db).signin(
             payload.email,
             payload.password.get_secret_value(),
             remember=payload.remember,
             device=device_of(request),
-            replaces=presented_tokens(request, settings),
+            replaces=presented_tokens(request, app_of(request).settings),
         )
     return answer_signin(request, response, begun)
 
 
 @signing_router.post("/signout", status_code=204)
 async def signout(request: Request, response: Response, db: DbSession, payload: SignoutSchema | None = None) -> None:
-    """Sign out: end the sign-in session. The answer is the same if there was none."""
+    """Sign out: end the sign-in session. If you are not signed in, the answer is the same."""
     settings = app_of(request).settings
     await AuthService(db).signout(*presented_tokens(request, settings))
     if payload and payload.challenge:
@@ -117,7 +112,7 @@ async def refresh(request: Request, response: Response, db: DbSession) -> Respon
     await count_refresh(request, token)
     try:
         tokens = await AuthService(db).refresh(token)
-    except UnauthorizedException as exc:  # Raising it would lose the headers that clear the cookies.
+    except UnauthorizedException as exc:  # Not raised, because the error response would not clear the cookies.
         refusal = problem(request, exc)
         clear_cookies(refusal, settings)
         return refusal
@@ -160,22 +155,18 @@ async def create_token(payload: SigninSchema, request: Request, response: Respon
     "/refresh", responses=errors(UnauthorizedException, SessionRevokedException, RefreshReplayedException)
 )
 async def refresh_token(payload: RefreshSchema, request: Request, db: DbSession) -> BearerSchema:
-    """Exchange a program's refresh token for the next pair."""
+    """Exchange a program's refresh token for the next pair of tokens."""
     token = payload.refresh_token.get_secret_value()
     await count_refresh(request, token)
     return bearer(await AuthService(db).refresh(token))
 
 
 class NoProfile(BaseModel):
-    """The profile of a user model without columns of its own."""
+    """The profile of a user model that adds no columns."""
 
 
 def create_auth_router(profile: type[BaseModel] = NoProfile) -> APIRouter:
-    """Create all routes under `/auth`: signing in, passwords, and the user's own account.
-
-    Args:
-        profile: The columns of the app's user model that users may read and change.
-    """
+    """Create all routes under `/auth`. `profile` has the columns that users may read and change."""
     router = APIRouter(prefix="/auth", tags=["auth"], dependencies=[Depends(forbid_caching)])
     parts = (signing_router, create_me_router(profile), sessions_router, passwords_router, emails_router, tokens_router)
     for part in parts:

@@ -34,7 +34,7 @@ class About(BaseModel):
 
 
 class Health(BaseModel):
-    """Liveness: the process answers."""
+    """Liveness: whether the process answers."""
 
     status: Literal["ok"] = "ok"
 
@@ -63,23 +63,20 @@ async def ping() -> Literal["pong"]:
 
 @health_router.get("/health")
 async def show_health() -> Health:
-    """Liveness: restart the process when this fails, and only then."""
+    """Liveness. Restart the process only when this route doesn't answer."""
     return Health()
 
 
 @health_router.get("/health/ready", response_model=Readiness, responses=errors(ServiceUnavailableException))
 async def show_readiness(request: Request) -> Readiness | Response:
-    """Readiness: 503 when something that the app needs, such as its database, doesn't answer."""
+    """Readiness. The status is 503 when something that the app needs, such as its database, doesn't answer."""
     context = app_of(request)
     checks: list[HealthCheck] = context.plugins.collect("register_health_checks")
     states = await asyncio.gather(*(_state(check, context) for check in checks))
+    names = [check.name for check in checks]
     failed_plugins = sorted(context.plugins.failed)
     broken = "failed" in states or (failed_plugins and context.settings.plugins.strict)
-    readiness = Readiness(
-        status="failed" if broken else "ok",
-        checks=dict(zip((check.name for check in checks), states, strict=True)),
-        failed_plugins=failed_plugins,
-    )
+    readiness = Readiness(status="ok", checks=dict(zip(names, states, strict=True)), failed_plugins=failed_plugins)
     if not broken:
         return readiness
     unavailable = ServiceUnavailableException("Something that the app needs does not answer.")

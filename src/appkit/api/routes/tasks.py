@@ -1,16 +1,16 @@
-"""Routes to administer background tasks, for superusers only, and to stream users their own tasks.
+"""Routes to administer background tasks, and to stream users their own tasks.
 
-An app that wants them mounts the routers: `AppKit(routers=[tasks_router, my_tasks_router])`.
+An app has these routes only if it mounts the routers: `AppKit(routers=[tasks_router, my_tasks_router])`.
 """
 
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
+from time import monotonic
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.sse import EventSourceResponse, ServerSentEvent
-from pydantic import ConfigDict
 
 from appkit.api.dependencies import CurrentUser, DbSession, app_of, get_superuser
 from appkit.api.errors import errors
@@ -23,7 +23,7 @@ from appkit.service.tasks import TaskService
 POLL_INTERVAL: Final = 0.5
 """Seconds between polls of a user's tasks."""
 STREAM_TIME: Final = 300.0
-"""Seconds after which a stream ends. Browsers reconnect by themselves, and are authenticated again."""
+"""Seconds after which a stream ends. A browser then reconnects, and is authenticated again."""
 
 tasks_router = APIRouter(
     prefix="/tasks", tags=["tasks"], dependencies=[Depends(get_superuser)], responses=errors(ForbiddenException)
@@ -32,9 +32,7 @@ my_tasks_router = APIRouter(prefix="/my/tasks", tags=["tasks"])
 
 
 class MyTaskSchema(Schema):
-    """A task, as the user who started it sees it."""
-
-    model_config = ConfigDict(from_attributes=True)
+    """A task, as shown to the user who started the task."""
 
     task_id: str
     task_name: str
@@ -43,7 +41,7 @@ class MyTaskSchema(Schema):
 
 
 class TaskSchema(MyTaskSchema):
-    """A task, as superusers see it."""
+    """A task, as shown to superusers."""
 
     queue: str
     priority: int
@@ -95,7 +93,7 @@ async def list_tasks(
     cursor: str | None = None,
     size: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> CursorPage[TaskSchema]:
-    """The tasks, the newest first."""
+    """The tasks, newest first."""
     page = await TaskService(db).page(state=state, queue=queue, name=name, cursor=cursor, size=size)
     return CursorPage[TaskSchema].model_validate(page)
 
@@ -120,7 +118,7 @@ async def pause_schedule(name: str, db: DbSession) -> ScheduleSchema:
 
 @tasks_router.post("/schedules/{name}/resume", responses=errors(NotFoundException))
 async def resume_schedule(name: str, db: DbSession) -> ScheduleSchema:
-    """Resume a schedule from its next slot on."""
+    """Resume a schedule. It enqueues tasks again from its next slot on."""
     return ScheduleSchema.model_validate(await TaskService(db).pause(name, paused=False))
 
 
@@ -144,11 +142,10 @@ async def cancel_task(task_id: str, db: DbSession) -> TaskSchema:
 
 @my_tasks_router.get("/events", response_class=EventSourceResponse)
 async def watch_my_tasks(user: CurrentUser, request: Request) -> AsyncIterator[ServerSentEvent]:
-    """Stream the user's own open tasks: an event of type `task` for each change."""
+    """Stream your open tasks: an event of type `task` for each change."""
     database, seen = app_of(request).database, dict[str, MyTaskSchema]()
-    loop = asyncio.get_running_loop()
-    end = loop.time() + STREAM_TIME
-    while loop.time() < end:
+    end = monotonic() + STREAM_TIME
+    while monotonic() < end:
         async with database.read_session(primary=True) as db:
             tasks = [MyTaskSchema.model_validate(task) for task in await TaskService(db).of_user(user.id, also=[*seen])]
         for task in tasks:

@@ -32,25 +32,25 @@ async def get_user(user_id: UUID, db: DbSession) -> UserAdminSchema:
 
 @users_router.post("/{user_id}/disable", responses=errors(NotFoundException, ConflictException))
 async def disable_user(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> UserAdminSchema:
-    """Disable a user. All their sign-in sessions end."""
+    """Disable a user, and end all sign-in sessions of the user."""
     return UserAdminSchema.model_validate(await UserService(db).disable(user_id, by=superuser.id))
 
 
 @users_router.post("/{user_id}/enable", responses=errors(NotFoundException))
 async def enable_user(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> UserAdminSchema:
-    """Enable a disabled user. Their earlier sign-in sessions stay ended."""
+    """Enable a disabled user. The user must sign in again."""
     return UserAdminSchema.model_validate(await UserService(db).enable(user_id, by=superuser.id))
 
 
 @users_router.post("/{user_id}/reset-password", status_code=202, responses=errors(NotFoundException))
 async def reset_user_password(user_id: UUID, superuser: CurrentSuperuser, db: DbSession) -> None:
-    """Remove a user's password, end their sign-in sessions, and mail them a link to set a new password."""
+    """Remove a user's password, end all sign-in sessions, and mail the user a link to set a new password."""
     await UserService(db).force_reset(user_id, by=superuser.id)
 
 
 @users_router.get("/{user_id}/sessions", responses=errors(NotFoundException))
 async def list_user_sessions(user_id: UUID, principal: CurrentPrincipal, db: DbSession) -> list[SessionSchema]:
-    """The live sign-in sessions of a user, the one seen last first."""
+    """The live sign-in sessions of a user, sorted by the last use, latest first."""
     await UserService(db).get(user_id)
     return [SessionSchema.of(session, principal) for session in await SessionService(db).live(user_id)]
 

@@ -53,7 +53,7 @@ export interface paths {
         };
         /**
          * Show Health
-         * @description Liveness: restart the process when this fails, and only then.
+         * @description Liveness. Restart the process only when this route doesn't answer.
          */
         get: operations["show_health_api_health_get"];
         put?: never;
@@ -73,7 +73,7 @@ export interface paths {
         };
         /**
          * Show Readiness
-         * @description Readiness: 503 when something that the app needs, such as its database, doesn't answer.
+         * @description Readiness. The status is 503 when something that the app needs, such as its database, doesn't answer.
          */
         get: operations["show_readiness_api_health_ready_get"];
         put?: never;
@@ -117,7 +117,7 @@ export interface paths {
          * Signin
          * @description Sign in. The browser's previous sign-in session ends.
          *
-         *     If a plugin asks for another factor, the answer is a challenge, and nobody is signed in yet.
+         *     If another factor is required, the answer is a challenge, and you are not signed in yet.
          */
         post: operations["signin_api_auth_signin_post"];
         delete?: never;
@@ -137,7 +137,7 @@ export interface paths {
         put?: never;
         /**
          * Signout
-         * @description Sign out: end the sign-in session. The answer is the same if there was none.
+         * @description Sign out: end the sign-in session. If you are not signed in, the answer is the same.
          */
         post: operations["signout_api_auth_signout_post"];
         delete?: never;
@@ -223,7 +223,7 @@ export interface paths {
         };
         /**
          * List Sessions
-         * @description Your live sign-in sessions, the one seen last first.
+         * @description Your live sign-in sessions, sorted by the last use, latest first.
          */
         get: operations["list_sessions_api_auth_sessions_get"];
         put?: never;
@@ -285,7 +285,7 @@ export interface paths {
         put?: never;
         /**
          * Reauthenticate
-         * @description Enter your password again, for routes that require a recent sign-in (`require(fresh=True)`).
+         * @description Enter your password again. This counts as a sign-in for routes that require a recent one.
          */
         post: operations["reauthenticate_api_auth_reauth_post"];
         delete?: never;
@@ -385,7 +385,7 @@ export interface paths {
         put?: never;
         /**
          * Resend Verification
-         * @description Request another mail with a link to verify your address.
+         * @description Request another mail with a link to verify your e-mail address.
          */
         post: operations["resend_verification_api_auth_email_verify_resend_post"];
         delete?: never;
@@ -405,7 +405,7 @@ export interface paths {
         put?: never;
         /**
          * Change Email
-         * @description Request a mail with a link to change your e-mail address. The answer is the same for a taken address.
+         * @description Request a mail with a link to change your e-mail address. The answer doesn't reveal if it is taken.
          */
         post: operations["change_email_api_auth_email_change_post"];
         delete?: never;
@@ -425,7 +425,7 @@ export interface paths {
         put?: never;
         /**
          * Confirm Email
-         * @description Change your e-mail address with the token from the mail. The old address gets a notice.
+         * @description Change your e-mail address with the token from the mail. The old e-mail address gets a notice.
          */
         post: operations["confirm_email_api_auth_email_change_confirm_post"];
         delete?: never;
@@ -465,7 +465,7 @@ export interface paths {
         put?: never;
         /**
          * Refresh Token
-         * @description Exchange a program's refresh token for the next pair.
+         * @description Exchange a program's refresh token for the next pair of tokens.
          */
         post: operations["refresh_token_api_auth_token_refresh_post"];
         delete?: never;
@@ -525,7 +525,7 @@ export interface paths {
         put?: never;
         /**
          * Disable User
-         * @description Disable a user. All their sign-in sessions end.
+         * @description Disable a user, and end all sign-in sessions of the user.
          */
         post: operations["disable_user_api_users__user_id__disable_post"];
         delete?: never;
@@ -545,7 +545,7 @@ export interface paths {
         put?: never;
         /**
          * Enable User
-         * @description Enable a disabled user. Their earlier sign-in sessions stay ended.
+         * @description Enable a disabled user. The user must sign in again.
          */
         post: operations["enable_user_api_users__user_id__enable_post"];
         delete?: never;
@@ -565,7 +565,7 @@ export interface paths {
         put?: never;
         /**
          * Reset User Password
-         * @description Remove a user's password, end their sign-in sessions, and mail them a link to set a new password.
+         * @description Remove a user's password, end all sign-in sessions, and mail the user a link to set a new password.
          */
         post: operations["reset_user_password_api_users__user_id__reset_password_post"];
         delete?: never;
@@ -583,7 +583,7 @@ export interface paths {
         };
         /**
          * List User Sessions
-         * @description The live sign-in sessions of a user, the one seen last first.
+         * @description The live sign-in sessions of a user, sorted by the last use, latest first.
          */
         get: operations["list_user_sessions_api_users__user_id__sessions_get"];
         put?: never;
@@ -863,7 +863,7 @@ export interface paths {
         };
         /**
          * List Tasks
-         * @description The tasks, the newest first.
+         * @description The tasks, newest first.
          */
         get: operations["list_tasks_api_tasks_get"];
         put?: never;
@@ -945,7 +945,7 @@ export interface paths {
         put?: never;
         /**
          * Resume Schedule
-         * @description Resume a schedule from its next slot on.
+         * @description Resume a schedule. It enqueues tasks again from its next slot on.
          */
         post: operations["resume_schedule_api_tasks_schedules__name__resume_post"];
         delete?: never;
@@ -1326,7 +1326,7 @@ export interface components {
         };
         /**
          * AccessSchema
-         * @description The lifetime of a refreshed access token.
+         * @description The end of a refreshed access token's lifetime.
          */
         AccessSchema: {
             /**
@@ -1561,7 +1561,7 @@ export interface components {
         };
         /**
          * EmailSchema
-         * @description Body with the address that a mail goes to.
+         * @description Body with the e-mail address that gets a mail.
          */
         EmailSchema: {
             /** Email */
@@ -1613,7 +1613,7 @@ export interface components {
         };
         /**
          * Health
-         * @description Liveness: the process answers.
+         * @description Liveness: whether the process answers.
          */
         Health: {
             /**
@@ -2055,7 +2055,7 @@ export interface components {
         };
         /**
          * TaskSchema
-         * @description A task, as superusers see it.
+         * @description A task, as shown to superusers.
          */
         TaskSchema: {
             /** Task Id */
@@ -2134,7 +2134,7 @@ export interface components {
         };
         /**
          * UserAdminSchema
-         * @description A user, as superusers see them.
+         * @description A user, as shown to superusers.
          */
         UserAdminSchema: {
             /**
@@ -2160,7 +2160,7 @@ export interface components {
         };
         /**
          * UserSchema
-         * @description A user, as they see themselves.
+         * @description A user, as shown to this user.
          */
         UserSchema: {
             /**
@@ -2198,38 +2198,38 @@ export interface components {
         };
         /**
          * FieldProblem
-         * @description What is wrong with one value of a request.
+         * @description One invalid value of a request.
          */
         FieldProblem: {
             /**
              * Field
-             * @description Where the value is, as in `address.city`; empty for the request as a whole.
+             * @description The path of the value, such as `address.city`. Empty for the whole request.
              */
             field: string;
             /**
              * Message
-             * @description A sentence for the person who gave the value.
+             * @description A sentence for the user who entered the value.
              */
             message: string;
             /**
              * Type
-             * @description What kind of mistake it is, for programs.
+             * @description The kind of mistake, for programs.
              */
             type: string;
         };
         /**
          * ProblemDetails
-         * @description Why a request was not answered as it was meant to be (RFC 9457).
+         * @description A problem document: the body of an error response (RFC 9457).
          */
         ProblemDetails: {
             /**
              * Type
-             * @description The page about this error, or `about:blank` for an app's own (RFC 9457, 4.2.1).
+             * @description The docs page of an appkit error, or `about:blank` for other errors.
              */
             type: string;
             /**
              * Title
-             * @description The error in a few words, the same each time.
+             * @description The kind of error, in a few words.
              */
             title: string;
             /**
@@ -2239,12 +2239,12 @@ export interface components {
             status: number;
             /**
              * Detail
-             * @description A sentence about this occurrence.
+             * @description A sentence for the user.
              */
             detail: string;
             /**
              * Instance
-             * @description The path that was asked for.
+             * @description The path of the request.
              */
             instance: string;
             /**
@@ -2254,13 +2254,13 @@ export interface components {
             internal_code: number;
             /**
              * Request Id
-             * @description What to name when you ask for help.
+             * @description The request's id, to quote to the support.
              * @default null
              */
             request_id: string | null;
             /**
              * Errors
-             * @description The values that are not acceptable.
+             * @description The invalid values.
              * @default null
              */
             errors: components["schemas"]["FieldProblem"][] | null;
@@ -2387,7 +2387,7 @@ export interface operations {
                     "application/json": components["schemas"]["UserSchema"] | components["schemas"]["ChallengeSchema"];
                 };
             };
-            /** @description The answer is sent by mail (`AUTH_SIGNUP_MODE=private`). */
+            /** @description A mail has the answer (`AUTH_SIGNUP_MODE=private`). */
             202: {
                 headers: {
                     [name: string]: unknown;
@@ -3706,13 +3706,13 @@ export interface operations {
     list_users_api_users_get: {
         parameters: {
             query?: {
-                /** @description A part of the address, in upper or lower case. */
+                /** @description A part of the e-mail address, in any case. */
                 q?: string | null;
                 /** @description Only enabled users, or only disabled ones. */
                 active?: boolean | null;
                 /** @description Only superusers, or only other users. */
                 superuser?: boolean | null;
-                /** @description Only users with a verified address, or without. */
+                /** @description Only users with a verified e-mail address, or without. */
                 verified?: boolean | null;
                 /** @description The `next_cursor` of the previous page. */
                 cursor?: string | null;
