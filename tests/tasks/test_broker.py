@@ -20,7 +20,7 @@ from appkit.tasks.context import TaskSession, _task_context
 from appkit.tasks.hookspecs import BrokerScheme
 from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.router import enqueue
-from appkit.tasks.transports.memory import MemoryBroker
+from appkit.tasks.transports import MemoryBroker
 from appkit.tasks.worker import Worker
 
 Injected = Annotated[Context, TaskiqDepends()]
@@ -76,7 +76,7 @@ def test_memory_broker_is_refused_in_production(tmp_path: Path) -> None:
 def test_missing_extra_says_how_to_install_it(
     scheme: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, f"appkit.tasks.transports.{extra}", raising=False)
+    monkeypatch.delitem(sys.modules, "appkit.tasks.redis_broker", raising=False)
     monkeypatch.setitem(sys.modules, module, None)
 
     with pytest.raises(AppKitError, match=rf"pip install 'fastapi-appkit\[{extra}\]'"):

@@ -9,7 +9,7 @@ import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from hmac import compare_digest, digest
 from secrets import token_bytes
 from typing import Any
@@ -65,11 +65,12 @@ class Tokens:
         if taken := own.keys() & claims.keys():
             raise AppKitError(f"A plugin's token_claims() can't set {', '.join(sorted(taken))}: appkit sets it.")
         key = self._keys.current
+        session_end = min(session.idle_expires_at, session.expires_at)
         return TokenPair(
             access=jwt.encode({**claims, **own}, key.access, ALGORITHM, {"typ": TYPE, "kid": key.id.hex()}),
             refresh=_encode(sign(key.refresh, _REFRESH.pack(key.id, session.id.bytes, session.refresh_seq))),
             expires_at=expires_at,
-            max_age=_seconds_left(session, now) if session.remember else None,
+            max_age=int((session_end - now).total_seconds()) if session.remember else None,
         )
 
     def read_access(self, token: str, *, expired: bool = False) -> SessionPrincipal:
@@ -150,10 +151,6 @@ class Tokens:
         if key is None or not verify(key.refresh, signed) or token != _encode(signed):
             raise UnauthorizedException
         return UUID(bytes=session_id), seq
-
-
-def _seconds_left(session: AuthSession, now: datetime) -> int:
-    return int((min(session.idle_expires_at, session.expires_at) - now).total_seconds())
 
 
 def _owner(key: Key, email_key: str) -> bytes:

@@ -40,11 +40,7 @@ class UserService(BaseService):
     ) -> BaseUser:
         """Create an account. Without a password, its owner signs in by other means.
 
-        Args:
-            email: The e-mail address.
-            password: The password in plain text.
-            superuser: Whether to make a superuser.
-            verified: Whether the user has proved to own the e-mail address.
+        Pass `verified` if the user has proved to own the e-mail address.
 
         Raises:
             EmailTakenException: When an account has this e-mail address, in upper or lower case.
@@ -199,11 +195,8 @@ class UserService(BaseService):
     ) -> None:
         """Check a new password against the password policy and the plugins.
 
-        Args:
-            password: The password in plain text.
-            email: The account's e-mail address, which must not be the password.
-            user: The user; None at sign-up.
-            field: The name of the request's field, for the error.
+        The password must not be the account's `email`. Without a `user`, the check is for a sign-up. `field` is the
+        name of the request's field, for the error.
 
         Raises:
             UnprocessableException: When the password is not acceptable. The error has all reasons.

@@ -1,1 +1,1 @@
-"""Background tasks: the broker, the worker that runs them, and the app's own tasks."""
+"""Background tasks: the broker, the worker, and appkit's own tasks."""

@@ -1,7 +1,7 @@
-"""Tasks that send account mails (verification, password reset, notices) and purge old sign-in sessions.
+"""Tasks that send the mails about accounts, and a task that purges old sign-in sessions.
 
-These tasks look up the account and send the mail, so no response time reveals whether an account exists. They also make
-the tokens, so that no token is ever a task's argument.
+The tasks look up the account, so no response time reveals whether an account exists. They also make the tokens, so that
+no token is ever a task's argument.
 """
 
 import asyncio
@@ -28,78 +28,65 @@ from appkit.domain.events import (
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
 from appkit.service.links import LinkService
-from appkit.service.mails import MailService
+from appkit.service.mails import MailKind, MailService
 from appkit.service.sessions import SessionService
+from appkit.service.users import UserService
 from appkit.tasks.context import TaskContext
 from appkit.tasks.router import TaskRouter
 
 account_tasks = TaskRouter()
 
 SPREAD: Final = 1.0
-"""Seconds of random delay before a password reset is sent."""
+"""The longest random delay in seconds before a password reset is sent."""
 
 
 @account_tasks.on(UserSignedUp, name="appkit.accounts:welcome")
 async def welcome(event: UserSignedUp, task: TaskContext) -> None:
-    """Send a new user a verification link, if there is a frontend for it or sign-up is private."""
+    """Send a new user a verification link, if the app has a frontend or sign-up is private."""
     if task.settings.frontend.url or task.settings.auth.signup_mode == "private":
-        await _send_verification(event.user_id, task)
+        await _send_verification(task, event.user_id)
 
 
 @account_tasks.on(SignupRepeated, name="appkit.accounts:tell_account_exists")
 async def tell_account_exists(event: SignupRepeated, task: TaskContext) -> None:
-    """Mail the owner that the account exists, or send another verification link if the address is unverified."""
+    """Mail the owner that the account exists. An unverified e-mail address gets another verification link instead."""
     async with task.session() as db:
         user = await _lock_user(db, email_key=parse_email(event.email).key)
-        if user is None:
-            return
-        mail = await MailService(db).write("account_exists", user)
+    if user is None:
+        return
     if user.email_verified:
-        await task.mailer.send(mail)
+        await _send_mail(task, "account_exists", id=user.id)
     else:
-        await _send_verification(user.id, task)
+        await _send_verification(task, user.id)
 
 
 @account_tasks.on(EmailVerificationRequested, name="appkit.accounts:send_verification")
 async def send_verification(event: EmailVerificationRequested, task: TaskContext) -> None:
     """Send another verification link."""
-    await _send_verification(event.user_id, task)
+    await _send_verification(task, event.user_id)
 
 
 @account_tasks.on(PasswordResetRequested, name="appkit.accounts:send_reset")
 async def send_reset(event: PasswordResetRequested, task: TaskContext) -> None:
-    """Send a password reset link, if an account has this address.
+    """Send a password reset link, if an account has this e-mail address.
 
     The task waits for a random time first. With an embedded worker, making the mail slows down the next request by
     some milliseconds. At a predictable time, this delay would reveal that the account exists.
     """
     if task.settings.environment != "test":
         await asyncio.sleep(SystemRandom().uniform(0, SPREAD))
-    # Commit the token before sending it, because a mail can't be rolled back. A retry makes another token.
-    async with task.session() as db:
-        user = await _lock_user(db, email_key=parse_email(event.email).key)
-        if user is None:
-            return
-        token = await LinkService(db).make(user, "reset_password", ttl=task.settings.auth.reset_ttl)
-        mail = await MailService(db).write("reset_password", user, token=token)
-    await task.mailer.send(mail)
+    await _send_mail(task, "reset_password", purpose="reset_password", email_key=parse_email(event.email).key)
 
 
 @account_tasks.on(PasswordResetForced, name="appkit.accounts:send_forced_reset")
 async def send_forced_reset(event: PasswordResetForced, task: TaskContext) -> None:
     """Send a password reset link, after a superuser forced a reset."""
-    async with task.session() as db:
-        user = await _lock_user(db, id=event.user_id)
-        if user is None:
-            return
-        token = await LinkService(db).make(user, "reset_password", ttl=task.settings.auth.verify_ttl)
-        mail = await MailService(db).write("reset_forced", user, token=token)
-    await task.mailer.send(mail)
+    await _send_mail(task, "reset_forced", purpose="reset_password", id=event.user_id)
 
 
 @account_tasks.on(UserDeleted, name="appkit.accounts:tell_deleted")
 async def tell_deleted(event: UserDeleted, task: TaskContext) -> None:
-    """Mail a deleted account's owner, in case somebody else deleted it."""
+    """Mail the owner of a deleted account, in case somebody else deleted the account."""
     async with task.session() as db:
         user = await db.get(app_context(db).user_model, event.user_id)
         if user is None:
@@ -118,62 +105,48 @@ async def purge(task: TaskContext) -> None:
 @account_tasks.on(PasswordChanged, name="appkit.accounts:tell_password_changed")
 async def tell_password_changed(event: PasswordChanged, task: TaskContext) -> None:
     """Mail the owner that the password was changed (OWASP ASVS 6.3.7)."""
-    await _tell_password_changed(event.user_id, task)
+    await _send_mail(task, "password_changed", id=event.user_id)
 
 
 @account_tasks.on(PasswordReset, name="appkit.accounts:tell_password_reset")
 async def tell_password_reset(event: PasswordReset, task: TaskContext) -> None:
     """Mail the owner that the password was reset (OWASP ASVS 6.3.7)."""
-    await _tell_password_changed(event.user_id, task)
+    await _send_mail(task, "password_changed", id=event.user_id)
 
 
 @account_tasks.on(EmailChangeRequested, name="appkit.accounts:send_email_change")
 async def send_email_change(event: EmailChangeRequested, task: TaskContext) -> None:
-    """Send a confirmation link to the new address, unless it is taken."""
+    """Send a confirmation link to the new e-mail address, unless another account has this address."""
     async with task.session() as db:
-        user = await _lock_user(db, id=event.user_id)
-        if user is None or await _is_taken(db, event.email):
+        if await UserService(db).find(event.email) is not None:
             return
-        ttl = task.settings.auth.verify_ttl
-        token = await LinkService(db).make(user, "change_email", ttl=ttl, email=event.email)
-        mail = await MailService(db).write("change_email", user, to=event.email, token=token)
-    await task.mailer.send(mail)
+    await _send_mail(task, "change_email", to=event.email, purpose="change_email", id=event.user_id)
 
 
 @account_tasks.on(EmailChanged, name="appkit.accounts:tell_email_changed")
 async def tell_email_changed(event: EmailChanged, task: TaskContext) -> None:
-    """Mail the old address that the address was changed (OWASP ASVS 6.3.7)."""
+    """Mail the old e-mail address that the address was changed (OWASP ASVS 6.3.7)."""
+    await _send_mail(task, "email_changed", to=event.old_email, id=event.user_id)
+
+
+async def _send_verification(task: TaskContext, user_id: UUID) -> None:
+    """Send a verification link, unless the e-mail address is verified."""
+    await _send_mail(task, "verify_email", purpose="verify_email", id=user_id, email_verified_at=None)
+
+
+async def _send_mail(
+    task: TaskContext, kind: MailKind, *, to: str | None = None, purpose: str | None = None, **which: Any
+) -> None:
+    """Send a mail about an open account with these columns, if one exists. With a purpose, the mail has a link."""
+    ttl = task.settings.auth.reset_ttl if kind == "reset_password" else task.settings.auth.verify_ttl
+    # Commit the token before sending it, because a mail can't be rolled back. A retry makes another token.
     async with task.session() as db:
-        user = await _lock_user(db, id=event.user_id)
+        user = await _lock_user(db, **which)
         if user is None:
             return
-        mail = await MailService(db).write("email_changed", user, to=event.old_email)
+        token = await LinkService(db).make(user, purpose, ttl=ttl, email=to) if purpose else None
+        mail = await MailService(db).write(kind, user, to=to, token=token)
     await task.mailer.send(mail)
-
-
-async def _send_verification(user_id: UUID, task: TaskContext) -> None:
-    async with task.session() as db:
-        user = await _lock_user(db, id=user_id)
-        if user is None or user.email_verified:
-            return
-        token = await LinkService(db).make(user, "verify_email", ttl=task.settings.auth.verify_ttl)
-        mail = await MailService(db).write("verify_email", user, token=token)
-    await task.mailer.send(mail)
-
-
-async def _tell_password_changed(user_id: UUID, task: TaskContext) -> None:
-    async with task.session() as db:
-        user = await _lock_user(db, id=user_id)
-        if user is None:
-            return
-        mail = await MailService(db).write("password_changed", user)
-    await task.mailer.send(mail)
-
-
-async def _is_taken(db: AsyncSession, email: str) -> bool:
-    """Whether an account has the address already. No mail is sent in this case."""
-    user = app_context(db).user_model
-    return await db.scalar(select(user.id).where(user.email_key == parse_email(email).key)) is not None
 
 
 async def _lock_user(db: AsyncSession, **which: Any) -> BaseUser | None:

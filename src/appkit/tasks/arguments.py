@@ -1,4 +1,4 @@
-"""Arguments: a task's parameters, checked when it is enqueued and validated when it runs."""
+"""Arguments: a task's parameters. Arguments are checked when a task is enqueued, and validated when the task runs."""
 
 from collections.abc import Callable, Mapping, Sequence
 from inspect import Parameter, signature
@@ -12,7 +12,7 @@ from appkit.exceptions import AppKitError
 
 
 class InvalidArguments(Exception):
-    """The row's arguments don't fit the task's signature, so it is not retried. The message quotes no values."""
+    """The row's arguments don't fit the task's signature, so the task is dead. The message quotes no values."""
 
     code = "TASK_ARGUMENTS_INVALID"
 
@@ -24,7 +24,7 @@ class UnreadableRow(InvalidArguments):
 
 
 class Arguments:
-    """A task's parameters, without those that Taskiq injects.
+    """A task's parameters, except the parameters that Taskiq injects.
 
     Raises:
         AppKitError: When an annotation can't be resolved, or its type can't be read from JSON.
@@ -47,21 +47,16 @@ class Arguments:
         self._types = {each: self._type(each, hints.get(each, Any)) for each in self._signature.parameters}
 
     def check(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Check that the arguments match the signature.
-
-        Raises:
-            AppKitError: When an argument is missing or unknown.
-        """
+        """Raise `AppKitError` if an argument is missing or unknown."""
         try:
             self._signature.bind(*args, **kwargs)
         except TypeError as exc:
             raise AppKitError(f"Task {self._name!r} can't be called like this: {exc}.") from None
 
     def load(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """Convert the arguments to their annotated types. They are returned by name if the signature allows this.
+        """Convert the arguments to their annotated types, or raise `InvalidArguments`.
 
-        Raises:
-            InvalidArguments: When an argument is invalid. The message has the argument's name, but not its value.
+        If the signature allows this, all arguments are returned by name.
         """
         try:
             bound = self._signature.bind(*args, **kwargs)
@@ -78,7 +73,7 @@ class Arguments:
         kinds = {parameter.kind: name for name, parameter in self._signature.parameters.items()}
         if kinds.keys() & {Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL}:
             return list(bound.args), bound.kwargs
-        named = dict(bound.arguments)  # Injected parameters may stand before, between or after these.
+        named = dict(bound.arguments)  # By name, because injected parameters may stand between these.
         return [], named | named.pop(kinds.get(Parameter.VAR_KEYWORD, ""), {})
 
     def _load(self, name: str, value: Any) -> Any:

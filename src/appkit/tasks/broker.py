@@ -1,4 +1,4 @@
-"""create_broker: the Taskiq broker that `TASKS_BROKER_URL` names."""
+"""create_broker: makes the Taskiq broker for `TASKS_BROKER_URL`, and register_tasks fills it."""
 
 from collections.abc import Iterable
 
@@ -12,14 +12,12 @@ from appkit.tasks.transports import find_transport
 
 
 def create_broker(settings: Settings, *, database: Database | None = None) -> OutboxBroker:
-    """The Taskiq broker that `TASKS_BROKER_URL` names.
+    """Make the Taskiq broker for `TASKS_BROKER_URL`.
 
-    Args:
-        settings: The app's settings.
-        database: The database with the outbox; unless given, the broker opens its own at `DATABASE_URL`.
+    Without a `database`, the broker opens the database at `DATABASE_URL`, and creates the tables of the outbox.
 
     Raises:
-        AppKitError: When the scheme is unknown, or the extra that it needs is not installed.
+        AppKitError: When the scheme is unknown, or needs an extra that is not installed.
     """
     if settings.tasks.broker_url.startswith("db:"):
         if settings.tasks.broker_url != "db://":
@@ -35,7 +33,7 @@ def register_tasks(broker: OutboxBroker, routers: Iterable[TaskRouter]) -> None:
     """Register the tasks and schedules of these routers with a broker. Several brokers may share a router.
 
     Raises:
-        AppKitError: When two tasks have one name, a parameter can't be read from JSON, or a cron task has required
+        AppKitError: When two tasks have the same name, a parameter can't be read from JSON, or a cron task has required
             parameters.
     """
     for router in routers:

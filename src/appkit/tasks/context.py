@@ -1,10 +1,11 @@
-"""Task context: `TaskSession` and `TaskContext` for a task's signature, and the running Attempt behind them."""
+"""Task context: `TaskSession` and `TaskContext` for a task's signature, and the class of one attempt."""
 
 import asyncio
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -27,51 +28,45 @@ logger = logging.getLogger(__name__)
 
 
 class LeaseLostError(Exception):
-    """The lease expired and another process claimed the task. The attempt's `TaskSession` is rolled back."""
+    """The lease expired, and another process may have claimed the task. The `TaskSession` is rolled back."""
 
 
+@dataclass(eq=False)
 class Attempt:
-    """One attempt at a task, from its claim until its row is settled.
+    """One attempt at a task, from the claim of the row until the row is settled."""
 
-    Args:
-        task: The claimed row.
-        queue: The queue that claimed the row and owns the lease.
-        database: The database of `TaskSession`.
-        settings: The app's settings.
-    """
-
-    def __init__(self, task: ClaimedTask, queue: TaskQueue, database: Database, settings: Settings) -> None:
-        self.task = task
-        self.queue = queue
-        self.database = database
-        self.settings = settings
-        self.labels: dict[str, Any] = {}
-        self.interruptible = True
-        """Whether the task runs on the event loop; a thread can't be stopped."""
-        self.runner: asyncio.Task[Any] | None = None
-        """The asyncio task that runs this attempt; None before the start."""
-        self.deadline: datetime | None = None
-        """When the task's timeout cancels this attempt."""
-        self.session: AsyncGenerator[AsyncSession, None] | None = None
-        """The `TaskSession`. Taskiq doesn't close it when the teardown of another dependency fails."""
-        self.result: Any = None
-        """The function's return value."""
-        self.error: BaseException | None = None
-        """The exception that ended this attempt."""
-        self.cancel_requested = False
-        self.closing = False
-        """Whether the row is being settled. It is too late to cancel then."""
-        self.settled = False
-        """Whether the row is settled, will be settled with the next exchange, or can't be settled."""
-        self.done = False
-        """Whether the attempt succeeded and its row waits for the next exchange."""
+    task: ClaimedTask
+    queue: TaskQueue
+    """The queue that owns the lease."""
+    database: Database
+    settings: Settings
+    labels: dict[str, Any] = field(default_factory=dict)
+    interruptible: bool = True
+    """Whether the task runs on the event loop; a thread can't be stopped."""
+    runner: asyncio.Task[Any] | None = None
+    """The asyncio task that runs this attempt; None before the start."""
+    deadline: datetime | None = None
+    """When the task's timeout cancels this attempt."""
+    session: AsyncGenerator[AsyncSession, None] | None = None
+    """The `TaskSession`. If the teardown of another dependency fails, Taskiq doesn't close the `TaskSession`."""
+    result: Any = None
+    """The function's return value."""
+    error: BaseException | None = None
+    """The exception that ended this attempt."""
+    cancel_requested: bool = False
+    closing: bool = False
+    """Whether the row is being settled. The attempt can no longer be cancelled then."""
+    settled: bool = False
+    """Whether the row is settled, will be settled by the next exchange, or can't be settled."""
+    done: bool = False
+    """Whether the attempt succeeded and its row waits for the next exchange."""
 
     def __str__(self) -> str:
         return f"Task {self.task.task_name} {self.task.task_id}"
 
     @property
     def result_json(self) -> Any:
-        """The return value as JSON; None when it can't be serialised."""
+        """The return value as JSON; None when the value can't be serialised."""
         try:
             return to_jsonable_python(self.result)
         except PydanticSerializationError as exc:
@@ -110,11 +105,7 @@ _current: ContextVar[Attempt] = ContextVar("appkit_attempt")
 
 
 def current_attempt() -> Attempt:
-    """The attempt that runs in this context.
-
-    Raises:
-        AppKitError: When no task runs here.
-    """
+    """The attempt that runs in this context. Raises `AppKitError` outside of a task."""
     try:
         return _current.get()
     except LookupError:
@@ -129,24 +120,24 @@ def keep_result(result: T) -> T:
 
 
 class RunningTask:
-    """The running attempt, as the task's own code sees it."""
+    """The running attempt, for the code of the task."""
 
     def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self._database = attempt.database
         self.task_id = attempt.task.task_id
-        """The task's id. All attempts have the same id, so you can pass it on as an idempotency key."""
+        """The task's id. All attempts have the same id, so the id can serve as an idempotency key."""
         self.attempt = attempt.task.attempts
         """1 at the first attempt."""
         self.deadline = attempt.deadline
         """When this attempt is cancelled, if the task has a timeout."""
         self.slot = datetime.fromisoformat(attempt.labels["slot"]) if "slot" in attempt.labels else None
-        """The time for which a cron task was scheduled; it may have started later."""
+        """The time for which a cron task was scheduled. The task may have started later."""
         self.settings: Settings = attempt.settings
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the task was cancelled. An `async def` is interrupted; a `def` must check this property itself."""
+        """Whether the task was cancelled. An `async def` is interrupted, but a `def` must check this property."""
         return self._attempt.cancel_requested
 
     @property
@@ -165,14 +156,15 @@ class RunningTask:
         return self._database.session()
 
     def read_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """A read-only session on the primary, because a replica may lag behind the data that the task is about."""
+        """A read-only database session on the primary, because a replica may not have the task's data yet."""
         return self._database.read_session(primary=True)
 
     async def progress(self, percent: int, step: str = "") -> None:
-        """Report progress in a short transaction of its own, so that others see the progress at once.
+        """Report progress in a separate short transaction, which is visible immediately.
 
         Raises:
-            AppKitError: When the task's `TaskSession` holds SQLite's writer. Report before its first statement.
+            AppKitError: When the `TaskSession` holds SQLite's writer. Report before the first statement of the
+                `TaskSession`.
         """
         await self._attempt.queue.report_progress(self._attempt.task, {"percent": percent, "step": step})
 
@@ -187,7 +179,7 @@ async def _session(attempt: Attempt) -> AsyncGenerator[AsyncSession, None]:
     async with attempt.database.session() as session:
         try:
             yield session
-        except BaseException:  # noqa: BLE001 - Taskiq throws the task's own exception in here, and keeps it
+        except BaseException:  # noqa: BLE001 - Taskiq raises the task's exception here, and handles it elsewhere
             await session.rollback()
             return
         attempt.closing = True
@@ -201,8 +193,8 @@ def _task_context() -> RunningTask:
 
 
 TaskSession = Annotated[AsyncSession, Depends(_task_session)]
-"""The task's own session. Its transaction also marks the task as done, so its writes take effect exactly once, however
-often the task is retried. The transaction begins with the first statement."""
+"""The task's database session. Its transaction also marks the task as done. So the writes of the session take effect
+exactly once, even if the task is retried. The transaction begins with the first statement."""
 
 TaskContext = Annotated[RunningTask, Depends(_task_context)]
-"""The running task: its id, attempt and progress, and the app's settings, mailer and sessions."""
+"""The running task: its id, attempt and progress, and the app's settings, mailer and database sessions."""

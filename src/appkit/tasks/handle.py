@@ -16,25 +16,16 @@ _ENDED = {TaskState.DONE, TaskState.DEAD, TaskState.CANCELLED}
 
 
 class TaskFailedError(Exception):
-    """The task whose result was awaited is dead or was cancelled.
-
-    Args:
-        message: The task's error.
-        code: The `internal_code` of its exception, or a code such as `TASK_EXPIRED`.
-    """
+    """Raised by `TaskHandle.result()`: the task is dead or was cancelled."""
 
     def __init__(self, message: str, code: str | None = None) -> None:
         super().__init__(message)
         self.code = code
+        """The `internal_code` of the task's exception, or a code such as `TASK_EXPIRED`."""
 
 
 class TaskHandle:
-    """An enqueued task. For an id that you have stored, make a handle by `TaskHandle(task_id, kit.database)`.
-
-    Args:
-        task_id: The task's id.
-        database: The database with the outbox.
-    """
+    """An enqueued task. For an id that you have stored, make a handle by `TaskHandle(task_id, kit.database)`."""
 
     def __init__(self, task_id: str, database: Database | None = None) -> None:
         self.database = database
@@ -54,12 +45,12 @@ class TaskHandle:
 
     @property
     def task_id(self) -> str:
-        """The task's id. With a unique key, after the flush, the id of the task that holds the key."""
+        """The task's id. With a unique key, this is after the flush the id of the task that has the key."""
         return self._task_id if self._unique is None else self._unique.task_id
 
     @property
     def created(self) -> bool | None:
-        """Whether this call wrote the task; False if its unique key was taken, None before the flush."""
+        """Whether this call wrote the task. False if another task has the unique key; None before the flush."""
         return True if self._unique is None else self._unique.created
 
     async def status(self) -> TaskState | None:
@@ -72,15 +63,12 @@ class TaskHandle:
         return await self.status() in _ENDED
 
     async def progress(self) -> dict[str, Any] | None:
-        """The last reported progress; None when there was none."""
+        """The last reported progress; None when the task has reported none."""
         row = await self._read()
         return None if row is None else row.progress
 
     async def result(self, timeout: float | None = None) -> Any:
-        """Wait until the task is done, and return its result as JSON.
-
-        Args:
-            timeout: Seconds to wait; without it, there is no limit.
+        """Wait until the task is done, and return its result as JSON. The `timeout` is in seconds.
 
         Raises:
             TaskFailedError: When the task is dead or was cancelled.
@@ -92,16 +80,21 @@ class TaskHandle:
             row = await self._read()
             if row is None:
                 raise LookupError(f"Task {self.task_id} doesn't exist, or was deleted.")
+            if row.state == TaskState.DONE:
+                return row.result
             if row.state in _ENDED:
-                return _outcome(row)
+                reason = row.last_error or "it was cancelled"
+                raise TaskFailedError(f"Task {row.task_id} is {row.state}: {reason}", row.error_code)
             if monotonic() + pause > end:
                 raise TimeoutError(f"Task {self.task_id} is still {row.state}.")
             await asyncio.sleep(pause)
             pause = min(0.5, pause * 1.5)
 
     async def cancel(self) -> bool:
-        """Cancel the task. A running one is interrupted within seconds. False when it has already ended."""
-        return await TaskQueue(self._outbox, self._settings).cancel(self.task_id)
+        """Cancel the task. A running task is interrupted within seconds. False when the task has already ended."""
+        context = self._outbox.context
+        settings = TasksSettings() if context is None else context.settings.tasks
+        return await TaskQueue(self._outbox, settings).cancel(self.task_id)
 
     @property
     def _outbox(self) -> Database:
@@ -112,19 +105,7 @@ class TaskHandle:
             )
         return self.database
 
-    @property
-    def _settings(self) -> TasksSettings:
-        context = self._outbox.context
-        return TasksSettings() if context is None else context.settings.tasks
-
     async def _read(self) -> OutboxTask | None:
         async with self._outbox.read_session(primary=True) as db:
             row: OutboxTask | None = await db.scalar(select(OutboxTask).where(OutboxTask.task_id == self.task_id))
             return row
-
-
-def _outcome(row: OutboxTask) -> Any:
-    if row.state == TaskState.DONE:
-        return row.result
-    reason = row.last_error or "it was cancelled"
-    raise TaskFailedError(f"Task {row.task_id} is {row.state}: {reason}", row.error_code)

@@ -1,4 +1,4 @@
-"""Heartbeat: renews the leases of in-flight tasks, from a thread of its own.
+"""Heartbeat: renews the leases of in-flight tasks from a separate thread.
 
 The thread has its own event loop and connections, so tasks that block the app's event loop keep their leases.
 """
@@ -7,6 +7,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
 from appkit.core.settings import DatabaseSettings, TasksSettings
@@ -15,39 +16,27 @@ from appkit.repository.queue import TaskQueue
 from appkit.repository.queue_statements import ClaimedTask
 
 MAX_INTERVAL: Final = 5.0
-"""The longest time between heartbeats in seconds, so that a cancelled task stops soon."""
+"""The longest time between heartbeats in seconds. Heartbeats also find the tasks to cancel."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Heartbeat:
-    """Renews leases at least three times before they expire. It calls its callbacks in its own thread.
+    """Renews leases at least three times before they expire. The callbacks are called in the heartbeat's thread."""
 
-    Args:
-        database: The database with the outbox; the heartbeat opens connections of its own.
-        tasks: The settings with the duration of a lease.
-        owner: The lease owner.
-        in_flight: Returns the tasks whose leases to renew.
-        on_lost: Called with the tasks whose leases were lost.
-        on_cancel: Called with the tasks whose cancellation was requested.
-    """
+    database: DatabaseSettings
+    tasks: TasksSettings
+    owner: str
+    """The lease owner."""
+    in_flight: Callable[[], Collection[ClaimedTask]]
+    """Returns the tasks whose leases to renew."""
+    on_lost: Callable[[Collection[ClaimedTask]], object]
+    """Called with the tasks whose leases were lost."""
+    on_cancel: Callable[[Collection[ClaimedTask]], object]
+    """Called with the tasks whose cancellation was requested."""
 
-    def __init__(
-        self,
-        database: DatabaseSettings,
-        tasks: TasksSettings,
-        owner: str,
-        *,
-        in_flight: Callable[[], Collection[ClaimedTask]],
-        on_lost: Callable[[Collection[ClaimedTask]], object],
-        on_cancel: Callable[[Collection[ClaimedTask]], object],
-    ) -> None:
-        self._database = database
-        self._tasks = tasks
-        self._owner = owner
-        self._in_flight = in_flight
-        self._on_lost = on_lost
-        self._on_cancel = on_cancel
+    def __post_init__(self) -> None:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="appkit-heartbeat", daemon=True)
         self._thread.start()
@@ -58,10 +47,10 @@ class Heartbeat:
         await asyncio.to_thread(self._thread.join)
 
     def _run(self) -> None:
-        database = Database(self._database)
-        queue = TaskQueue(database, self._tasks, self._owner)
+        database = Database(self.database)
+        queue = TaskQueue(database, self.tasks, self.owner)
         with asyncio.Runner() as runner:
-            while not self._stopped.wait(min(MAX_INTERVAL, self._tasks.lease / 3)):
+            while not self._stopped.wait(min(MAX_INTERVAL, self.tasks.lease / 3)):
                 try:
                     runner.run(self._renew(queue))
                 except Exception:
@@ -69,7 +58,7 @@ class Heartbeat:
             runner.run(database.dispose())
 
     async def _renew(self, queue: TaskQueue) -> None:
-        if tasks := self._in_flight():
+        if tasks := self.in_flight():
             renewed = await queue.renew(tasks)
-            self._on_lost([task for task in tasks if task.key not in renewed])
-            self._on_cancel([task for task in tasks if renewed.get(task.key)])
+            self.on_lost([task for task in tasks if task.key not in renewed])
+            self.on_cancel([task for task in tasks if renewed.get(task.key)])

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Kit(Protocol):
-    """The part of the plugins' `AppKit` that this layer knows."""
+    """The part of `AppKit` that the tasks layer uses."""
 
     @property
     def settings(self) -> Settings:
@@ -33,11 +33,11 @@ class Kit(Protocol):
 
 
 class BrokerScheme(NamedTuple):
-    """A scheme for `TASKS_BROKER_URL`, and the Taskiq broker that it stands for."""
+    """A scheme for `TASKS_BROKER_URL`, with its Taskiq broker."""
 
     scheme: str
     connect: Callable[[Settings, str], AsyncBroker]
-    """Makes a Taskiq broker, not yet started, for the app's settings and the name of one of its queues."""
+    """Makes a Taskiq broker, not started yet, from the app's settings and a queue's name."""
 
 
 @hookspec
@@ -56,10 +56,10 @@ def register_tasks() -> list[TaskRouter]:
 @hookspec
 @provisional
 def register_brokers() -> list[BrokerScheme]:
-    """Add schemes for `TASKS_BROKER_URL`; a plugin's wins over appkit's. Called when the broker is built.
+    """Add schemes for `TASKS_BROKER_URL`. A plugin's scheme replaces appkit's. Called when the broker is built.
 
-    Any Taskiq broker will do, and no task is lost with it: its messages only wake workers. A row that no worker claims
-    within `TASKS_LEASE` is published again. So let the broker drop old messages rather than keep them for ever.
+    Any Taskiq broker can be used, and no task is lost, because messages only wake workers. The broker should drop old
+    messages.
 
     Example:
         ```python
@@ -76,10 +76,10 @@ def register_brokers() -> list[BrokerScheme]:
 
 @hookspec
 async def on_event(kit: Kit, event: Event) -> None:
-    """Observe every event, of every class, once its transaction has committed.
+    """Observe the events of all classes, after the commit of their transactions.
 
-    Each plugin is called in a task of its own: at least once, and again when it fails. With `PLUGINS_STRICT` a bug in a
-    plugin makes the task dead at once. A temporary failure, such as a database that is down, is still retried.
+    A separate task calls each plugin at least once, and retries a plugin that fails. With `PLUGINS_STRICT`, the task is
+    dead after an unexpected exception. A temporary failure, such as a database that is down, is still retried.
 
     Args:
         kit: The app's `AppKit`.

@@ -1,14 +1,15 @@
 """InFlightTasks: the tasks that this process has claimed and not yet settled.
 
-Tasks that are done are written together with the next claim, many in one transaction.
+An exchange writes all tasks that are done and claims the next tasks, in one transaction if possible.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextvars import Context, copy_context
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from taskiq.exceptions import NoResultError
 
@@ -21,42 +22,27 @@ from appkit.tasks.context import Attempt, LeaseLostError
 from appkit.tasks.heartbeat import Heartbeat
 from appkit.tasks.outcomes import TaskSignal
 
-T = TypeVar("T")
-
 STEPS: Final = 10
-"""Steps of the event loop to wait after a task ends, so that tasks that end together are written together."""
+"""Steps of the event loop to wait after a task ends. Other tasks that end in these steps are written with this task."""
 
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class InFlightTasks:
-    """The attempts of this process; a heartbeat renews their leases from the first claim on.
+    """The attempts of this process. From the first claim on, a heartbeat renews their leases."""
 
-    Args:
-        queue: The queue to claim from.
-        database: The database with the outbox.
-        settings: The app's settings.
-        names: Returns the names of the tasks that this process knows.
-        concurrency: Returns how many tasks may be in flight.
-        wake: Called when a failed task may run again.
-    """
+    queue: TaskQueue
+    database: Database
+    settings: Settings
+    names: Callable[[], Collection[str]]
+    """Returns the names of the tasks that this process knows."""
+    concurrency: Callable[[], int]
+    """Returns how many tasks may be in flight."""
+    wake: Callable[[], None]
+    """Called when a failed task may run again."""
 
-    def __init__(
-        self,
-        queue: TaskQueue,
-        database: Database,
-        settings: Settings,
-        *,
-        names: Callable[[], Collection[str]],
-        concurrency: Callable[[], int],
-        wake: Callable[[], None],
-    ) -> None:
-        self._queue = queue
-        self._database = database
-        self._settings = settings
-        self._names = names
-        self._concurrency = concurrency
-        self._wake = wake
+    def __post_init__(self) -> None:
         self._attempts: dict[tuple[int, int], Attempt] = {}
         self._done: list[Attempt] = []
         self._wanted: asyncio.Future[list[Attempt]] | None = None
@@ -66,26 +52,22 @@ class InFlightTasks:
         self._stopping = False
 
     def get(self, key: tuple[int, int]) -> Attempt:
-        """The attempt with this key.
-
-        Raises:
-            LeaseLostError: When it is no longer in flight.
-        """
+        """The attempt with this key. Raises `LeaseLostError` if the attempt is no longer in flight."""
         try:
             return self._attempts[key]
         except KeyError:
             raise LeaseLostError from None
 
     def tasks(self) -> list[ClaimedTask]:
-        """All tasks in flight: a snapshot, because the heartbeat's thread calls this."""
+        """A snapshot of all tasks in flight. The heartbeat's thread calls this method."""
         return [attempt.task for attempt in self._attempts.copy().values()]
 
     async def claim(self, task_name: str, task_id: str) -> list[Attempt]:
         """Claim this task, unless another process has it."""
-        return self._add(await self._queue.claim([task_name], task_id=task_id))
+        return self._add(await self.queue.claim([task_name], task_id=task_id))
 
     async def claim_next(self) -> list[Attempt]:
-        """Claim as many tasks as there is room for."""
+        """Claim tasks until as many are in flight as may be."""
         self._wanted = asyncio.get_running_loop().create_future()
         self._start_exchange()
         return await self._wanted
@@ -96,7 +78,7 @@ class InFlightTasks:
         runner.add_done_callback(partial(self._on_end, attempt, copy_context()))
 
     async def settle(self, attempt: Attempt, error: BaseException | None) -> None:
-        """Write the outcome to the row, or queue it for the next exchange. Errors are logged and never raised."""
+        """Write the outcome to the row. If the task is done, the next exchange writes it. Errors are only logged."""
         if attempt.settled:
             return
         attempt.closing, attempt.error = True, error
@@ -110,7 +92,7 @@ class InFlightTasks:
                 return
             if self._stopping and isinstance(error, asyncio.CancelledError):
                 return  # `stop()` releases this lease with all others.
-            if not await self._persist(lambda: self._write_outcome(attempt, error)):
+            if not await self._persist(attempt, error):
                 _warn_lost(attempt)
         except Exception:
             logger.exception("%s could not be settled; it runs again when its lease has expired.", attempt)
@@ -124,25 +106,21 @@ class InFlightTasks:
             await asyncio.wait([self._exchange])
 
     def forget_unstarted(self) -> None:
-        """Forget claimed tasks that have not started; `stop()` or the end of their lease makes them pending again."""
+        """Forget claimed tasks that have not started. `stop()` or the end of their lease makes them pending again."""
         self._attempts = {key: attempt for key, attempt in self._attempts.items() if attempt.runner is not None}
 
     def request_cancel(self, tasks: Collection[ClaimedTask]) -> None:
-        """Cancel these tasks, because a user asked for it."""
+        """Cancel these tasks at a user's request."""
         for task in tasks:
             if attempt := self._attempts.get(task.key):
                 attempt.cancel_requested = True
         self._cancel(tasks)
 
     async def stop(self, patience: float = 5.0) -> None:
-        """Cancel the tasks that still run, and release all leases.
-
-        Args:
-            patience: Seconds that cancelled tasks have to clean up.
-        """
+        """Cancel the tasks that still run, wait up to `patience` seconds for their end, and release all leases."""
         self._stopping = True
         for attempt in self._attempts.values():
-            attempt.interruptible = True  # For a `def`, only the waiting coroutine is cancelled; the thread goes on.
+            attempt.interruptible = True  # For a `def`, this cancels only the coroutine that awaits the thread.
             attempt.cancel()
         ending = [each.runner for each in self._attempts.values() if each.runner is not None] + [*self._settling]
         if ending:
@@ -151,7 +129,7 @@ class InFlightTasks:
             await asyncio.wait([self._exchange], timeout=patience)
         if self._heartbeat is not None:
             try:
-                await self._queue.release()
+                await self.queue.release()
             except Exception:
                 logger.exception("Leases could not be released; the tasks run again when their leases have expired.")
             await self._heartbeat.stop()
@@ -183,14 +161,14 @@ class InFlightTasks:
             self._exchange = None
 
     async def _gather(self) -> None:
-        """Wait a few steps for other tasks that end at the same moment, but only until `claim_next` is called."""
+        """Wait a few steps for other tasks that end, or until `claim_next` is called."""
         for _ in range(STEPS):
             await asyncio.sleep(0)
             if self._wanted is not None:
                 return
 
     async def _finish_each(self, done: Sequence[Attempt], error: Exception) -> None:
-        """Write tasks one by one, because writing them together failed: perhaps only one of them can't be written."""
+        """Write tasks one by one after writing them together failed, because only one of them may be the cause."""
         if isinstance(error, ServiceUnavailableException) and not self._stopping:
             self._done[:0] = done
             await asyncio.sleep(1 if done else 0)
@@ -198,17 +176,17 @@ class InFlightTasks:
         for attempt in done:
             attempt.settled = attempt.done = False
             try:
-                await self._queue.finish(attempt.task, result=attempt.result_json)
+                await self.queue.finish(attempt.task, result=attempt.result_json)
             except Exception as exc:  # noqa: BLE001 - recorded as the task's failure
                 await self.settle(attempt, exc)
             self._attempts.pop(attempt.task.key, None)
 
     async def _exchange_once(self, done: Collection[Attempt], *, claim: bool) -> list[ClaimedTask]:
         def room() -> int:
-            return max(1, self._concurrency() - len(self._attempts) + len(done)) if claim else 0
+            return max(1, self.concurrency() - len(self._attempts) + len(done)) if claim else 0
 
-        finished, claimed = await self._queue.exchange(
-            [Finished(attempt.task, attempt.result_json) for attempt in done], self._names(), room=room
+        finished, claimed = await self.queue.exchange(
+            [Finished(attempt.task, attempt.result_json) for attempt in done], self.names(), room=room
         )
         for attempt in done:
             if attempt.task.key not in finished:
@@ -223,14 +201,14 @@ class InFlightTasks:
         if self._heartbeat is None and claimed:
             loop = asyncio.get_running_loop()
             self._heartbeat = Heartbeat(
-                self._database.settings,
-                self._settings.tasks,
-                self._queue.owner,
+                self.database.settings,
+                self.settings.tasks,
+                self.queue.owner,
                 in_flight=self.tasks,
                 on_lost=lambda tasks: loop.call_soon_threadsafe(self._cancel, tasks),
                 on_cancel=lambda tasks: loop.call_soon_threadsafe(self.request_cancel, tasks),
             )
-        attempts = [Attempt(task, self._queue, self._database, self._settings) for task in claimed]
+        attempts = [Attempt(task, self.queue, self.database, self.settings) for task in claimed]
         self._attempts |= {attempt.task.key: attempt for attempt in attempts}
         return attempts
 
@@ -240,7 +218,7 @@ class InFlightTasks:
                 attempt.cancel()
 
     def _on_end(self, attempt: Attempt, context: Context, runner: asyncio.Task[Any]) -> None:
-        """Settle an attempt that `post_execute` didn't settle: a teardown or middleware failed, or it was cancelled."""
+        """Settle an attempt that `post_execute` didn't settle: it was cancelled, or a teardown or middleware failed."""
         error = asyncio.CancelledError() if runner.cancelled() else runner.exception()
         if attempt.settled:
             self._remove(attempt)
@@ -252,20 +230,20 @@ class InFlightTasks:
             self._settling.add(settling)
             settling.add_done_callback(self._settling.discard)
 
-    async def _persist(self, write: Callable[[], Awaitable[T]]) -> T:
-        """Write, and retry for a second or two while the database is unavailable."""
+    async def _persist(self, attempt: Attempt, error: BaseException) -> bool:
+        """Write the outcome of a failed attempt, and retry for about a second while the database is unavailable."""
         for pause in (0.1, 1.0):
             try:
-                return await write()
+                return await self._write_outcome(attempt, error)
             except ServiceUnavailableException:
                 await asyncio.sleep(pause)
-        return await write()
+        return await self._write_outcome(attempt, error)
 
     async def _write_outcome(self, attempt: Attempt, error: BaseException) -> bool:
         task, outcome = attempt.task, attempt.decide_outcome(error)
         if outcome.cancelled:
-            return await self._queue.cancel_claimed(task, outcome.error, outcome.code)
-        if not await self._queue.fail(
+            return await self.queue.cancel_claimed(task, outcome.error, outcome.code)
+        if not await self.queue.fail(
             task, outcome.error, code=outcome.code, retry_in=outcome.retry_in, counts=outcome.counts
         ):
             return False
@@ -274,8 +252,8 @@ class InFlightTasks:
         else:
             level = logging.INFO if isinstance(error, TaskSignal) else logging.WARNING
             logger.log(level, "%s runs again in %.3g s: %s", attempt, outcome.retry_in, outcome.error)
-            asyncio.get_running_loop().call_later(outcome.retry_in, self._wake)
-        context = self._database.context
+            asyncio.get_running_loop().call_later(outcome.retry_in, self.wake)
+        context = self.database.context
         if context is not None and isinstance(error, Exception) and not isinstance(error, TaskSignal):
             await context.plugins.notify("on_exception", exception=error)
         return True

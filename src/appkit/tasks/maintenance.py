@@ -1,10 +1,11 @@
-"""Maintenance of the outbox: promote due tasks, rescue tasks of dead workers, expire and prune rows, run schedules.
+"""Maintenance of the outbox: makes due tasks pending, rescues and expires tasks, prunes rows, and runs schedules.
 
-Any process that polls also runs the maintenance. There is no leader.
+Each process that polls also runs the maintenance. There is no leader.
 """
 
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any, Final, NamedTuple
 
@@ -44,11 +45,11 @@ class PollResult(NamedTuple):
     """The state of the outbox."""
 
     ready: bool
-    """Whether there is a task that may run."""
+    """Whether a task may run."""
     overdue: bool
     """Whether `process_overdue` has something to do."""
     wait: float | None
-    """Seconds until the next deadline; None if there is none."""
+    """Seconds until the next deadline; None if no row has one."""
 
 
 class RescuedTask(NamedTuple):
@@ -60,12 +61,7 @@ class RescuedTask(NamedTuple):
 
 
 class Maintenance:
-    """Queries and changes that concern all rows, whichever process owns them.
-
-    Args:
-        database: The database with the outbox.
-        settings: Lease duration, attempts, queues and retention.
-    """
+    """Queries and changes of all rows, even of rows that other processes have claimed."""
 
     def __init__(self, database: Database, settings: TasksSettings) -> None:
         self._database = database
@@ -83,10 +79,9 @@ class Maintenance:
         return PollResult(is_ready, overdue, min((wait for wait in waits if wait > 0), default=None))
 
     async def process_overdue(self, in_flight: Collection[ClaimedTask] = ()) -> list[RescuedTask]:
-        """Make due tasks pending and expired ones dead, and rescue tasks whose lease has expired.
+        """Make due tasks pending and expired tasks dead, and rescue tasks whose lease has expired.
 
-        Args:
-            in_flight: Tasks that this process runs. They are not rescued, even if their lease was renewed too late.
+        Tasks `in_flight` in this process are not rescued, even if their lease was renewed too late.
         """
         expired = {"last_error": "Task expired before a worker picked it up.", "error_code": "TASK_EXPIRED"}
         async with self._database.session() as session:
@@ -104,7 +99,7 @@ class Maintenance:
             return len(deleted.all())
 
     async def count_unknown(self, names: Collection[str]) -> dict[str, int]:
-        """Count the pending tasks with a name that this process doesn't know; returns the number for each name."""
+        """The number of pending tasks for each name that this process doesn't know."""
         waiting = select(rows.c.task_name, func.count()).where(
             in_state(TaskState.PENDING), rows.c.task_name.not_in(names)
         )
@@ -114,8 +109,8 @@ class Maintenance:
     def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
         settings = self._settings
         spent = rows.c.attempts >= func.coalesce(rows.c.max_attempts, settings.max_attempts)
-        # A task that kills its process also interrupts the other tasks of this process. Tasks that are rescued again
-        # start at different times within one lease duration, so that the same tasks don't run together again.
+        # A task that kills its process also interrupts the other tasks of that process. So tasks that are rescued for
+        # the second time start at different moments of the next lease duration, and no longer run together.
         spread = {"state": TaskState.SCHEDULED, "run_at": clock((rows.c.id % 10) * (settings.lease / 10)), **NO_LEASE}
         values = either(spent, ended(TaskState.DEAD, settings), either(rows.c.attempts > 1, spread, rescheduled(0)))
         error = {"last_error": "Lease expired: the worker died or stopped responding.", "error_code": "TASK_LOST"}
@@ -127,60 +122,49 @@ class Maintenance:
         )
 
 
+@dataclass(eq=False)
 class PeriodicMaintenance:
-    """Runs each part of the maintenance when it is due.
+    """Runs each part of the maintenance when this part is due."""
 
-    Args:
-        maintenance: The outbox's maintenance.
-        schedules: The cron schedules to run.
-        names: Returns the names of the tasks that this process knows.
-        in_flight: Returns the tasks that this process runs.
-        interval: Seconds between polls.
-    """
+    maintenance: Maintenance
+    schedules: Schedules
+    names: Callable[[], Collection[str]]
+    """Returns the names of the tasks that this process knows."""
+    in_flight: Callable[[], Collection[ClaimedTask]]
+    """Returns the tasks that this process runs."""
+    interval: float
+    """Seconds between polls."""
 
-    def __init__(
-        self,
-        maintenance: Maintenance,
-        schedules: Schedules,
-        *,
-        names: Callable[[], Collection[str]],
-        in_flight: Callable[[], Collection[ClaimedTask]],
-        interval: float,
-    ) -> None:
-        self._maintenance = maintenance
-        self._schedules = schedules
-        self._names = names
-        self._in_flight = in_flight
-        self._interval = interval
+    def __post_init__(self) -> None:
         self._next_poll = self._next_slot = self._next_prune = self._next_report = 0.0
 
     @property
     def due(self) -> bool:
-        """Whether it is time to run, even if there are tasks to claim."""
+        """Whether it is time to run, even if tasks can be claimed."""
         return monotonic() >= min(self._next_poll, self._next_slot)
 
     async def run(self) -> PollResult:
-        """Run what is due, and return the state of the outbox after it."""
+        """Run the parts that are due, and return the state of the outbox."""
         now = monotonic()
-        polled = await self._maintenance.poll(self._names())
+        polled = await self.maintenance.poll(self.names())
         if polled.overdue:
-            for task in await self._maintenance.process_overdue(self._in_flight()):
+            for task in await self.maintenance.process_overdue(self.in_flight()):
                 logger.warning("Task %s %s is %s: its worker died or stopped responding.", *task)
         is_ready = polled.ready or polled.overdue or now >= self._next_slot
         if now >= self._next_slot:
-            self._next_slot = now + await self._schedules.run()
+            self._next_slot = now + await self.schedules.run()
         if now >= self._next_prune:
-            deleted = await self._maintenance.prune()
+            deleted = await self.maintenance.prune()
             self._next_prune = now + (0 if deleted == PRUNE_BATCH else PRUNE_INTERVAL)
         if now >= self._next_report:
             await self._report_unknown()
             self._next_report = now + REPORT_INTERVAL
-        self._next_poll = now + self._interval
+        self._next_poll = now + self.interval
         until_slot = max(0.0, self._next_slot - monotonic())
         return PollResult(is_ready, polled.overdue, until_slot if polled.wait is None else min(polled.wait, until_slot))
 
     async def _report_unknown(self) -> None:
-        for name, count in (await self._maintenance.count_unknown(self._names())).items():
+        for name, count in (await self.maintenance.count_unknown(self.names())).items():
             logger.warning(
                 "%d pending tasks are named %r, which this process doesn't know. "
                 "Was the task renamed, or is its module not imported?",

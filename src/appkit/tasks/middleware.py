@@ -1,7 +1,7 @@
-"""What Taskiq calls: OutboxMiddleware around each task, and OutboxResults to read a result.
+"""OutboxMiddleware, which Taskiq calls around each task, and OutboxResults, which Taskiq calls to read a result.
 
-With this middleware, any worker settles rows, even Taskiq's own. Acknowledgements can't do this: Taskiq's own worker
-acknowledges messages that it can't run, and acknowledges none if a dependency's teardown or another middleware fails.
+With the middleware, even Taskiq's own worker settles rows. Acknowledgements can't settle rows. Taskiq's worker also
+acknowledges messages that can't be run. After a failure in a teardown or a middleware, it acknowledges nothing.
 """
 
 from collections.abc import Callable
@@ -19,15 +19,13 @@ from appkit.tasks.handle import TaskFailedError, TaskHandle
 from appkit.tasks.inflight import InFlightTasks
 
 ATTEMPT = "appkit_attempt"
-"""The label with the attempt's key: the id of the row and the number of the attempt."""
+"""The label with the key of the attempt: the id of the row and the number of the attempt."""
 
 
 class OutboxMiddleware(TaskiqMiddleware):
-    """The first middleware of its broker, and so the last one to get the result.
+    """Settles the row of each task. It is the broker's first middleware, so it gets the result after all others.
 
-    Args:
-        in_flight: Returns the broker's in-flight tasks.
-        arguments: Returns the parameters of the task with this name.
+    `in_flight` returns the broker's in-flight tasks. `arguments` returns the parameters of the task with this name.
     """
 
     def __init__(self, in_flight: Callable[[], InFlightTasks], arguments: Callable[[str], Arguments]) -> None:
@@ -36,13 +34,17 @@ class OutboxMiddleware(TaskiqMiddleware):
         self._arguments = arguments
 
     def pre_execute(self, message: TaskiqMessage) -> TaskiqMessage:
-        """Restore the request's ids and trace, and validate the arguments."""
+        """Restore the ids and the trace of the request, and validate the arguments."""
         attempt = self._attempt(message)
         task_id.set(message.task_id)
         request_id.set(message.labels.get("request_id"))
         user_id.set(message.labels.get("user_id"))
         if "traceparent" in message.labels:
-            _continue_trace(message.labels)
+            with suppress(ImportError):
+                from opentelemetry.context import attach
+                from opentelemetry.propagate import extract
+
+                attach(extract(message.labels))
         self._in_flight().begin(attempt)
         arguments = self._arguments(message.task_name)
         message.args, message.kwargs = arguments.load(message.args, message.kwargs)
@@ -58,24 +60,20 @@ class OutboxMiddleware(TaskiqMiddleware):
 
 
 class OutboxResults(AsyncResultBackend[Any]):
-    """Taskiq's result backend: `wait_result()` reads the row, as long as the row is kept."""
+    """Taskiq's result backend. `wait_result()` reads the row, as long as the row is kept."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     async def set_result(self, task_id: str, result: TaskiqResult[Any]) -> None:
-        """Do nothing: settling the attempt writes the result."""
+        """Do nothing, because settling the attempt writes the result."""
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Whether the task has ended."""
         return await TaskHandle(task_id, self._database).ended()
 
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[Any]:  # noqa: ARG002, FBT001, FBT002 - Taskiq's
-        """The task's result or error.
-
-        Raises:
-            ResultGetError: When the task doesn't exist, or has not ended.
-        """
+        """The task's result or error. Raises `ResultGetError` if the task doesn't exist, or has not ended."""
         try:
             value = await TaskHandle(task_id, self._database).result(timeout=0)
         except TaskFailedError as exc:
@@ -83,12 +81,3 @@ class OutboxResults(AsyncResultBackend[Any]):
         except (LookupError, TimeoutError) as exc:
             raise ResultGetError from exc
         return TaskiqResult(is_err=False, return_value=value, execution_time=0)
-
-
-def _continue_trace(labels: dict[str, Any]) -> None:
-    """Make the task's spans part of the trace that enqueued it."""
-    with suppress(ImportError):
-        from opentelemetry.context import attach
-        from opentelemetry.propagate import extract
-
-        attach(extract(labels))

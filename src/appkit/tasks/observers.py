@@ -1,4 +1,4 @@
-"""The task that delivers an event to a plugin's `on_event`, one task for each plugin, so that failures are isolated."""
+"""The task that delivers an event to the `on_event()` of one plugin. A failure affects no other plugin."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class PluginFailedError(AppKitError):
-    """A plugin's `on_event()` raised with `PLUGINS_STRICT`; it is not retried."""
+    """A plugin's `on_event()` raised an exception, and with `PLUGINS_STRICT` the task is not retried."""
 
     retryable = False
 
@@ -29,7 +29,7 @@ def observer_tasks(kit: "Kit") -> TaskRouter:
         event = find_event(name).model_validate_json(to_json(fields))
         try:
             await kit.plugins.notify_one(plugin, "on_event", kit=kit, event=event)
-        except (APIException, TaskSignal):  # These decide about retries themselves.
+        except (APIException, TaskSignal):  # These exceptions decide whether the task is retried.
             raise
         except Exception as exc:
             if not kit.settings.plugins.strict:

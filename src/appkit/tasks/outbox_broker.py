@@ -1,4 +1,4 @@
-"""OutboxBroker: the base of all brokers. It builds the queue, the in-flight tasks, the pollers and the schedules."""
+"""OutboxBroker: the base class of all brokers, with the queue, the in-flight tasks, the pollers and the schedules."""
 
 import asyncio
 import inspect
@@ -33,16 +33,10 @@ logger = logging.getLogger(__name__)
 
 
 class OutboxBroker(AsyncBroker):
-    """`db://`: tasks are rows of the outbox, and workers claim them there.
+    """The broker for `db://`: tasks are rows of the outbox, which workers claim. See `create_broker`."""
 
-    Args:
-        settings: The app's settings.
-        database: The database with the outbox; unless given, the broker opens its own at `DATABASE_URL`.
-        transport: Passed on to Taskiq's broker.
-    """
-
-    def __init__(self, settings: Settings, database: Database | None = None, **transport: Any) -> None:
-        super().__init__(**transport)
+    def __init__(self, settings: Settings, database: Database | None = None) -> None:
+        super().__init__()
         self.settings = settings
         self.database = database or Database(settings.database)
         self.with_id_generator(lambda: uuid7().hex)
@@ -50,7 +44,7 @@ class OutboxBroker(AsyncBroker):
         self.add_middlewares(OutboxMiddleware(lambda: self.in_flight, self.arguments))
         self.schedules = Schedules(self.database)
         self.concurrency = 1
-        """Maximum number of tasks in flight; Taskiq's own receiver asks for one task after the other."""
+        """Maximum number of tasks in flight. Taskiq's own receiver claims tasks one by one, so it needs only 1."""
         self._started = False
         self._owns_database = database is None
         self._arguments: dict[str, Arguments] = {}
@@ -61,7 +55,7 @@ class OutboxBroker(AsyncBroker):
     def _build(self) -> None:
         """Make the parts that claim and run tasks.
 
-        Each start makes new parts with a new lease owner, so that tasks left over from an earlier run change no rows.
+        Each start makes new parts with a new lease owner. So tasks that still run from an earlier start change no rows.
         """
         tasks = self.settings.tasks
         self.queue = TaskQueue(self.database, tasks)
@@ -85,7 +79,7 @@ class OutboxBroker(AsyncBroker):
 
     @property
     def healthy(self) -> bool:
-        """Whether the broker runs and its last polls succeeded."""
+        """Whether the broker runs, and the last poll of each poller succeeded."""
         return self._started and all(poller.healthy for poller in self._pollers)
 
     @property
@@ -99,11 +93,7 @@ class OutboxBroker(AsyncBroker):
         return min(self.settings.tasks.poll_interval, self.settings.tasks.lease / 3)
 
     def add_task(self, task: Task[..., Any]) -> None:
-        """Register a router's task.
-
-        Raises:
-            AppKitError: When another task has the same name, or a parameter can't be read from JSON.
-        """
+        """Register a router's task. See `register_tasks` for the errors."""
         self._arguments[task.name] = task.arguments
         self._register_task(task.name, _RouterTask(self, task.name, task.function, task.policy.labels))
         task.brokers.add(self)
@@ -117,7 +107,7 @@ class OutboxBroker(AsyncBroker):
         return self._arguments[name]
 
     def wake(self) -> None:
-        """Poll now rather than at the next interval. This may be called from any thread."""
+        """Poll now rather than at the next interval. Any thread may call this method."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake_pollers)
 
@@ -148,7 +138,7 @@ class OutboxBroker(AsyncBroker):
             await self.database.dispose()
 
     async def kick(self, message: BrokerMessage) -> None:
-        """Write a row in a transaction of its own or, if the task is running, reschedule its row: so Taskiq retries.
+        """Write a row in a separate transaction. For a running task, reschedule the task's row, as Taskiq's retries do.
 
         This method respects the labels `delay` (seconds), `queue`, `priority` and `max_attempts`.
         """
@@ -162,7 +152,7 @@ class OutboxBroker(AsyncBroker):
         self.wake()
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
-        """Claim rows and yield their messages, forever."""
+        """Claim rows, and yield Taskiq's messages for these rows, forever."""
         poller = self.add_poller(self.in_flight.claim_next)
         try:
             while True:
@@ -183,7 +173,7 @@ class OutboxBroker(AsyncBroker):
             take,
             self._periodic_maintenance,
             interval=self.poll_interval,
-            idle_interval=min(IDLE_INTERVAL, tasks.lease / 3),
+            idle_interval=max(self.poll_interval, min(IDLE_INTERVAL, tasks.lease / 3)),
             listening=lambda: self.listening,
         )
         self._pollers.append(poller)
@@ -194,7 +184,7 @@ class OutboxBroker(AsyncBroker):
             poller.wake()
 
     async def message(self, attempt: Attempt) -> bytes | None:
-        """Make Taskiq's message for a claimed task; None when the row can't be read: then the task is dead."""
+        """Make Taskiq's message for a claimed task, or settle the task as dead if the row can't be read."""
         row = attempt.task
         try:
             task = self.get_all_tasks()[row.task_name]
@@ -228,7 +218,7 @@ class OutboxBroker(AsyncBroker):
 
 
 def _keeping_result(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap the function so that its result is kept for the row before Taskiq closes the task's session."""
+    """Wrap the function to keep its result. The end of the `TaskSession` writes the result before Taskiq returns it."""
     if inspect.iscoroutinefunction(function):
 
         @wraps(function)
@@ -245,7 +235,7 @@ def _keeping_result(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _RouterTask(AsyncTaskiqDecoratedTask[Any, Any]):
-    """A router's task for Taskiq. It leaves the function's name as it is, because other kits may share the function."""
+    """A router's task for Taskiq. Unlike Taskiq's class, this doesn't rename the function, which kits may share."""
 
     def __init__(self, broker: AsyncBroker, task_name: str, original_func: Callable[..., Any], labels: Any) -> None:
         self.broker = broker

@@ -1,4 +1,4 @@
-"""Task outcomes: whether a failed attempt is retried, dead or cancelled. A task decides by Retry, Snooze or Discard."""
+"""Task outcomes: whether the task of a failed attempt is retried, dead or cancelled. Also the task signals."""
 
 import random
 from datetime import timedelta
@@ -11,9 +11,9 @@ from appkit.tasks.arguments import InvalidArguments
 
 
 class TaskSignal(NoResultError):
-    """Base class of the exceptions by which a task decides its own outcome. Its `TaskSession` is rolled back.
+    """Base class of the exceptions by which a task decides its outcome. The `TaskSession` is rolled back.
 
-    It is a `NoResultError`, so that Taskiq's own workers don't count it as a failure.
+    Taskiq's own workers don't count a `NoResultError` as a failure.
     """
 
     def __init__(self, reason: str) -> None:
@@ -25,11 +25,9 @@ class TaskSignal(NoResultError):
 
 
 class Retry(TaskSignal):
-    """Raised in a task: this attempt failed, retry after a delay.
+    """Raise this in a task to retry the task after `delay` seconds. After its last attempt, the task is dead.
 
-    Args:
-        delay: Seconds to wait.
-        reason: Written to the row as the error.
+    The row keeps `reason` as its error.
     """
 
     def __init__(self, delay: float | timedelta, reason: str = "The task asked for a retry.") -> None:
@@ -38,11 +36,9 @@ class Retry(TaskSignal):
 
 
 class Snooze(Retry):
-    """Raised in a task: it is too early, try later without counting this attempt.
+    """Raise this in a task to run the task again after `delay` seconds, without counting this attempt.
 
-    Args:
-        delay: Seconds to wait.
-        reason: Written to the row as the error.
+    The row keeps `reason` as its error.
     """
 
     def __init__(self, delay: float | timedelta, reason: str = "The task snoozed itself.") -> None:
@@ -50,11 +46,7 @@ class Snooze(Retry):
 
 
 class Discard(TaskSignal):
-    """Raised in a task: there is nothing left to do. The task is cancelled, which is not a failure.
-
-    Args:
-        reason: Written to the row as the error.
-    """
+    """Raise this in a task that has nothing left to do. The task is cancelled, with `reason` as the row's error."""
 
     def __init__(self, reason: str = "The task discarded itself.") -> None:
         super().__init__(reason)
@@ -66,7 +58,7 @@ class Outcome(NamedTuple):
     error: str
     code: str
     retry_in: float | None = None
-    """Seconds until the next attempt; None when there is none."""
+    """Seconds until the next attempt; None for no next attempt."""
     counts: bool = True
     """Whether this counts as an attempt."""
     cancelled: bool = False
@@ -77,12 +69,8 @@ def decide_outcome(
 ) -> Outcome:
     """Decide the outcome of an attempt that raised an exception.
 
-    Args:
-        error: The exception.
-        attempts: How many attempts there have been, this one included.
-        max_attempts: How many attempts there may be.
-        delay: Seconds before the second attempt.
-        max_delay: The longest delay.
+    `attempts` includes this attempt. `delay` is the number of seconds before the second attempt, and `max_delay` the
+    maximum number of seconds before any attempt.
     """
     match error:
         case InvalidArguments():
@@ -104,6 +92,6 @@ def decide_outcome(
 
 
 def backoff(attempts: int, delay: float, max_delay: float) -> float:
-    """Seconds before the next attempt: doubled after each one, with a quarter of jitter."""
+    """Seconds before the next attempt: doubled after each attempt, with a jitter of 25 %."""
     doubled = delay * 2.0 ** min(attempts - 1, 32)
     return min(max_delay, doubled) * random.uniform(0.75, 1.25)  # noqa: S311 - not for secrets

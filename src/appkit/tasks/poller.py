@@ -1,6 +1,6 @@
-"""Poller: polls the outbox at intervals, and at once when it is woken. Listener: wakes pollers at each NOTIFY.
+"""Poller: polls the outbox at intervals and when woken. Listener: wakes pollers at each NOTIFY.
 
-Nothing depends on a notification: a lost one only delays work until the next poll.
+A lost notification only delays tasks until the next poll.
 """
 
 import asyncio
@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from sqlalchemy.pool import NullPool
@@ -27,50 +28,40 @@ MAX_RETRY: Final = 30.0
 logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Poller(Generic[T]):
-    """Takes work from the outbox, and runs the maintenance when it is due.
+    """Takes tasks from the outbox, and runs the maintenance when it is due."""
 
-    Args:
-        take: Takes some work; returns something false when there is none.
-        maintenance: The maintenance to run.
-        interval: Seconds between polls.
-        idle_interval: The longest time between polls, if nothing was found for a while and `listening()` is true.
-        listening: Returns whether PostgreSQL notifies this process of commits.
-    """
+    take: Callable[[], Coroutine[Any, Any, T]]
+    """Takes tasks; returns something false when no task may run."""
+    maintenance: PeriodicMaintenance
+    interval: float
+    """Seconds between polls."""
+    idle_interval: float
+    """The longest time between polls in seconds, if nothing was found for a while and `listening()` is true."""
+    listening: Callable[[], bool]
+    """Returns whether PostgreSQL notifies this process of commits."""
+    healthy: bool = True
+    """Whether the last poll succeeded."""
 
-    def __init__(
-        self,
-        take: Callable[[], Coroutine[Any, Any, T]],
-        maintenance: PeriodicMaintenance,
-        *,
-        interval: float,
-        idle_interval: float,
-        listening: Callable[[], bool],
-    ) -> None:
-        self._take = take
-        self._maintenance = maintenance
-        self._interval = interval
-        self._idle_interval = max(interval, idle_interval)
-        self._listening = listening
+    def __post_init__(self) -> None:
         self._woken = asyncio.Event()
         self._idle = 0
         """The number of polls in a row that found nothing."""
-        self.healthy = True
-        """Whether the last poll succeeded."""
 
     def wake(self) -> None:
-        """Poll now; call this from the event loop."""
+        """Poll now. Call this from the event loop."""
         self._woken.set()
 
     async def next(self) -> T:
-        """Wait for work and return it. While the database fails, retry with exponential backoff."""
+        """Wait until tasks can be taken, and return them. While the database fails, retry with exponential backoff."""
         failures = 0
         while True:
             try:
                 taken, wait = await uninterrupted(self.poll())
             except Exception:
                 failures += 1
-                wait = min(MAX_RETRY, self._interval * 2**failures)
+                wait = min(MAX_RETRY, self.interval * 2**failures)
                 self.healthy = False
                 logger.exception("Polling the outbox failed; retrying in %.3g s.", wait)
                 await self.wait(wait)
@@ -81,31 +72,31 @@ class Poller(Generic[T]):
             await self.wait(wait)
 
     async def wait(self, seconds: float) -> None:
-        """Wait until the poller is woken, but not longer than this number of seconds."""
+        """Wait until `wake()`, but not longer than this number of seconds."""
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._woken.wait()
 
     async def poll(self) -> tuple[T | None, float]:
-        """Poll once; returns the work, or None and the seconds to wait before the next poll."""
+        """Poll once; returns the tasks, or None and the seconds to wait before the next poll."""
         woken = self._woken.is_set()
         self._woken.clear()
         polled = None
-        if self._maintenance.due or (self._idle and not woken):
-            polled = await self._maintenance.run()
-        if (polled is None or polled.ready or woken) and (taken := await self._take()):
+        if self.maintenance.due or (self._idle and not woken):
+            polled = await self.maintenance.run()
+        if (polled is None or polled.ready or woken) and (taken := await self.take()):
             self._idle = 0
             return taken, 0
         self._idle = 1 if polled is None or polled.ready else self._idle + 1
-        wait = self._interval
-        if self._listening():
-            wait = min(self._idle_interval, self._interval * 2.0 ** min(self._idle - 1, 16))
+        wait = self.interval
+        if self.listening():
+            wait = min(self.idle_interval, self.interval * 2.0 ** min(self._idle - 1, 16))
         wait *= random.uniform(0.8, 1.2)  # noqa: S311 - jitter, so that workers don't poll at the same moment
         return None, wait if polled is None or polled.wait is None else min(wait, polled.wait)
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Let work finish before a cancellation, because a connection cancelled within a query can't be used again."""
+    """Let work finish before a cancellation. A connection whose query is cancelled can't be used again."""
     task = asyncio.create_task(work)
     try:
         return await asyncio.shield(task)
@@ -115,15 +106,14 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Listener:
-    """Listens on a PostgreSQL connection of its own, and reconnects when the connection is lost.
+    """Listens on a separate PostgreSQL connection, and reconnects when the connection is lost.
 
-    Args:
-        database: The PostgreSQL database with the outbox.
-        wake: Called at each notification, and after each connect, because notifications may have been missed.
+    The listener calls `wake` at each notification. It also does so after each connect, because notifications may have
+    been missed.
     """
 
     def __init__(self, database: Database, wake: Callable[[], None]) -> None:
-        # An engine of its own: otherwise the pool would permanently have one connection less for other uses.
+        # In the app's connection pool, the listener would permanently use one connection.
         timeout = database.settings.pool_timeout
         self._engine = create_engine(database.url, timeout, isolation_level="AUTOCOMMIT", poolclass=NullPool)
         self._wake = wake
@@ -142,7 +132,7 @@ class Listener:
             started = asyncio.get_running_loop().time()
             try:
                 await self._listen()
-            except Exception as exc:  # noqa: BLE001 - whatever it was, the next connection may succeed
+            except Exception as exc:  # noqa: BLE001 - the next connection may succeed after any error
                 logger.warning("LISTEN connection lost; reconnecting in %g s: %r", pause, exc)
             self.connected = False
             await asyncio.sleep(pause)

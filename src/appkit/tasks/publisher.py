@@ -1,4 +1,4 @@
-"""PublishingBroker: `redis://`, `amqp://`, `nats://`, `memory://`. Messages only wake workers of the outbox."""
+"""PublishingBroker: the outbox with a message broker, as for `redis://`, `amqp://`, `nats://` and `memory://`."""
 
 import asyncio
 import logging
@@ -15,11 +15,8 @@ from appkit.tasks.outbox_broker import OutboxBroker
 from appkit.tasks.router import Task
 from appkit.tasks.transports import Connect
 
-BACKLOG: Final = 1000
-"""Messages that the server keeps in one queue at most. Dropping the oldest is safe: messages only wake workers."""
-
 PUBLISH_BATCH: Final = 100
-"""Rows to publish at once. If more rows are pending, workers are already awake and find these rows."""
+"""The maximum number of rows to publish in one poll. The workers that these messages wake find the other rows."""
 
 CONCURRENT_SENDS: Final = 20
 """Messages to send at the same time, if the server accepts only one message per command."""
@@ -36,16 +33,11 @@ class Batches(Protocol):
 
 
 class PublishingBroker(OutboxBroker):
-    """Publishes committed rows through a Taskiq broker, and claims rows when a message wakes it.
+    """Publishes committed rows through Taskiq brokers, the transports, and claims rows when a message wakes it.
 
     A message only wakes one worker. The worker then claims rows as with `db://`, until no task is left that may run.
-    It also polls from time to time. So no guarantee depends on the message broker: a lost message delays work until the
-    next poll, a late or repeated message costs a query, and retries work the same with all message brokers.
-
-    Args:
-        settings: The app's settings.
-        database: The database with the outbox.
-        connect: Makes the Taskiq broker for a queue.
+    Workers also poll at intervals, so no guarantee depends on the message broker. A lost message delays tasks until the
+    next poll. A late or repeated message costs a query. Retries work the same with all message brokers.
     """
 
     def __init__(self, settings: Settings, database: Database | None, connect: Connect) -> None:
@@ -58,8 +50,8 @@ class PublishingBroker(OutboxBroker):
         self._known_queues = {"default"}
         self._has_room = asyncio.Event()
         self._disconnected: set[str] = set()
-        """Queues without a connection at the moment."""
-        connect(settings, "default")  # A wrong URL fails here, and not later in a worker.
+        """Queues without a connection."""
+        connect(settings, "default")  # Fail now rather than in a worker, if the URL is wrong or an extra is missing.
 
     def add_task(self, task: Task[..., Any]) -> None:
         """Register a router's task, and its queue."""
@@ -72,7 +64,7 @@ class PublishingBroker(OutboxBroker):
         return super().healthy and not self._disconnected
 
     async def startup(self) -> None:
-        """Start to publish."""
+        """Get ready to run tasks, and start to publish."""
         await super().startup()
         self._connecting = asyncio.Lock()
         self._publisher = asyncio.create_task(self._publish_forever(), name="appkit-publisher")
@@ -87,7 +79,7 @@ class PublishingBroker(OutboxBroker):
             await self._disconnect(queue, transport)
 
     async def listen(self) -> AsyncGenerator[bytes | AckableMessage, None]:
-        """Claim rows, woken by messages, and yield their messages, forever."""
+        """Claim rows when messages arrive, and yield Taskiq's messages for these rows, forever."""
         self._has_room = asyncio.Event()
         self._poller = self.add_poller(self.in_flight.claim_next)
         self._listen_to(self.settings.tasks.queues or self._known_queues)
@@ -110,7 +102,7 @@ class PublishingBroker(OutboxBroker):
                 self._listeners[queue] = listener
 
     async def _stop_listening(self) -> None:
-        """Cancel the listeners repeatedly, because clients of message brokers may swallow a cancellation."""
+        """Cancel the listeners until they end, because clients of message brokers may ignore a cancellation."""
         waiting = {*self._listeners.values()}
         self._listeners = {}
         while waiting:
@@ -137,7 +129,7 @@ class PublishingBroker(OutboxBroker):
             await asyncio.sleep(1)
 
     async def _receive(self, message: bytes | AckableMessage) -> None:
-        """Wake the poller, and read no more messages while there is no room, so that other workers get them."""
+        """Wake the poller, and wait until this process can run more tasks. Other workers get the next messages."""
         self._poller.wake()
         if isinstance(message, AckableMessage):
             await maybe_awaitable(message.ack())
@@ -180,7 +172,7 @@ class PublishingBroker(OutboxBroker):
             raise
 
     async def _transport(self, queue: str) -> AsyncBroker:
-        """The connection for one queue, opened if there is none."""
+        """The connection for one queue. It is opened at the first call."""
         async with self._connecting:
             if queue not in self._transports:
                 transport = self._connect(self.settings, queue)
@@ -200,5 +192,5 @@ class PublishingBroker(OutboxBroker):
 
 
 async def _close(transport: AsyncBroker) -> None:
-    with suppress(Exception):  # It may be broken already.
+    with suppress(Exception):  # The connection may be broken already.
         await transport.shutdown()

@@ -1,4 +1,4 @@
-"""Receiver: Taskiq's receiver, changed so that a worker loses no task and keeps their dependencies apart."""
+"""Receiver: Taskiq's receiver with a few differences."""
 
 import asyncio
 import sys
@@ -19,13 +19,13 @@ from appkit.tasks.outbox_broker import OutboxBroker
 class Receiver(TaskiqReceiver):
     """Runs tasks as Taskiq does, with four differences.
 
-    - It claims as many tasks at once as it has room for, and prefetches none.
-    - On shutdown, it waits at most `TASKS_SHUTDOWN_GRACE` seconds for running tasks.
-    - It starts a task in one step of the event loop rather than in five, which doubles the throughput.
-    - Tasks share no dependencies. Taskiq keeps the `Context` of all tasks in one dict, so that a dependency with
-      `use_cache=False` may get that of another task.
+    - One poll claims several tasks, up to the concurrency. No task is prefetched.
+    - On shutdown, the receiver waits up to `TASKS_SHUTDOWN_GRACE` seconds for running tasks.
+    - A task starts in one step of the event loop rather than in five, which doubles the throughput.
+    - Tasks share no dependencies. Taskiq keeps the `Context` of all tasks in one dict. There, a dependency with
+      `use_cache=False` may get the `Context` of another task.
 
-    `taskiq worker --receiver appkit.tasks.receiver:Receiver` uses it too.
+    Taskiq's worker can use this class too: `taskiq worker --receiver appkit.tasks.receiver:Receiver`.
     """
 
     broker: OutboxBroker
@@ -46,7 +46,7 @@ class Receiver(TaskiqReceiver):
         super().__init__(broker, executor, max_async_tasks=broker.concurrency, **options)
 
     async def listen(self, finish_event: asyncio.Event) -> None:
-        """Run tasks until the event is set, then wait for the running ones."""
+        """Run tasks until the event is set, and then wait for the running tasks."""
         if self.run_startup:
             await self.broker.startup()
         running: set[asyncio.Task[None]] = set()
@@ -80,7 +80,7 @@ class Receiver(TaskiqReceiver):
                 task.add_done_callback(leave)
 
     async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002 - Taskiq
-        """Run a task, unless its lease was lost before it started."""
+        """Run a task, unless its lease was lost before the start."""
         with suppress(LeaseLostError):
             await super().callback(message, raise_err)
 
@@ -90,7 +90,7 @@ class Receiver(TaskiqReceiver):
 
 
 class _Separate(DependencyGraph):
-    """A graph whose contexts share no cache."""
+    """A dependency graph whose contexts share no cache."""
 
     def async_ctx(self, initial_cache: dict[Any, Any] | None = None, *args: Any, **options: Any) -> AsyncResolveContext:
         return super().async_ctx(dict(initial_cache or {}), *args, **options)

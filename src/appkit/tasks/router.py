@@ -1,4 +1,4 @@
-"""TaskRouter: declares background tasks, as `APIRouter` declares routes. `enqueue` writes one to the outbox."""
+"""TaskRouter: declares background tasks, as `APIRouter` declares routes. `enqueue` writes a task to the outbox."""
 
 import copy
 import inspect
@@ -40,26 +40,26 @@ class Broker(Protocol):
 
 
 class TaskOptions(TypedDict, total=False):
-    """The options of a task; all are optional."""
+    """The options of a task. All are optional."""
 
     name: str
     """The task's name in its rows; by default, `module:function`."""
     queue: str
     """The queue, by which `TASKS_QUEUES` selects workers; `default` unless given."""
     priority: int
-    """From -100 to 100. Waiting tasks with a higher priority run first; 0 unless given."""
+    """From -100 to 100, by default 0. Waiting tasks with a higher priority run first."""
     max_attempts: int | None
-    """Attempts, crashes included, before the task is dead; `TASKS_MAX_ATTEMPTS` unless given."""
+    """Number of attempts, including crashes, before the task is dead; `TASKS_MAX_ATTEMPTS` unless given."""
     retry_delay: float | None
-    """Seconds before the second attempt, doubled after each one, with jitter; `TASKS_RETRY_DELAY` unless given."""
+    """Seconds before the second attempt, doubled after each attempt, with jitter; `TASKS_RETRY_DELAY` unless given."""
     timeout: float | None
     """Seconds after which an attempt is cancelled and counts as failed; only for an `async def`."""
     unique_key: Key | None
-    """While a task of this name has the same key, no other is written. The key may be a function of the arguments."""
+    """While a task with this name has this key, no other one is written. A function gets the key from the arguments."""
     unique_scope: Scope
     """How long the unique key is taken: `until_start`, `until_done` (the default), or while the row is `retained`."""
     ordering_key: Key | None
-    """Tasks with the same key, of any name, run one by one in the order of enqueueing. The key may be a function."""
+    """Tasks with the same key run one by one in the order of enqueueing, whatever their names. It may be a function."""
 
 
 class Task(Generic[P, R]):
@@ -86,7 +86,7 @@ class Task(Generic[P, R]):
 
     @cached_property
     def arguments(self) -> "Arguments":
-        """The function's parameters, without those that Taskiq injects."""
+        """The function's parameters, except the parameters that Taskiq injects."""
         from appkit.tasks.arguments import Arguments
 
         return Arguments(self.function, self.name)
@@ -103,12 +103,12 @@ class Task(Generic[P, R]):
 
         Args:
             delay: Seconds to wait before the task may run.
-            run_at: The earliest time to run it.
-            expires_at: If no worker has started the task by then, it is dead.
+            run_at: The earliest time to run the task.
+            expires_at: The task is dead if no worker has started it by this time.
             options: `TaskOptions`, except the name.
 
         Raises:
-            AppKitError: When a name is given, or both `delay` and `run_at`.
+            AppKitError: When `name` is given, or `delay` and `run_at` are both given.
         """
         if delay is not None and run_at is not None:
             raise AppKitError(f"Task {self.name!r} has both a delay and a run_at. Leave one of them out.")
@@ -119,12 +119,12 @@ class Task(Generic[P, R]):
         return task
 
     async def kiq(self, *args: Any, **kwargs: Any) -> TaskHandle:
-        """Enqueue the task in the kit's open database session or, if none is open, in a transaction of its own.
+        """Enqueue the task in the kit's open database session. If no database session is open, a new one is used.
 
-        In an open session, this works as `enqueue`: the task runs after the commit, and never after a rollback.
+        The task runs after the commit, and never after a rollback.
 
         Raises:
-            AppKitError: When no kit has the task or several kits do, or when the arguments don't fit.
+            AppKitError: When no kit has the task, several kits have the task, or the arguments don't fit.
         """
         if len(self.brokers) != 1:
             have = "Several kits have" if self.brokers else "No kit has"
@@ -138,7 +138,7 @@ class Task(Generic[P, R]):
 
 
 def enqueue(db: AsyncSession, task: Task[..., Any], /, *args: Any, **kwargs: Any) -> TaskHandle:
-    """Write a task in this session's transaction. The task runs after the commit, and never after a rollback.
+    """Write a task in the database session's transaction. The task runs after the commit, and never after a rollback.
 
     Raises:
         AppKitError: When the arguments don't fit the task, or can't be written as JSON.
@@ -150,12 +150,9 @@ def enqueue(db: AsyncSession, task: Task[..., Any], /, *args: Any, **kwargs: Any
 async def enqueue_many(
     db: AsyncSession, task: Task[..., Any], calls: Iterable[tuple[Any, ...] | Mapping[str, Any]]
 ) -> list[TaskHandle]:
-    """Write many calls of one task by a single INSERT, which is much faster than `enqueue` for each.
+    """Write many calls of one task by a single INSERT, which is much faster than many calls of `enqueue`.
 
-    Args:
-        db: The session whose transaction writes them.
-        task: The task.
-        calls: The arguments of each call: a tuple of positional ones, or a mapping of named ones.
+    Each of the `calls` is a tuple of positional arguments or a mapping of named arguments.
 
     Raises:
         AppKitError: When the arguments of a call don't fit the task, or can't be written as JSON.
@@ -188,11 +185,7 @@ class TaskRouter:
     ) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(self, function: Callable[..., Any] | None = None, /, **options: Unpack[TaskOptions]) -> Any:
-        """Declare a background task. An `async def` runs on the event loop, a `def` in a thread.
-
-        Args:
-            function: The function, when the decorator is used without parentheses.
-            options: `TaskOptions`.
+        """Declare a background task. An `async def` runs on the event loop, and a `def` runs in a thread.
 
         Raises:
             AppKitError: When a `def` has a timeout, because a thread can't be stopped.
@@ -209,12 +202,7 @@ class TaskRouter:
         return declare if function is None else declare(function)
 
     def on(self, event: type[Event], **options: Unpack[TaskOptions]) -> Callable[[Callable[P, R]], Task[P, R]]:
-        """Run a function as a task, with the event as its argument, after each committed event of exactly this class.
-
-        Args:
-            event: The class to subscribe to.
-            options: `TaskOptions`.
-        """
+        """Run a function as a task after each committed event of exactly this class. The argument is the event."""
 
         def declare(function: Callable[P, R]) -> Task[P, R]:
             task: Task[P, R] = self.task(**options)(function)
@@ -226,14 +214,14 @@ class TaskRouter:
     def cron(
         self, expression: str, /, *, timezone: str = "UTC", misfire: Misfire = "once", **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]:
-        """Run a function as a task on a cron schedule, once per slot, however many processes there are.
+        """Run a function as a task on a cron schedule. Each slot runs once, with any number of processes.
 
         Args:
             expression: The cron expression, as in crontab(5): minute, hour, day of the month, month, day of the week.
-                With six fields, the first one is seconds.
+                With six fields, the first field is seconds.
             timezone: The time zone of the expression, such as `Europe/Zurich`.
-            misfire: What to do about slots that were missed by more than a minute, because no process ran: `skip` them,
-                run `once` for all of them, or run `all`.
+            misfire: The action for slots that were missed by more than a minute, because no process ran: `skip` all,
+                run `once` for all, or run `all`.
             options: `TaskOptions`.
 
         Raises:
@@ -255,7 +243,7 @@ class TaskRouter:
 def task_name(function: Callable[..., Any]) -> str:
     """`jobs:fetch_title` for `fetch_title` in `app/jobs.py`, imported as `app.jobs` or `jobs`, or run as a script.
 
-    Rows outlive the process that wrote them, and the next process may have been started in another way.
+    A row needs the same name in the next process, which may have been started in another way.
     """
     module = function.__module__.rpartition(".")[2]
     if module == "__main__":

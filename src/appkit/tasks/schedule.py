@@ -1,19 +1,17 @@
-"""Schedules: cron tasks, which run once per slot, however many processes there are.
+"""Schedules: cron tasks. Each slot runs once, with any number of processes.
 
-One transaction advances a schedule's row to a slot and writes the task. Only one process can advance the row to a slot,
-so there is no leader and no scheduler process.
+One transaction advances a schedule's row to a slot and writes the task. Only one process can do this for a slot, so no
+leader and no scheduler process are needed.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
-from typing import Any, Final, Literal
+from typing import Final, Literal, NamedTuple
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from appkit.exceptions import AppKitError
 from appkit.repository.database import Database
@@ -21,26 +19,20 @@ from appkit.repository.enqueueing import add_task, insert_missing
 from appkit.repository.outbox import ScheduledTask, TaskPolicy, clock
 
 Misfire = Literal["skip", "once", "all"]
-"""What to do about slots that were missed because no process ran."""
+"""How missed slots are handled; see `TaskRouter.cron`."""
 
 GRACE: Final = timedelta(seconds=60)
 """How late a slot may be processed without counting as missed."""
 
 _MAX_SLOTS = 1000  # Missed slots to run in one transaction.
-_MAX_WAIT = 60.0  # Seconds until the row is read again, because it may have been changed.
+_MAX_WAIT = 60.0  # Seconds until the rows are read again, because somebody may have paused or resumed a schedule.
 
 
 class Schedule:
     """One task's cron schedule.
 
-    Args:
-        policy: The task's policy.
-        cron: The cron expression, as in crontab(5), with an optional field for seconds in front.
-        timezone: The time zone of the expression.
-        misfire: What to do about missed slots.
-
     Raises:
-        AppKitError: When the expression or the time zone is invalid.
+        AppKitError: When the cron expression or the time zone is invalid.
     """
 
     def __init__(self, policy: TaskPolicy, cron: str, timezone: str = "UTC", misfire: Misfire = "once") -> None:
@@ -65,11 +57,11 @@ class Schedule:
         return self.policy.name
 
     def next(self, after: datetime) -> datetime | None:
-        """The first slot after this time; None when there is none in the next fifty years."""
+        """The first slot after this time; None when the next fifty years have no slot."""
         return next(CronSim(self.cron, after.astimezone(self._zone)), None)
 
     def due(self, after: datetime, now: datetime) -> list[datetime]:
-        """The slots to run between `after` and `now`, oldest first."""
+        """The slots to run between `after` and `now`, the oldest first."""
         if self.misfire == "all":
             slots = CronSim(self.cron, after.astimezone(self._zone))
             return [*islice(takewhile(lambda slot: slot <= now, slots), _MAX_SLOTS)]
@@ -82,19 +74,13 @@ class Schedule:
         return due
 
 
-@dataclass(frozen=True)
-class Slots:
-    """One schedule's slots since the schedule was last processed."""
+class ScheduleRow(NamedTuple):
+    """The row of a schedule, with the database's time."""
 
     schedule: Schedule
-    seen: datetime
+    last_slot: datetime
     paused: bool
     now: datetime
-
-    @property
-    def due(self) -> list[datetime]:
-        """The slots to run."""
-        return self.schedule.due(self.seen, self.now)
 
 
 class Schedules:
@@ -112,24 +98,24 @@ class Schedules:
         """Write the tasks of all due slots, and return the seconds until the next slot."""
         if not self._known:
             return _MAX_WAIT
-        found = await self._read()
-        missing = self._known.keys() - {slots.schedule.name for slots in found}
+        rows = await self._read()
+        missing = self._known.keys() - {row.schedule.name for row in rows}
         for name in missing:
             await self._create(self._known[name])
         waits = [0.0] if missing else []
-        for slots in found:
-            if slots.due:
-                await self._advance(slots)
-            next_slot = slots.schedule.next(slots.now)
+        for row in rows:
+            if due := row.schedule.due(row.last_slot, row.now):
+                await self._advance(row, due)
+            next_slot = row.schedule.next(row.now)
             if next_slot is not None:
-                waits.append((next_slot - slots.now).total_seconds())
+                waits.append((next_slot - row.now).total_seconds())
         return min([*waits, _MAX_WAIT])
 
-    async def _read(self) -> list[Slots]:
+    async def _read(self) -> list[ScheduleRow]:
         rows = select(ScheduledTask.name, ScheduledTask.last_slot, ScheduledTask.paused, clock(0))
         async with self._database.read_session(primary=True) as db:
             found = await db.execute(rows.where(ScheduledTask.name.in_(self._known)))
-            return [Slots(self._known[name], seen, paused, now) for name, seen, paused, now in found]
+            return [ScheduleRow(self._known[name], slot, paused, now) for name, slot, paused, now in found]
 
     async def _create(self, schedule: Schedule) -> None:
         """Write the row of a new schedule. Slots before now don't count as missed."""
@@ -137,22 +123,18 @@ class Schedules:
         async with self._database.session() as db:
             await db.execute(insert_missing(db.sync_session, ScheduledTask, "name", **row))
 
-    async def _advance(self, slots: Slots) -> None:
-        """Advance the row to the latest slot and write the tasks, unless another process has done so."""
-        due, schedule = slots.due, slots.schedule
+    async def _advance(self, row: ScheduleRow, due: Sequence[datetime]) -> None:
+        """Advance the row to the latest slot and write the tasks, unless another process has done this."""
+        schedule = row.schedule
         move = update(ScheduledTask).where(
             ScheduledTask.name == schedule.name,
-            ScheduledTask.last_slot == slots.seen,
-            ScheduledTask.paused.is_(slots.paused),
+            ScheduledTask.last_slot == row.last_slot,
+            ScheduledTask.paused.is_(row.paused),
         )
-        latest = slots.now if slots.paused else due[-1]
+        latest = row.now if row.paused else due[-1]
         move = move.values(last_slot=latest, cron=schedule.cron, timezone=schedule.timezone)
         async with self._database.session() as db:
             moved = await db.execute(move.returning(ScheduledTask.name))
-            if moved.first() is not None and not slots.paused:
-                self._write(db, schedule, due)
-
-    def _write(self, db: AsyncSession, schedule: Schedule, due: Sequence[datetime]) -> None:
-        for slot in due:
-            labels: dict[str, Any] = {"slot": slot.astimezone(UTC).isoformat()}
-            add_task(db, schedule.policy, labels=labels)
+            if moved.first() is not None and not row.paused:
+                for slot in due:
+                    add_task(db, schedule.policy, labels={"slot": slot.astimezone(UTC).isoformat()})

@@ -1,10 +1,9 @@
-"""Worker: runs tasks in this process until it is stopped, embedded in the app or by `appkit worker`."""
+"""Worker: runs tasks in this process until `stop()`, embedded in the app or by `appkit worker`."""
 
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from types import TracebackType
 from typing import Self
 
 from appkit.tasks.outbox_broker import OutboxBroker
@@ -14,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 class Worker:
-    """Runs a broker in this process, and restarts it when it fails.
+    """Runs a broker in this process, and restarts a broker that fails.
 
         async with Worker(kit.broker):
             ...
 
     Args:
         broker: A broker of `create_broker`.
-        work: Whether to run tasks, or only to publish them; `TASKS_EMBEDDED` unless given.
+        work: Whether to run tasks. False only publishes tasks; None follows `TASKS_EMBEDDED`.
     """
 
     def __init__(self, broker: OutboxBroker, *, work: bool | None = None) -> None:
@@ -40,13 +39,11 @@ class Worker:
         self._running = asyncio.create_task(self.run(), name="appkit-worker")
         return self
 
-    async def __aexit__(
-        self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def run(self) -> None:
-        """Run until `stop()`. When the broker fails, log the error and restart it with exponential backoff."""
+        """Run until `stop()`. When the broker fails, log the error and restart the broker with exponential backoff."""
         self._broker.is_worker_process = self._work
         pause = 1.0
         while not self._finish.is_set():
@@ -62,7 +59,7 @@ class Worker:
             pause = min(30.0, pause * 2)
 
     async def stop(self, grace: float | None = None) -> None:
-        """Claim no more tasks, wait for the running ones, and release those that don't end in time.
+        """Claim no more tasks, wait for the running tasks, and release the tasks that don't end in time.
 
         Args:
             grace: Seconds to wait; `TASKS_SHUTDOWN_GRACE` unless given.

@@ -1,22 +1,18 @@
-"""`redis://`: a stream for each queue, whose entries are read once and deleted."""
+"""RedisBroker: a Redis stream for each queue. Each entry is read once and deleted."""
 
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from redis.asyncio import Redis
-from taskiq import AsyncBroker, BrokerMessage
+from taskiq import BrokerMessage
 from taskiq_redis import RedisStreamBroker
-
-from appkit.core.settings import Settings
-from appkit.tasks.publisher import BACKLOG
-from appkit.tasks.transports import parse_address
 
 
 class RedisBroker(RedisStreamBroker):
-    """Taskiq's broker, but it deletes each entry on reading. Entries only wake workers, so losing one does no harm.
+    """Taskiq's broker, but each entry is deleted when it is read. Entries only wake workers, so a loss does no harm.
 
-    Taskiq's own broker prefetches a hundred entries. When its worker stops, they wait for ten minutes and then for a
-    new entry. It looks for such entries after each read, and keeps all acknowledged entries.
+    Taskiq's broker prefetches a hundred entries. When its worker stops, these entries wait for ten minutes, and then
+    for a new entry. The broker searches for such entries after each read. It never deletes acknowledged entries.
     """
 
     async def kick_all(self, messages: Sequence[BrokerMessage]) -> None:
@@ -42,19 +38,3 @@ class RedisBroker(RedisStreamBroker):
                     await redis.xdel(self.queue_name, *(entry for entry, _ in entries))
                     for _, fields in entries:
                         yield fields[b"data"]
-
-
-def connect(settings: Settings, queue: str) -> AsyncBroker:
-    """Make a stream with the queue's name."""
-    address = parse_address(
-        settings, queue, "health_check_interval", "socket_connect_timeout", "ssl_ca_certs", "ssl_cert_reqs"
-    )
-    return RedisBroker(
-        address.url,
-        queue_name=address.topic,
-        consumer_name="workers",
-        consumer_id="0",  # Start at the first entry, even if it is older than the first worker.
-        maxlen=BACKLOG,
-        xread_count=settings.tasks.concurrency,
-        xread_block=1000,
-    )
