@@ -8,7 +8,7 @@ from appkit.exceptions import AppKitError
 
 @contextmanager
 def required_by(plugin: str) -> Iterator[None]:
-    """Import the packages of a plugin's extra in this block.
+    """A block that imports the packages of a plugin's extra.
 
     Raises:
         AppKitError: When a package is not installed. The message has the command that installs the extra.

@@ -38,7 +38,7 @@ PERMISSION: Final = "admin:enter"
 """The permission of the plugin `roles` that opens the admin pages to users who are not superusers."""
 
 _HANDLERS: Final = ("applyColumnVisibility()", "window.location = this.value")
-"""The pages' inline event handlers. The policy allows them by their hash, because a nonce doesn't work for them."""
+"""The pages' inline event handlers. The policy allows them by their hash, because a nonce has no effect on them."""
 
 _nonce: ContextVar[str] = ContextVar("appkit_admin_nonce", default="")
 
@@ -64,12 +64,12 @@ class Converter(ModelConverter):
 
     @converts("DateTime")
     def conv_datetime(self, *args: Any, **kwargs: Any) -> BaseField:
-        """Return UTC-aware datetimes."""
+        """Use a field that returns UTC-aware datetimes."""
         return UTCDateTimeField(**self._field_common(*args, **kwargs))
 
     @converts("Enum")
     def conv_enum(self, *args: Any, **kwargs: Any) -> BaseField:
-        """Offer the choices of a `Literal` too, which has no enum class."""
+        """Also offer the choices of a `Literal`. Its column has no enum class."""
         if kwargs["type"].enum_class is not None:
             return super().conv_enum(*args, **kwargs)
         return EnumField(**self._field_common(*args, **kwargs), choices=[(name, name) for name in kwargs["type"].enums])
@@ -98,7 +98,7 @@ class RowView(ModelView):
 
 
 class PersonView(RowView):
-    """The users, read-only. Change users with `/users` or `appkit users`, which end sessions and emit events."""
+    """The users, read-only. Change users with `/users` or `appkit users`, which also end sessions and emit events."""
 
     # starlette-admin accepts names, but its type annotation doesn't.
     fields: Any = ("id", "email", "is_active", "is_superuser", "email_verified_at", "last_signin_at", "created_at")

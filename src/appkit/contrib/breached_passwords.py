@@ -17,7 +17,7 @@ from appkit.contrib import required_by
 with required_by("breached_passwords"):
     import httpx2
 
-_PREFIX = 5  # The number of hexadecimal digits that are sent. Several hundred breached passwords share them.
+_PREFIX = 5  # The number of hexadecimal digits that are sent. Several hundred breached passwords share these digits.
 _logger = logging.getLogger(__name__)
 
 
@@ -45,14 +45,15 @@ class BreachService(BaseService):
         """Whether a password is known from a breach. If the API fails, returns False and emits `BreachCheckFailed`.
 
         Only the first five digits of the password's SHA-1 are sent, and the response is padded. So neither the API nor
-        an eavesdropper can tell whether the password is known.
+        an eavesdropper learns the password, or whether it is known.
         """
         own = self.settings.group(BreachedPasswordsSettings)
         digest = hashlib.sha1(password.encode(), usedforsecurity=False).hexdigest().upper()
         try:
             async with httpx2.AsyncClient(verify=_tls(), timeout=own.timeout) as client:
                 answer = await client.get(f"{own.url}{digest[:_PREFIX]}", headers={"Add-Padding": "true"})
-            return _count(answer.raise_for_status().text, digest[_PREFIX:]) >= own.least
+            lines = answer.raise_for_status().text.split()  # Each line is SUFFIX:COUNT. Padding has the count 0.
+            return int(dict(line.split(":") for line in lines).get(digest[_PREFIX:], 0)) >= own.least
         except (httpx2.HTTPError, ValueError) as exc:
             reason = type(exc).__name__
             _logger.warning("Breached-password check failed: %s. The password was accepted unchecked.", reason)
@@ -72,12 +73,6 @@ async def check_password(password: str, db: AsyncSession) -> list[str]:
     if await BreachService(db).is_breached(password):
         return ["This password is known from a data breach. Choose another one, and change it wherever you use it."]
     return []
-
-
-def _count(lines: str, suffix: str) -> int:
-    """How many times the password was seen. In a line of padding, the number is 0."""
-    counts = dict(line.strip().split(":") for line in lines.splitlines() if line.strip())
-    return int(counts.get(suffix, 0))
 
 
 @cache  # Creating a context reads hundreds of certificates.

@@ -30,8 +30,7 @@ def assert_error(response: "Response", expected: type[APIException]) -> dict[str
 def count_queries(*, max: int | None = None) -> Iterator[list[str]]:  # noqa: A002 - reads best at the call
     """Collect the SQL statements of the block in order, without BEGIN and PRAGMA.
 
-    Args:
-        max: Fail when there are more statements, and list them.
+    With more than `max` statements, the assertion fails and lists them.
     """
     statements: list[str] = []
 

@@ -15,19 +15,15 @@ from appkit.repository.database import parse_url
 async def fresh_database(server: str) -> AsyncIterator[str]:
     """Create an empty PostgreSQL database, and drop it when the block ends.
 
-    Args:
-        server: The URL of any database on the server. Its user must be allowed to create databases.
+    `server` is the URL of any database on the server. The user in the URL must be allowed to create databases.
     """
     url = parse_url(server)
     name = f"test_{uuid4().hex}"
     engine = create_async_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    async with engine.connect() as connection:
+        await connection.execute(text(f"CREATE DATABASE {name}"))
     try:
-        async with engine.connect() as connection:
-            await connection.execute(text(f"CREATE DATABASE {name}"))
-        try:
-            yield url.set(database=name).render_as_string(hide_password=False)
-        finally:
-            async with engine.connect() as connection:
-                await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        yield url.set(database=name).render_as_string(hide_password=False)
     finally:
-        await engine.dispose()
+        async with engine.connect() as connection:
+            await connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))

@@ -26,11 +26,9 @@ _VALUES = {
 
 
 def settings_for_tests(settings: SettingsT, database_url: str) -> SettingsT:
-    """The app's settings, changed for a test. Mails stay in memory, and no worker and no other server is used.
+    """The app's settings, changed for a test. Mails stay in memory. No worker runs, and no other server is used.
 
-    Args:
-        settings: The app's settings.
-        database_url: The URL of an empty database. Migrations are turned off.
+    `database_url` is the URL of an empty database. Migrations are turned off.
     """
     database = {"url": database_url, "replica_urls": (), "migrate": "off"}
     groups = {
@@ -53,7 +51,7 @@ def rebuilt(kit: AppKit, settings: Settings) -> Iterator[AppKit]:
         if isinstance(getattr(type(kit), name, None), cached_property):
             del vars(kit)[name]
     for task in brokers:
-        task.brokers.clear()  # Because a task with two brokers fails.
+        task.brokers.clear()  # A task with two brokers fails.
     kit._settings = settings
     try:
         yield kit

@@ -83,7 +83,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
-    """The URL of an empty SQLite database. Override this fixture to use PostgreSQL, with `fresh_database`."""
+    """The URL of an empty SQLite database for each test. To use PostgreSQL, override it with `fresh_database`."""
     return f"sqlite+aiosqlite:///{tmp_path / 'test.db'}"
 
 

@@ -41,19 +41,11 @@ class Tasks:
         self._broker = kit.broker
         self._database = kit.database
         self._before = before
-        self._mode: Literal["manual", "inline"] = "manual"
         self._running = False
-
-    @property
-    def mode(self) -> Literal["manual", "inline"]:
+        self.mode: Literal["manual", "inline"] = "manual"
         """With `manual`, tasks wait for `run()`. With `inline`, a commit runs its tasks before it returns."""
-        return self._mode
-
-    @mode.setter
-    def mode(self, mode: Literal["manual", "inline"]) -> None:
-        self._mode = mode
         assert self._database.context is not None
-        self._database.context.wake = self._run_inline if mode == "inline" else self._broker.wake
+        self._database.context.wake = self._wake
 
     async def sent(self, task: Task[..., Any] | str, **arguments: Any) -> list[OutboxTask]:
         """The committed tasks with this name and these arguments. It doesn't matter whether they have run.
@@ -98,8 +90,7 @@ class Tasks:
     async def drain(self, *, advance: float | timedelta = 0) -> Drained:
         """Run all committed tasks, and the tasks that these commit. A failed task doesn't stop the others.
 
-        Args:
-            advance: How far to move the clock forward first, in seconds. Delayed tasks and retries then become due.
+        `advance` moves the clock forward first, by seconds or a timedelta. Delayed tasks and retries then become due.
         """
         await self._before()
         time = advance if isinstance(advance, timedelta) else timedelta(seconds=advance)
@@ -112,10 +103,8 @@ class Tasks:
     async def run(self, *, check: bool = True) -> list[OutboxTask]:
         """Run all committed tasks one by one, and the tasks that these commit. Return their rows after the run.
 
-        Tasks that are not due, such as retries and delayed tasks, wait for a later call.
-
-        Args:
-            check: Assert that no task fails.
+        Tasks that are not due, such as retries and delayed tasks, wait for a later call. `check` asserts that no task
+        fails.
         """
         await self._before()
         await self._broker.maintenance.process_overdue()
@@ -134,11 +123,13 @@ class Tasks:
         receiver = Receiver(self._broker, max_async_tasks=1, run_startup=False)
         message = await self._broker.message(attempt)
         if message is not None:
-            await asyncio.create_task(receiver.callback(message))  # A worker also runs each in an asyncio task.
+            await asyncio.create_task(receiver.callback(message))  # As in a worker.
         await self._broker.in_flight.flush()
 
-    async def _run_inline(self) -> None:
-        if not self._running:
+    async def _wake(self) -> None:
+        if self.mode == "manual":
+            self._broker.wake()
+        elif not self._running:
             self._running = True
             try:
                 await self.run(check=False)

@@ -7,14 +7,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends
 from pydantic import Field
 
-from appkit import BaseUser, CurrentUser, DbSession, Schema, SignedInPrincipal, errors, require
+from appkit import BaseUser, CurrentUser, DbSession, NotFoundException, Schema, SignedInPrincipal, errors, require
 from appkit.contrib.api_keys.service import ApiKey, ApiKeyService, Scope, TooManyApiKeysException
-from appkit.exceptions import (
-    EmailNotVerifiedException,
-    NotFoundException,
-    ReauthenticationRequiredException,
-    SessionRequiredException,
-)
+from appkit.exceptions import EmailNotVerifiedException, ReauthenticationRequiredException, SessionRequiredException
 
 
 class NewApiKeySchema(Schema, extra="forbid"):

@@ -16,10 +16,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from appkit import BaseService, BaseTableModel, BaseUser, Event, Repository, SettingsGroup
 from appkit.exceptions import ConflictException, NotFoundException, UnauthorizedException, UnprocessableException
 
-MAX_KEYS: Final = 50
-"""How many keys a user may have."""
-LAST_USED_PRECISION: Final = timedelta(minutes=1)
-"""How precise `last_used_at` is. A write for each request would be too slow."""
+MAX_KEYS: Final = 50  # For each user.
+LAST_USED_PRECISION: Final = timedelta(minutes=1)  # A write for each request would be too slow.
 _PREFIX: Final = 11
 _LENGTH: Final = 51  # "ak_", 40 hexadecimal digits, and a checksum of 8.
 
@@ -48,15 +46,15 @@ class ApiKeysSettings(SettingsGroup):
 
 
 class ApiKey(BaseTableModel):
-    """An API key, with which a program acts as its owner. Revoking it deletes the row."""
+    """An API key. A program uses it to act as the key's owner. Revoking the key deletes the row."""
 
     user_id: Mapped[UUID] = mapped_column(ForeignKey("user.id", ondelete="CASCADE"), index=True)
     security_version: Mapped[int]
-    """The owner's security version when the key was created. When the owner's version rises, the key is void."""
+    """The owner's security version when the key was created. When the version rises, the key is void."""
     name: Mapped[str] = mapped_column(String(100))
     """The name that the owner gave the key."""
     prefix: Mapped[str] = mapped_column(String(_PREFIX))
-    """The first characters of the key, by which the owner recognises it."""
+    """The first characters of the key. The owner recognises the key by them."""
     key_hash: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 in hexadecimal. No salt is needed, because a key has 160 random bits. The key itself is not stored."""
     scopes: Mapped[list[str] | None]
@@ -91,9 +89,7 @@ class ApiKeyService(BaseService):
     ) -> tuple[ApiKey, str]:
         """Create a key, and return its row and the key itself, which can't be read again.
 
-        Args:
-            scopes: The key's scopes; None for everything that the owner may do.
-            days: How many days the key is valid; None for a key that is valid until it is revoked.
+        Without `scopes`, the key may do everything that its owner may do. Without `days`, it never expires.
 
         Raises:
             UnprocessableException: When a scope is not in `API_KEYS_SCOPES`.
@@ -129,7 +125,7 @@ class ApiKeyService(BaseService):
         self.emit(ApiKeyRevoked(user_id=user_id, api_key_id=api_key_id))
 
     async def use(self, key: str) -> ApiKey:
-        """The row of a key that a request sent. Its `last_used_at` is written when it is a minute old.
+        """The row of a key that a request sent. `last_used_at` is updated only when it is older than a minute.
 
         Raises:
             InvalidApiKeyException: When the key is invalid, expired or void.

@@ -23,7 +23,7 @@ _GITHUB: Final = "https://github.com"
 _ISSUERS: Final = {"google": "https://accounts.google.com", "github": _GITHUB}
 _FAILURES: Final = (OAuthError, HTTPError, JoseError, ValueError, KeyError, TypeError, RuntimeError)
 
-# Asymmetric algorithms only. "none" proves nothing, and the key of an HMAC would be the client secret, which is shared.
+# Only asymmetric algorithms prove that the provider signed. The app itself knows the client secret, the key of an HMAC.
 _ALGORITHMS: Final = [f"{family}{bits}" for family in ("RS", "PS", "ES") for bits in (256, 384, 512)] + ["Ed25519"]
 
 
@@ -33,8 +33,8 @@ class ProviderSettings(SettingsGroup):
     client_id: str
     client_secret: SecretStr
     issuer: str = ""
-    """The provider's URL, from which its metadata is read (OpenID Connect Discovery). Google and GitHub need none. For
-    GitHub Enterprise Server, set the server's URL."""
+    """The provider's URL, from which its metadata is read (OpenID Connect Discovery). Google and GitHub need no
+    issuer. For GitHub Enterprise Server, set the server's URL."""
     scope: str = "openid email"
 
     @field_validator("issuer")

@@ -6,15 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, String, UniqueConstraint, delete, select
+from sqlalchemy import ForeignKey, String, UniqueConstraint, delete
 from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit import AuthService, BaseService, BaseTableModel, BaseUser, Event, Repository, UserService
 from appkit.contrib.oauth.providers import Authorization, Identity
 from appkit.exceptions import BadRequestException, ConflictException, EmailNotVerifiedException, NotFoundException
 
-TTL: Final = 600
-"""How many seconds a flow may take."""
+TTL: Final = 600  # Seconds that a flow may take.
 
 
 class OAuthAccount(BaseTableModel):
@@ -103,31 +102,21 @@ class OAuthService(BaseService):
     async def start_flow(
         self, provider: str, started: Authorization, browser: str, *, page: str, remember: bool, user_id: UUID | None
     ) -> None:
-        """Store a flow until its callback, and delete expired flows.
-
-        Args:
-            provider: The provider's name.
-            started: The authorization request that `OpenIDProvider.start` created.
-            browser: The secret in the browser's cookie.
-            page: The page to go to afterwards.
-            remember: Whether the user stays signed in after the browser is closed.
-            user_id: The user who links an account; None in a flow that signs in.
-        """
+        """Store a flow until its callback, and delete expired flows. `browser` is the secret in the cookie."""
         now = datetime.now(UTC)
         await self.db.execute(delete(OAuthFlow).where(OAuthFlow.expires_at < now))
-        await self.save(
-            OAuthFlow(
-                state_hash=_hash(started.state),
-                browser_hash=_hash(browser),
-                provider=provider,
-                nonce=started.nonce,
-                code_verifier=started.code_verifier,
-                next=page,
-                remember=remember,
-                user_id=user_id,
-                expires_at=now + timedelta(seconds=TTL),
-            )
+        flow = OAuthFlow(
+            state_hash=_hash(started.state),
+            browser_hash=_hash(browser),
+            provider=provider,
+            nonce=started.nonce,
+            code_verifier=started.code_verifier,
+            next=page,
+            remember=remember,
+            user_id=user_id,
+            expires_at=now + timedelta(seconds=TTL),
         )
+        await self.save(flow)
 
     async def finish_flow(self, provider: str, state: str, browser: str) -> OAuthFlow:
         """Delete and return the flow of a callback. Each `state` works once, in the browser that started the flow.
@@ -173,11 +162,10 @@ class OAuthService(BaseService):
             SignupClosedException: When there is no such user, and sign-up is closed.
         """
         users = UserService(self.db)
-        known = select(OAuthAccount.user_id).where(
-            OAuthAccount.provider == provider, OAuthAccount.subject == identity.subject
-        )
-        if (user_id := await self.db.scalar(known)) is not None:
-            return await users.get(user_id)
+        accounts = Repository[OAuthAccount](self.db)
+        known = await accounts.first(OAuthAccount.provider == provider, OAuthAccount.subject == identity.subject)
+        if known is not None:
+            return await users.get(known.user_id)
         if identity.email is None or not identity.email_verified:
             raise EmailNotVerifiedException("Verify your e-mail address with the provider first.")
         user = await users.find(identity.email, lock=True)
@@ -188,9 +176,8 @@ class OAuthService(BaseService):
         return user
 
     async def _add(self, user_id: UUID, provider: str, identity: Identity) -> None:
-        await self.save(
-            OAuthAccount(user_id=user_id, provider=provider, subject=identity.subject, email=identity.email)
-        )
+        account = OAuthAccount(user_id=user_id, provider=provider, subject=identity.subject, email=identity.email)
+        await self.save(account)
         self.emit(OAuthLinked(user_id=user_id, provider=provider))
 
 

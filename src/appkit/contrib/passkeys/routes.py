@@ -24,7 +24,7 @@ class NewPasskeySchema(Schema, extra="forbid"):
     """A new passkey."""
 
     name: str = Field(min_length=1, max_length=100)
-    """A name that distinguishes the passkey from the user's others."""
+    """A name by which the user recognises the passkey."""
     credential: Credential
 
 

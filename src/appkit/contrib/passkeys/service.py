@@ -16,23 +16,11 @@ from appkit.exceptions import BadRequestException, NotFoundException, Unauthoriz
 
 with required_by("passkeys"):
     import webauthn
-    from webauthn.helpers import (
-        options_to_json_dict,
-        parse_authentication_credential_json,
-        parse_client_data_json,
-        parse_registration_credential_json,
-    )
+    from webauthn import helpers
+    from webauthn.helpers import structs
     from webauthn.helpers.exceptions import WebAuthnException
-    from webauthn.helpers.structs import (
-        AuthenticatorSelectionCriteria,
-        AuthenticatorTransport,
-        PublicKeyCredentialDescriptor,
-        ResidentKeyRequirement,
-        UserVerificationRequirement,
-    )
 
-TTL: Final = timedelta(minutes=5)
-"""How long a challenge is valid."""
+TTL: Final = timedelta(minutes=5)  # How long a challenge is valid.
 
 # webauthn raises its own exceptions for invalid credentials, and any of these built-in ones for malformed credentials.
 _REFUSED: Final = (WebAuthnException, ValueError, TypeError, AttributeError, RecursionError)
@@ -101,9 +89,7 @@ class PasskeyRemoved(Event):
 class PasskeyService(BaseService):
     """Passkeys of users. Each passkey verifies its user (fingerprint, face, PIN) and counts as two factors.
 
-    Args:
-        db: The database session.
-        base_url: The URL of the app, for development. `FRONTEND_URL` replaces it.
+    `base_url` is the URL of the app. It is used only when `FRONTEND_URL` is not set.
     """
 
     def __init__(self, db: AsyncSession, base_url: str) -> None:
@@ -119,8 +105,8 @@ class PasskeyService(BaseService):
     async def creation_options(self, user: BaseUser) -> dict[str, Any]:
         """The options for `navigator.credentials.create()`."""
         known = [
-            PublicKeyCredentialDescriptor(
-                each.credential_id, transports=list(map(AuthenticatorTransport, each.transports))
+            structs.PublicKeyCredentialDescriptor(
+                each.credential_id, transports=list(map(structs.AuthenticatorTransport, each.transports))
             )
             for each in await self.all(user.id)
         ]
@@ -130,12 +116,13 @@ class PasskeyService(BaseService):
             user_id=user.id.bytes,
             user_name=user.email,
             exclude_credentials=known,
-            authenticator_selection=AuthenticatorSelectionCriteria(
-                resident_key=ResidentKeyRequirement.REQUIRED, user_verification=UserVerificationRequirement.REQUIRED
+            authenticator_selection=structs.AuthenticatorSelectionCriteria(
+                resident_key=structs.ResidentKeyRequirement.REQUIRED,
+                user_verification=structs.UserVerificationRequirement.REQUIRED,
             ),
         )
         await self._save_challenge(options.challenge, user.id)
-        return options_to_json_dict(options)
+        return helpers.options_to_json_dict(options)
 
     async def add(self, user_id: UUID, credential: dict[str, Any], name: str) -> Passkey:
         """Verify and store a passkey that the browser created.
@@ -144,7 +131,7 @@ class PasskeyService(BaseService):
             PasskeyRefusedException: When the challenge or origin is wrong, or the passkey did not verify the user.
         """
         try:
-            parsed = parse_registration_credential_json(credential)
+            parsed = helpers.parse_registration_credential_json(credential)
             verified = webauthn.verify_registration_response(
                 credential=parsed,
                 expected_challenge=await self._use_challenge(parsed.response.client_data_json, user_id),
@@ -154,16 +141,15 @@ class PasskeyService(BaseService):
             )
         except _REFUSED as exc:
             raise PasskeyRefusedException from exc
-        passkey = await self.save(
-            Passkey(
-                user_id=user_id,
-                credential_id=verified.credential_id,
-                public_key=verified.credential_public_key,
-                sign_count=verified.sign_count,
-                name=name,
-                transports=[str(each.value) for each in parsed.response.transports or ()],
-            )
+        passkey = Passkey(
+            user_id=user_id,
+            credential_id=verified.credential_id,
+            public_key=verified.credential_public_key,
+            sign_count=verified.sign_count,
+            name=name,
+            transports=[str(each.value) for each in parsed.response.transports or ()],
         )
+        await self.save(passkey)
         self.emit(PasskeyAdded(user_id=user_id, passkey_id=passkey.id))
         return passkey
 
@@ -180,10 +166,10 @@ class PasskeyService(BaseService):
     async def request_options(self) -> dict[str, Any]:
         """The options for `navigator.credentials.get()`, without a user name."""
         options = webauthn.generate_authentication_options(
-            rp_id=self._rp_id, user_verification=UserVerificationRequirement.REQUIRED
+            rp_id=self._rp_id, user_verification=structs.UserVerificationRequirement.REQUIRED
         )
         await self._save_challenge(options.challenge, None)
-        return options_to_json_dict(options)
+        return helpers.options_to_json_dict(options)
 
     async def owner(self, credential: dict[str, Any]) -> BaseUser:
         """Verify a challenge that a passkey signed, and return the user of the passkey.
@@ -192,7 +178,7 @@ class PasskeyService(BaseService):
             InvalidPasskeyException: When the credential can't be verified.
         """
         try:
-            used = parse_authentication_credential_json(credential)
+            used = helpers.parse_authentication_credential_json(credential)
             challenge = await self._use_challenge(used.response.client_data_json, None)
             # Locked, because two clones of a passkey may sign with the same count. Only one of them is accepted.
             known = select(Passkey).where(Passkey.credential_id == used.raw_id).with_for_update()
@@ -220,8 +206,8 @@ class PasskeyService(BaseService):
         await self.save(PasskeyChallenge(challenge=challenge, user_id=user_id, expires_at=now + TTL))
 
     async def _use_challenge(self, client_data: bytes, user_id: UUID | None) -> bytes:
-        """Delete and return the challenge in the client data, and commit, so that each challenge is tried only once."""
-        challenge = parse_client_data_json(client_data).challenge
+        """Delete the challenge in the client data, commit, and return it. So a challenge can be tried only once."""
+        challenge = helpers.parse_client_data_json(client_data).challenge
         asked = delete(PasskeyChallenge).where(
             PasskeyChallenge.challenge == challenge,
             PasskeyChallenge.user_id.is_(None) if user_id is None else PasskeyChallenge.user_id == user_id,

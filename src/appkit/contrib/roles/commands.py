@@ -37,7 +37,11 @@ def create_cli(kit: AppKit) -> typer.Typer:
     @cli.command()
     def define(name: str, permissions: list[str]) -> None:
         """Create a role, or replace its permissions, as in `define editor posts:*`."""
-        _check(name, permissions)
+        try:
+            TypeAdapter(tuple[Name, list[Permission]]).validate_python((name, permissions))
+        except ValidationError:
+            message = "Invalid name. Write a role as editor, and a permission as posts:publish, posts:* or *."
+            raise AppKitError(message) from None
         role = run(lambda roles: roles.define(name, permissions))
         typer.echo(f"Role {name} now has the permissions {', '.join(role.permissions)}.")
 
@@ -67,12 +71,3 @@ async def _change(roles: RoleService, change: Callable[[UUID, str], Awaitable[No
     if user is None:
         raise NotFoundException(f"There is no user {email}. List users with `appkit users list`.")
     await change(user.id, name)
-
-
-def _check(name: str, permissions: list[str]) -> None:
-    try:
-        TypeAdapter(tuple[Name, list[Permission]]).validate_python((name, permissions))
-    except ValidationError:
-        raise AppKitError(
-            "Invalid name. Write a role as editor, and a permission as posts:publish, posts:* or *."
-        ) from None

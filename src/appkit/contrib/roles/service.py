@@ -36,36 +36,34 @@ class UserRole(BaseTableModel):
     role_id: Mapped[UUID] = mapped_column(ForeignKey("role.id", ondelete="CASCADE"), index=True)
 
 
-class RoleDefined(Event):
+class _RoleEvent(Event):
+    """Base class of the events about one role."""
+
+    role: str
+    by: UUID | None
+    """The superuser who did this; None for the command line."""
+
+
+class RoleDefined(_RoleEvent):
     """A role was created, or its permissions were replaced."""
 
-    role: str
     permissions: list[str]
-    by: UUID | None
-    """The superuser who did this; None for the command line. The other events have this field too."""
 
 
-class RoleRemoved(Event):
+class RoleRemoved(_RoleEvent):
     """A role was deleted, and withdrawn from everybody."""
 
-    role: str
-    by: UUID | None
 
-
-class RoleGranted(Event):
+class RoleGranted(_RoleEvent):
     """A user was granted a role."""
 
     user_id: UUID
-    role: str
-    by: UUID | None
 
 
-class RoleWithdrawn(Event):
+class RoleWithdrawn(_RoleEvent):
     """A role was withdrawn from a user."""
 
     user_id: UUID
-    role: str
-    by: UUID | None
 
 
 class RoleService(BaseService):

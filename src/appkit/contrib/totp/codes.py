@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
@@ -22,13 +22,13 @@ _GROUPS: Final = 4
 _GROUP: Final = 6  # 24 characters are 118 bits: unguessable, so an unsalted hash is enough (OWASP ASVS 6.5.2).
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Setup:
     """A new secret for an authenticator app."""
 
-    secret: str = field(repr=False)
-    url: str = field(repr=False)
-    qr: str = field(repr=False)
+    secret: str
+    url: str
+    qr: str
     """The URL as a QR code, in a `data:` URL."""
 
 
@@ -42,11 +42,7 @@ def new_setup(*, account: str, issuer: str) -> Setup:
 def accepted_step(secret: str, code: str, at: datetime, *, tolerance: int) -> int | None:
     """The time step (of 30 seconds) that a code belongs to; None when the code is wrong or expired.
 
-    Args:
-        secret: The secret from the app's setup.
-        code: The code as typed.
-        at: The current time.
-        tolerance: How many earlier codes are accepted too.
+    `tolerance` is how many earlier codes are accepted too.
     """
     totp, step = pyotp.TOTP(secret), int(at.timestamp()) // STEP
     for accepted in range(step, step - tolerance - 1, -1):

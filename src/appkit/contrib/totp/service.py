@@ -42,9 +42,9 @@ class TotpSettings(SettingsGroup):
     """Codes from authenticator apps."""
 
     issuer: str | None = None
-    """The name that authenticator apps show with the code; unset, `APP_NAME`."""
+    """The name that authenticator apps show with the code. The default is `APP_NAME`."""
     tolerance: int = Field(default=0, ge=0, le=10)
-    """How many earlier codes are accepted too. Each code is valid for 30 seconds."""
+    """How many earlier codes are accepted too. An app shows each code for 30 seconds."""
 
 
 class Totp(BaseTableModel):
@@ -66,36 +66,33 @@ class RecoveryCode(BaseTableModel):
     """SHA-256 in hexadecimal. The code itself is shown once and not stored."""
 
 
-class TotpEnabled(Event):
+class _UserEvent(Event):
+    """Base class of the events about the second factor of one user."""
+
+    user_id: UUID
+
+
+class TotpEnabled(_UserEvent):
     """A user set up an authenticator app. From now on, signing in needs a code."""
 
-    user_id: UUID
 
-
-class TotpDisabled(Event):
+class TotpDisabled(_UserEvent):
     """A user removed the authenticator app. Signing in needs no code any more."""
 
-    user_id: UUID
 
-
-class RecoveryCodesRenewed(Event):
+class RecoveryCodesRenewed(_UserEvent):
     """A user got new recovery codes. The old ones are void."""
 
-    user_id: UUID
 
-
-class RecoveryCodeUsed(Event):
+class RecoveryCodeUsed(_UserEvent):
     """A recovery code was used. The user may have lost the app, or somebody else may have the code."""
 
-    user_id: UUID
     left: int
     """How many unused codes the user still has."""
 
 
-class SecondFactorFailed(Event):
+class SecondFactorFailed(_UserEvent):
     """A sign-in with the right password gave a wrong code. Consider notifying the user."""
-
-    user_id: UUID
 
 
 class TotpService(BaseService):
@@ -110,7 +107,7 @@ class TotpService(BaseService):
         return await Repository[RecoveryCode](self.db).count(RecoveryCode.user_id == user_id)
 
     async def set_up(self, user: BaseUser) -> codes.Setup:
-        """Create a secret for a user's app. Signing in needs no code until the user calls `confirm`.
+        """Create a secret for a user's app. Signing in needs no code until `confirm` succeeds.
 
         Raises:
             TotpEnabledException: When the user already has an app.
@@ -124,10 +121,7 @@ class TotpService(BaseService):
         return setup
 
     async def confirm(self, user_id: UUID, code: str) -> list[str]:
-        """Confirm the app with a code from it. From now on, signing in needs a code.
-
-        Returns:
-            The recovery codes, which can't be read again.
+        """Confirm the app with a code from it, and return the recovery codes. From now on, signing in needs a code.
 
         Raises:
             WrongCodeException: When the code is wrong, or there is no app to confirm.
@@ -192,7 +186,7 @@ class TotpService(BaseService):
         return used > 0
 
     async def _accept(self, user_id: UUID, code: str, state: ColumnElement[bool], **values: Any) -> bool:
-        """Accept a code once (RFC 6238, 5.2). It and earlier codes are then void. Of concurrent uses, one succeeds."""
+        """Accept a code once (RFC 6238, 5.2), and refuse earlier codes afterwards. Of concurrent uses, one succeeds."""
         mine = and_(Totp.user_id == user_id, state)
         secret = await self.db.scalar(select(Totp.secret).where(mine))
         tolerance = self.settings.group(TotpSettings).tolerance
