@@ -32,8 +32,8 @@ class APIException(Exception):
             internal_code = 40901
             detail = "You already keep this page."
 
-    In each range, codes 01 to 49 are for the app, 50 to 79 for appkit and 80 to 99 for plugins. Apps and plugins use
-    5xx codes from 50101 on.
+    In each range, codes 01 to 49 are for the app, 50 to 79 for appkit and 80 to 99 for plugins. For 5xx, plugins have
+    50080 to 50099, and the app has the codes from 50101 on.
 
     Args:
         detail: A sentence for the user who made the request, instead of the sentence of the class.
