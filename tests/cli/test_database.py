@@ -43,8 +43,8 @@ Appkit = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def appkit(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Appkit:
-    """Runs the command in a folder with an app; returns exit code, output and errors."""
-    # Earlier tests may have configured logging in this process, which the command doesn't.
+    """Runs the command in a folder with an app. Returns exit code, output and errors."""
+    # Earlier tests may have configured logging in this process. The command doesn't configure logging.
     monkeypatch.setattr(logging.getLogger("alembic.runtime.migration"), "disabled", True)
     (folder / "seeded.py").write_text(APP)
 
@@ -74,7 +74,7 @@ def test_sql_is_printed(appkit: Appkit, first: str) -> None:
     assert appkit("sql", "nonsense")[0] == 1
 
 
-def test_lint_fails_and_says_what_to_do_instead(appkit: Appkit, first: str, folder: Path) -> None:
+def test_lint_fails_and_shows_a_safe_way(appkit: Appkit, first: str, folder: Path) -> None:
     assert appkit("lint")[:2] == (0, "")
     (folder / "migrations" / "b2.py").write_text(RISKY.format(first=first))
     code, out, err = appkit("lint")
@@ -94,7 +94,7 @@ def test_check_fails_when_there_are_two_heads(appkit: Appkit, first: str, folder
         (folder / "migrations" / f"{name}.py").write_text(RISKY.replace("b2", name).format(first=first))
     code, out, err = appkit("check")
     assert code == 1
-    assert "b2 and b3 are both the last" in out
+    assert "put the last migrations in order, by their down_revision: b2, b3" in out
     assert "models differ from the migrations" in err
 
 
@@ -105,7 +105,7 @@ def test_seed_runs_in_one_transaction_and_reset_deletes_it(appkit: Appkit, first
     assert appkit("current")[0] == 0
 
 
-def test_seed_says_where_to_write_it(appkit: Appkit, folder: Path) -> None:
+def test_seed_without_a_function_says_where_to_define_it(appkit: Appkit, folder: Path) -> None:
     (folder / "seeded.py").write_text("from appkit import AppKit\n\nkit = AppKit()\n")
     code, _, err = appkit("seed")
     assert code == 1

@@ -29,6 +29,7 @@ from sqlalchemy.types import TypeDecorator
 from appkit.exceptions import AppKitError
 from appkit.repository.base import NAMING_CONVENTION, Base, UTCDateTime
 from appkit.repository.database import Database
+from appkit.repository.engines import create_engine
 from appkit.repository.filters import search_vector
 from appkit.repository.migrations import Migrations, migrate_at_start
 
@@ -277,10 +278,12 @@ async def test_a_pooler_that_shares_connections_is_refused(database, directory, 
     await Migrations(database, directory).revision("First")
     url = database.url.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False)
     pooled = Database(url, metadata=database.metadata)
+    shared = create_engine(pooled.url, 10.0, poolclass=StaticPool)
     with monkeypatch.context() as patch:
-        patch.setattr("appkit.repository.migrations.locking.NullPool", StaticPool)
+        patch.setattr("appkit.repository.migrations.locking._engine", lambda *_: shared)
         with pytest.raises(AppKitError, match="pooler that shares connections"):
             await Migrations(pooled, directory).upgrade()
+    await shared.dispose()
     assert await tables_of(database) == set()
     assert await Migrations(pooled, directory).upgrade() == "migrated"
     await pooled.dispose()
@@ -383,6 +386,7 @@ import asyncio, logging, multiprocessing, os, sys
 from pathlib import Path
 from test_migrations import PROCESSES, schema
 from appkit.repository.database import Database
+from appkit.repository.engines import create_engine
 from appkit.repository.filters import search_vector
 from appkit.repository.migrations import migrate_at_start
 

@@ -133,11 +133,7 @@ def snake_case(name: str) -> str:
 
 
 def model_of(generic: Any, origin: type[Any]) -> type[Any]:
-    """The model of a `Repository` or a `CRUDService`: the first type argument of an object's class or of a base class.
-
-    Raises:
-        AppKitError: When there is no type argument.
-    """
+    """The model of a `Repository` or a `CRUDService`: the first type argument of the class or of a base class."""
     classes = generic.__mro__ if isinstance(generic, type) else ()
     for base in (generic, *(base for cls in classes for base in vars(cls).get("__orig_bases__", ()))):
         named = get_args(base)[:1]

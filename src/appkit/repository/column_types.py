@@ -35,11 +35,7 @@ class JSONOf(TypeDecorator[Any]):
         self._adapter: TypeAdapter[Any] = TypeAdapter(kind)
 
     def validate(self, value: Any) -> Any:
-        """The value, converted to the column's type by pydantic.
-
-        Raises:
-            ValidationError: When the value doesn't fit the type.
-        """
+        """The value, converted to the column's type by pydantic."""
         return None if value is None else self._adapter.validate_python(value)
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:  # noqa: ARG002 - TypeDecorator's signature
@@ -68,11 +64,7 @@ class EncryptedString(TypeDecorator[str]):
         """Allows only comparisons with None."""
 
         def operate(self, op: OperatorType, *other: Any, **kwargs: Any) -> Any:
-            """Compare with None.
-
-            Raises:
-                AppKitError: When the other value is not None, because no row would match.
-            """
+            """Compare with None. Any other comparison is an error, because it would find no row."""
             if op in {is_, is_not} or (op in {eq, ne} and other == (None,)):
                 return super().operate(op, *other, **kwargs)
             raise AppKitError(
@@ -92,10 +84,8 @@ class EncryptedString(TypeDecorator[str]):
 async def encrypt_again(session: AsyncSession, column: InstrumentedAttribute[Any]) -> int:
     """Encrypt every value of a column with the first secret in `AUTH_SECRET_KEYS`, so that you can remove the others.
 
-    All changes are in the session's transaction. Objects that the session has loaded are not updated.
-
-    Returns:
-        How many values were encrypted.
+    All changes are in the session's transaction. Objects that the session has loaded are not updated. Returns the
+    number of encrypted values.
     """
     mapper = inspect(column.class_)
     key = mapper.primary_key[0]

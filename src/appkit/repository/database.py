@@ -1,4 +1,4 @@
-"""Database: an app's engines and database sessions, and what runs after a commit (`on_commit`, `invalidate`)."""
+"""Database: the engines and database sessions of an app, and hooks that run after a commit."""
 
 import asyncio
 import logging
@@ -14,7 +14,6 @@ from sqlalchemy import URL, MetaData, event, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session, SessionTransaction
-from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from appkit.core.encryption import Cipher
 from appkit.core.mail import Mailer
@@ -28,23 +27,17 @@ from appkit.repository.reading import ReadingSession, TrackedSession, WritingSes
 from appkit.repository.sqlite import WriterPool
 
 T = TypeVar("T")
+Hook = Callable[[], Awaitable[None] | None]
 
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _HOOKS = "appkit.on_commit"
-_REPLICA_TIMEOUT = 2.0  # seconds to connect; after that the primary is used
+_REPLICA_TIMEOUT = 2.0  # seconds to connect to a replica
 
 _logger = logging.getLogger(__name__)
 
 
-class Hook(Protocol):
-    """A function without arguments, sync or async."""
-
-    def __call__(self) -> Awaitable[None] | None:
-        """Call it, and await what it returns."""
-
-
 class App(Protocol):
-    """The part of the `AppContext` that a database uses. Its sessions carry the `AppContext`."""
+    """The part of `AppContext` that code with only a database uses. This module can't import `AppContext` itself."""
 
     settings: Settings
     plugins: PluginManager
@@ -54,13 +47,13 @@ class App(Protocol):
 
 
 class Database:
-    """An app's database: `session()` to work with it, `dispose()` when done.
+    """An app's database: `session()` begins a unit of work, `dispose()` closes all connections.
 
-    A SQLite file has one writer at a time. Sessions that write therefore queue for one connection instead of failing;
-    sessions that read have their own connections and never wait for a writer.
+    SQLite allows only one writer at a time. All sessions that write wait for the same connection. Sessions that read
+    have their own connections and never wait for a writer.
 
     Args:
-        settings: The settings, or a URL; `postgresql://` means asyncpg and `sqlite://` aiosqlite.
+        settings: The settings, or a URL. `postgresql://` uses asyncpg, and `sqlite://` uses aiosqlite.
         metadata: The tables, for an app that declares them on its own base class.
 
     Raises:
@@ -68,7 +61,7 @@ class Database:
     """
 
     context: App | None = None
-    """The app that sessions belong to; the kit sets it."""
+    """The `AppContext`, which each session gets. `AppKit` sets it."""
 
     def __init__(self, settings: DatabaseSettings | str, *, metadata: MetaData = Base.metadata) -> None:
         if isinstance(settings, str):
@@ -84,11 +77,11 @@ class Database:
         self._primary_reader = _read_only(self.readers)
         self._open: dict[asyncio.Task[Any] | None, UnitOfWork] = {}
         for engine in self.engines:
-            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # Column types are passed the dialect.
+            engine.dialect.appkit_database = self  # type: ignore[attr-defined] # for `EncryptedString`
 
     @cached_property
     def cipher(self) -> Cipher:
-        """Encrypts `EncryptedString` columns. Set it yourself if the database belongs to no app.
+        """Encrypts `EncryptedString` columns. If the database belongs to no app, set this attribute yourself.
 
         Raises:
             AppKitError: When the database belongs to no app and therefore has no keys.
@@ -102,41 +95,38 @@ class Database:
 
     @property
     def engines(self) -> set[AsyncEngine]:
-        """All engines: the writer's, the readers' and the replicas'."""
+        """The engines of the writer, of the readers and of the replicas."""
         return {self.engine, self.readers, *self._replicas}
 
     @property
     def sqlite(self) -> bool:
-        """Whether this is a SQLite file."""
+        """Whether the database is a SQLite file."""
         return self.url.get_backend_name() == "sqlite"
 
     def session(self, *, reader: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
-        """One unit of work: committed when the block ends, rolled back when it raises.
+        """One unit of work: committed when the block ends, rolled back when the block raises.
 
         Objects can still be read after the commit. Database errors are translated when the block ends. Inside the
         block, you can catch SQLAlchemy's `IntegrityError` around a savepoint (`begin_nested()`).
 
-        Args:
-            reader: Begin as a reader, for work that probably writes nothing. On SQLite, the session waits for no
-                writer, but its first write fails with a 503 if another session has committed since its first read.
+        `reader` is for work that probably writes nothing. On SQLite, the session doesn't wait for a writer. But its
+        first write fails with a 503 if another session has committed since its first read.
 
         Raises:
             ConstraintViolatedException: When a constraint refuses a row.
-            StaleVersionException: When a row with a version was changed in the meantime.
-            ServiceUnavailableException: When no connection is free in time, the database can't be reached, or the
-                error is temporary (a deadlock, a lock timeout).
-            AppKitError: When this asyncio task holds SQLite's writer already: waiting for it would be a deadlock.
+            StaleVersionException: When a row of a `Versioned` model was changed in the meantime.
+            ServiceUnavailableException: When the database can't be reached, no connection is free in time, or the
+                error is temporary, such as a deadlock or a lock timeout.
+            AppKitError: When this asyncio task has another session that writes to SQLite, which would be a deadlock.
         """
         return self._unit_of_work(self.readers if reader else self.engine)
 
     def read_session(self, *, primary: bool = False) -> AbstractAsyncContextManager[AsyncSession]:
-        """A session that only reads, from the replicas in turn if there are any.
+        """A session that only reads, from a replica if the app has replicas.
 
-        There is no transaction: each statement sees what was committed before it. A client that wrote in the last
-        `DATABASE_REPLICA_LAG` seconds reads from the primary. If a replica can't be reached, the primary replaces it.
-
-        Args:
-            primary: Always read from the primary, for data that must not be stale.
+        There is no transaction: each statement sees the latest commits. The session reads from the primary in three
+        cases: with `primary`, if the replica can't be reached, and if the request's client wrote in the last
+        `DATABASE_REPLICA_LAG` seconds.
 
         Raises:
             AppKitError: When the session is used to write.
@@ -145,22 +135,18 @@ class Database:
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """The unit of work that this asyncio task has open; the block doesn't end it. If none is open, a new one."""
-        # Not a context variable: a child task inherits its parent's, and may still run when the parent has committed.
+        """The open unit of work of this asyncio task, or a new one. The end of the block ends only a new one."""
+        # A context variable is no alternative: a child task would inherit its parent's session, and may outlive it.
         session = self._open.get(asyncio.current_task())
         return self.session() if session is None or session.closed else nullcontext(session)
 
     async def run(self, work: Callable[[AsyncSession], Awaitable[T]], *, attempts: int = 3) -> T:
-        """Run a unit of work, and retry it after a temporary error.
+        """Run a unit of work, at most `attempts` times. Each attempt gets a new session, which is committed afterwards.
 
-        Such errors are a deadlock, a serialisation failure, or a lock that another process holds on a SQLite file.
-        Only changes to the database are rolled back, so `work` should have no other effects: use events and `on_commit`
-        for them. For PostgreSQL's strictest isolation, begin `work` with
+        A retry follows a deadlock, a serialisation failure, or a lock of another process on a SQLite file. The rollback
+        undoes only changes to the database. For other effects of `work`, use events and `on_commit`.
+        For PostgreSQL's strictest isolation, begin `work` with
         `await db.connection(execution_options={"isolation_level": "SERIALIZABLE"})`.
-
-        Args:
-            work: Gets a new session for each attempt. The session is committed afterwards.
-            attempts: How often `work` runs at most.
 
         Raises:
             ServiceUnavailableException: When the last attempt fails as well.
@@ -173,14 +159,7 @@ class Database:
         return await retry(attempt, attempts)
 
     async def ping(self, timeout: float = 2.0) -> None:
-        """Check that the database answers.
-
-        Args:
-            timeout: Seconds to wait.
-
-        Raises:
-            ServiceUnavailableException: When the database doesn't answer in time.
-        """
+        """Check that the database answers within `timeout` seconds, or raise `ServiceUnavailableException`."""
         try:
             async with asyncio.timeout(timeout), self.readers.connect() as connection:
                 await connection.execute(text("SELECT 1"))
@@ -188,7 +167,7 @@ class Database:
             raise ServiceUnavailableException from exc
 
     async def create_all(self) -> None:
-        """Create the missing tables, for tests and scripts; apps use migrations."""
+        """Create the missing tables, for tests and scripts. Apps use migrations."""
         async with self.engine.begin() as connection:
             await connection.run_sync(self.metadata.create_all)
 
@@ -202,7 +181,7 @@ class Database:
         session = UnitOfWork(
             engine,
             expire_on_commit=False,
-            close_resets_only=False,  # A session that is used after its end would leak a connection.
+            close_resets_only=False,  # Using a session after its end would leak a connection.
             info={} if self.context is None else {"appkit": self.context},
             sync_session_class=ReadingSession if read_only else self._writing,
         )
@@ -228,7 +207,6 @@ class Database:
 
     def _create_engine(self, url: URL, *, writer: bool = False, primary: URL | None = None) -> AsyncEngine:
         pool: dict[str, Any] = {
-            "poolclass": WriterPool if writer and url.get_backend_name() == "sqlite" else AsyncAdaptedQueuePool,
             "pool_size": self.settings.pool_size,
             "max_overflow": self.settings.pool_size,
             "pool_timeout": self.settings.pool_timeout,
@@ -239,21 +217,19 @@ class Database:
             timeout = min(self.settings.pool_timeout, _REPLICA_TIMEOUT if primary else math.inf)
             return create_engine(url, timeout, primary=primary, **pool)
         if writer:
-            pool |= {"pool_size": 1, "max_overflow": 0, "pool_use_lifo": False}
+            pool |= {"poolclass": WriterPool, "pool_size": 1, "max_overflow": 0, "pool_use_lifo": False}
         return create_engine(url, self.settings.pool_timeout, begin="BEGIN IMMEDIATE" if writer else "BEGIN", **pool)
 
 
 class UnitOfWork(AsyncSession):
-    """A database session that `Database` opened. Unlike SQLAlchemy's own, it runs the hooks of `on_commit`."""
+    """A database session that `Database` opened. It runs the hooks of `on_commit`."""
 
     closed = False
-    """Whether the session has ended and can't be used any more."""
 
     async def commit(self) -> None:
-        """Commit, then run the hooks. A hook that fails is only logged, because the data is already committed."""
+        """Commit, then run the hooks. The error of a hook is only logged, because the data is committed already."""
         await super().commit()
-        hooks = self.info.pop(_HOOKS, [])
-        for _, hook in hooks:
+        for _, hook in self.info.pop(_HOOKS, []):
             try:
                 result = hook()
                 if isawaitable(result):
@@ -262,7 +238,7 @@ class UnitOfWork(AsyncSession):
                 _logger.exception("An on_commit() hook failed. The commit itself succeeded.")
 
     async def close(self) -> None:
-        """Release the connection, and drop the hooks that wait for a commit."""
+        """Release the connection, and remove the hooks that wait for a commit."""
         self.closed = True
         self.info.pop(_HOOKS, None)
         await super().close()
@@ -290,11 +266,7 @@ def _drop_hooks(session: Session, rolled_back: SessionTransaction) -> None:
 
 
 def parse_url(value: str) -> URL:
-    """The URL with an async driver.
-
-    Raises:
-        AppKitError: When the value is not a URL, or names an in-memory database.
-    """
+    """The URL with an async driver. An in-memory database is an error."""
     try:
         url = make_url(value)
         url = url.set(drivername=_DRIVERS.get(url.drivername, url.drivername))
@@ -307,7 +279,7 @@ def parse_url(value: str) -> URL:
                 "A SQLite database in memory belongs to one connection, but sessions need several. "
                 "Use a file, as in sqlite:///./app.db; in tests, one in a temporary directory."
             )
-    elif driver == "asyncpg" and "sslmode" in url.query:  # libpq's name for what asyncpg calls ssl
+    elif driver == "asyncpg" and "sslmode" in url.query:  # asyncpg's name for libpq's `sslmode` is `ssl`.
         url = url.update_query_dict({"ssl": url.query["sslmode"]}).difference_update_query(["sslmode"])
     return url
 
@@ -315,4 +287,4 @@ def parse_url(value: str) -> URL:
 def _read_only(engine: AsyncEngine) -> AsyncEngine:
     if engine.dialect.name == "sqlite":
         return engine.execution_options(query_only=True)
-    return engine.execution_options(isolation_level="AUTOCOMMIT")  # Saves two round trips for each session.
+    return engine.execution_options(isolation_level="AUTOCOMMIT")  # Each session saves two round trips.

@@ -1,4 +1,4 @@
-"""Engines: driver options, health checks of pooled connections, fallback from a replica to the primary."""
+"""Engines: driver options, health checks of pooled connections, and the fallback from a replica to the primary."""
 
 import asyncio
 import logging
@@ -21,12 +21,12 @@ from appkit.repository.sqlite import set_up
 
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
 _REPLICA_RETRY = 10.0  # seconds until an unreachable replica is tried again
-_PING_AFTER = 0.5  # seconds unused before a connection is pinged; HikariCP's aliveBypassWindowMs has the same default
+_PING_AFTER = 0.5  # seconds without use before a connection is pinged, like HikariCP's aliveBypassWindowMs
 
 _logger = logging.getLogger(__name__)
 
 statements: ContextVar[Counter[str] | None] = ContextVar("appkit_statements", default=None)
-"""How often each statement ran for the current request; None when statements are not counted."""
+"""How often each statement ran in the current request. None if statements are not counted."""
 
 
 def create_engine(
@@ -43,12 +43,12 @@ def create_engine(
 
     Args:
         url: The database's URL, with an async driver.
-        timeout: Seconds to wait for a connection, or on SQLite for another process's lock.
+        timeout: Seconds to wait for a connection, or on SQLite for a lock of another process.
         begin: The statement that begins a transaction on SQLite.
         foreign_keys: Whether SQLite enforces foreign keys.
         statement_timeout: Seconds after which PostgreSQL cancels a statement.
-        primary: For a replica, the database to use while the replica can't be reached.
-        options: Passed on to SQLAlchemy.
+        primary: The database to use while this database, a replica, can't be reached.
+        options: Options of SQLAlchemy's `create_async_engine`.
     """
     driver = url.get_driver_name()
     sqlite = url.get_backend_name() == "sqlite"
@@ -57,7 +57,11 @@ def create_engine(
     else:
         connect_args = {"timeout": timeout} if driver == "asyncpg" else {"connect_timeout": max(2, round(timeout))}
         if statement_timeout is not None:
-            connect_args |= _limit_statements(driver, f"{statement_timeout * 1000:.0f}")
+            milliseconds = f"{statement_timeout * 1000:.0f}"
+            if driver == "asyncpg":
+                connect_args["server_settings"] = {"statement_timeout": milliseconds}
+            else:
+                connect_args["options"] = f"-c statement_timeout={milliseconds}"
     try:
         engine = create_async_engine(url, hide_parameters=True, connect_args=connect_args, **options)
     except ImportError as exc:
@@ -83,58 +87,43 @@ def create_engine(
 
 
 def count_statements(engine: AsyncEngine) -> None:
-    """Count the statements that run on this engine while `statements` holds a counter."""
-    event.listen(engine.sync_engine, "before_cursor_execute", _count)
+    """Count the statements that run on this engine while `statements` has a counter."""
 
-
-def _count(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-    counter = statements.get()
-    if counter is not None and not statement.startswith(("BEGIN", "PRAGMA")):
-        counter[statement] += 1
+    @event.listens_for(engine.sync_engine, "before_cursor_execute")
+    def on_execute(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        counter = statements.get()
+        if counter is not None and not statement.startswith(("BEGIN", "PRAGMA")):
+            counter[statement] += 1
 
 
 def _connect(dialect: Any, _: Any, args: Any, kwargs: Any) -> Any:
-    """Open a connection, as SQLAlchemy does by default.
-
-    Raises:
-        ServiceUnavailableException: When the database can't be reached.
-    """
-    # psycopg closes an unfinished connection once nothing refers to it. A traceback in a reference cycle keeps it open.
+    """Open a connection, as SQLAlchemy does by default, and translate the error."""
+    # psycopg closes an unfinished connection when its last reference is gone. A traceback could keep a reference.
     try:
         return dialect.connect(*args, **kwargs)
-    except (OSError, dialect.loaded_dbapi.Error) as exc:  # Translated here because elsewhere OSError may be the app's.
+    except (OSError, dialect.loaded_dbapi.Error) as exc:  # Elsewhere, an OSError may be an error of the app.
         raise ServiceUnavailableException from exc.with_traceback(None)
     except asyncio.CancelledError as exc:
         raise exc.with_traceback(None) from None
 
 
 def _terminate(terminate: Callable[[Any], None], connection: Any) -> None:
-    """Close a broken connection. A cancellation is delivered only after that.
+    """Close a broken connection. Postpone a cancellation that arrives meanwhile.
 
-    Otherwise SQLAlchemy doesn't return the connection to the pool when a second cancellation follows a failed ping.
+    Without this delay, SQLAlchemy would not return the connection to the pool.
     """
     try:
         terminate(connection)
     except asyncio.CancelledError as exc:
-        if (task := asyncio.current_task()) is not None:  # Cancelled again, at the next await.
+        if (task := asyncio.current_task()) is not None:  # Cancel the task again, at its next await.
             task.uncancel()
             task.cancel(*exc.args)
 
 
-def _limit_statements(driver: str, milliseconds: str) -> dict[str, Any]:
-    if driver == "asyncpg":
-        return {"server_settings": {"statement_timeout": milliseconds}}
-    return {"options": f"-c statement_timeout={milliseconds}"}
-
-
 def _check_on_checkout(engine: AsyncEngine, *, always: bool) -> None:
-    """Check that a pooled connection is alive before it is used again.
+    """Check that a pooled connection of PostgreSQL is alive before it is used again.
 
-    A ping costs up to three round trips. A connection that was used a moment ago is checked without a ping.
-
-    Args:
-        engine: The engine of a PostgreSQL database.
-        always: Ping such a connection too, because there is another server to fall back to.
+    A ping costs up to three round trips. Without `always`, a connection that was used a moment ago isn't pinged.
     """
     dialect = engine.sync_engine.dialect
 
@@ -157,14 +146,14 @@ def _check_on_checkout(engine: AsyncEngine, *, always: bool) -> None:
 
 
 def _fall_back(replica: AsyncEngine, primary: URL) -> None:
-    """Connect to the primary while the replica can't be reached, and try the replica again every ten seconds."""
+    """Connect to the primary while the replica can't be reached. Try the replica again every ten seconds."""
     down_until = 0.0
 
     @event.listens_for(replica.sync_engine, "do_connect")
     def on_connect(dialect: Any, record: Any, args: Any, kwargs: Any) -> Any:
         nonlocal down_until
         if monotonic() >= down_until:
-            if down_until:  # One caller tries the replica; the others keep using the primary meanwhile.
+            if down_until:  # Only this caller tries the replica. The others use the primary.
                 down_until = monotonic() + _REPLICA_RETRY
             try:
                 connection = _connect(dialect, record, args, kwargs)
@@ -177,8 +166,9 @@ def _fall_back(replica: AsyncEngine, primary: URL) -> None:
                 down_until = 0.0
                 return connection
         record.info["primary_until"] = down_until
+        timeouts = {name: value for name, value in kwargs.items() if name in {"timeout", "connect_timeout"}}
         own_args, own_kwargs = dialect.create_connect_args(primary)
-        return _connect(dialect, record, own_args, {**_timeouts(kwargs), **own_kwargs})
+        return _connect(dialect, record, own_args, {**timeouts, **own_kwargs})
 
     @event.listens_for(replica.sync_engine, "checkout")
     def on_checkout(_: Any, record: Any, *__: Any) -> None:
@@ -187,13 +177,9 @@ def _fall_back(replica: AsyncEngine, primary: URL) -> None:
 
 
 def _has_unread_data(driver: Any) -> bool:
-    """Whether the server closed the connection: asyncpg detects that itself, and psycopg's socket has unread data."""
+    """Whether the server has closed the connection. asyncpg knows this; the socket of psycopg has unread data."""
     if hasattr(driver, "is_closed"):
         return bool(driver.is_closed())
     with DefaultSelector() as selector:
         selector.register(driver.fileno(), EVENT_READ)
         return bool(selector.select(0))
-
-
-def _timeouts(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in kwargs.items() if name in {"timeout", "connect_timeout"}}

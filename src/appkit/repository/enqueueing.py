@@ -49,11 +49,7 @@ def add_task(
 async def add_tasks(
     session: AsyncSession, policy: TaskPolicy, calls: Collection[tuple[Sequence[Any], Mapping[str, Any]]]
 ) -> list[OutboxTask]:
-    """Write many tasks by one statement, which is much faster than one statement for each task.
-
-    Raises:
-        AppKitError: When an argument can't be written as JSON, or a key is too long.
-    """
+    """Write many tasks by one statement. This is much faster than many calls of `add_task`, and has the same errors."""
     rows = [task_row(policy, args, kwargs) for args, kwargs in calls]
     await session.run_sync(_insert, rows)
     notify_on_commit(session)
@@ -83,11 +79,7 @@ def task_row(
     *,
     task_id: str | None = None,
 ) -> OutboxTask:
-    """Make a row for a task. The labels of Taskiq's message get the id, user and trace of the current request.
-
-    Raises:
-        AppKitError: When an argument can't be written as JSON, or a key is too long.
-    """
+    """Make a row for a task. The labels of Taskiq's message get the id, user and trace of the current request."""
     labels = {**_origin(), **(labels or {})}
     try:
         payload = from_json(to_json({"args": args, "kwargs": kwargs, "labels": labels}, inf_nan_mode="strings"))

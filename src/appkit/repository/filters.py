@@ -1,4 +1,4 @@
-"""Query parameters of a list endpoint: filters, full-text search, sorting, and pages (`PageQuery`, `CursorQuery`)."""
+"""Query parameters of a list endpoint: filters, full-text search, sorting and pages."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from appkit.exceptions import AppKitError
 from appkit.repository.pagination import Count
 
 # SQLite limits the depth of expressions and the length of patterns.
-_MOST_WORDS = 50
-_LONGEST = 10_000
+_MAX_WORDS = 50
+_MAX_LENGTH = 10_000
 
 T = TypeVar("T")
 Text = SQLColumnExpression[str] | SQLColumnExpression[str | None]
@@ -26,38 +26,33 @@ Text = SQLColumnExpression[str] | SQLColumnExpression[str | None]
 
 @dataclass(frozen=True)
 class Where:
-    """The condition that a query parameter adds, if the parameter is given.
+    """The condition that a query parameter adds to the query.
 
         class PostFilters(BaseModel):
             title: Annotated[str | None, Where.contains(Post.title)] = None
             author: Annotated[str | None, Where(lambda name: Post.author.has(User.name == name))] = None
 
-    Args:
-        clause: Makes the condition from the parameter's value.
+    `clause` makes the condition from the parameter's value.
     """
 
     clause: Callable[[Any], ColumnElement[bool]]
 
     @classmethod
     def contains(cls, *columns: Text) -> "Where":
-        """The text occurs in one of the columns, ignoring case; `%` and `_` have no special meaning."""
+        """The text occurs in one of the columns, in upper or lower case. `%` and `_` have no special meaning."""
         return cls(lambda value: or_(*(column.icontains(value, autoescape=True) for column in columns)))
 
     @classmethod
     def search(cls, *columns: Text, language: str = "simple") -> "Where":
-        """Full-text search.
+        """Full-text search in these columns.
 
-        PostgreSQL supports quotes for phrases, `or` and `-`, and a language's word forms. On SQLite each of the first
-        50 words must occur in one of the columns, ignoring case.
-
-        Args:
-            columns: Where to search.
-            language: A text search configuration of PostgreSQL, such as `english`; `simple` has no word forms.
+        On PostgreSQL, the text may have phrases in quotes, `or` and `-`. `language` is a text search configuration,
+        such as `english`; `simple` has no word forms. On SQLite, each of the first 50 words must occur in a column.
         """
         vector = search_vector(*columns, language=language)
 
         def matches(value: str) -> ColumnElement[bool]:
-            words = value.replace('"', " ").split()[:_MOST_WORDS]
+            words = value.replace('"', " ").split()[:_MAX_WORDS]
             if not words:
                 return true()
             everywhere = and_(*(cls.contains(*columns).clause(word) for word in words))
@@ -67,54 +62,51 @@ class Where:
 
 
 def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
-    """The expression that `Where.search` searches on PostgreSQL, for an index.
+    """The expression for an index, for a `Where.search` with the same arguments.
 
-    vector = search_vector(Post.title, Post.content)
-    Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
+        vector = search_vector(Post.title, Post.content)
+        Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
+
+    SQLite has no such index.
     """
     document: Any = func.coalesce(columns[0], _constant(""))
-    for column in columns[1:]:  # Not `+`: migrations compare the text, and `op` sets the same brackets as PostgreSQL.
+    for column in columns[1:]:  # Unlike `+`, `op` sets brackets as PostgreSQL does. Migrations compare the text.
         document = document.op("||")(_constant(" ")).op("||")(func.coalesce(column, _constant("")))
     return func.to_tsvector(_constant(language), document)
 
 
 def _constant(value: str) -> ColumnElement[str]:
-    """A literal in the SQL, because an index on an expression is used only for the same text."""
+    """A literal in the SQL. PostgreSQL uses an index on an expression only for the same expression."""
     return literal(value, literal_execute=True)
 
 
 class _Matches(FunctionElement[bool]):
-    """One condition for PostgreSQL, and one for other databases."""
+    """A condition for PostgreSQL, and another one for other databases."""
 
     type = Boolean()
     inherit_cache = True
 
 
-@compiles(_Matches, "postgresql")
-def _compile_search(element: _Matches, compiler: SQLCompiler, **options: Any) -> str:
-    return f"({compiler.process(element.clauses.clauses[0], **options)})"
-
-
 @compiles(_Matches)
-def _compile_plain(element: _Matches, compiler: SQLCompiler, **options: Any) -> str:
-    return f"({compiler.process(element.clauses.clauses[1], **options)})"
+def _compile(element: _Matches, compiler: SQLCompiler, **options: Any) -> str:
+    for_postgresql, for_others = element.clauses.clauses
+    condition = for_postgresql if compiler.dialect.name == "postgresql" else for_others
+    return f"({compiler.process(condition, **options)})"
 
 
 def _terms(sort: str | None) -> list[tuple[str, bool]]:
-    """The names to sort by, each with whether the order is descending."""
+    """The names to sort by. True means a descending order."""
     return [] if not sort else [(term.removeprefix("-"), term.startswith("-")) for term in sort.split(",")]
 
 
 def _markers(field: FieldInfo) -> list[Where]:
-    """The `Where` of `Annotated[str | None, Where(…)]` and of `Annotated[str, Where(…)] | None`."""
+    """The `Where` objects of `Annotated[str | None, Where(…)]` and of `Annotated[str, Where(…)] | None`."""
     inner = [each for choice in get_args(field.annotation) for each in getattr(choice, "__metadata__", ())]
     return [each for each in (*field.metadata, *inner) if isinstance(each, Where)]
 
 
 class ListQuery(BaseModel):
-    """The base class of `PageQuery` and `CursorQuery`: filters and sorting.
-
-    An unknown parameter is a 422, and so is a datetime without a time zone.
+    """The base class of `PageQuery` and `CursorQuery`. Refuses unknown parameters, and datetimes without a time zone.
 
     Raises:
         AppKitError: When `default_sort` has a name that is not in `sortable`.
@@ -123,9 +115,9 @@ class ListQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     sortable: ClassVar[Mapping[str, SQLColumnExpression[Any]]] = {}
-    """What callers may sort by: the API's names and their columns."""
+    """The columns to sort by, each with its name in the API."""
     default_sort: ClassVar[str] = ""
-    """The default order, such as `-created_at,title`; by primary key if empty."""
+    """The default order, such as `-created_at,title`. If empty, rows are sorted by primary key."""
 
     sort: str | None = None
 
@@ -153,8 +145,8 @@ class ListQuery(BaseModel):
     @field_validator("*")
     @classmethod
     def _check_value(cls, value: T, info: ValidationInfo) -> T:
-        if isinstance(value, str) and len(value) > _LONGEST and info.field_name != "cursor":
-            raise PydanticKnownError("string_too_long", {"max_length": _LONGEST})
+        if isinstance(value, str) and len(value) > _MAX_LENGTH and info.field_name != "cursor":
+            raise PydanticKnownError("string_too_long", {"max_length": _MAX_LENGTH})
         for each in value if isinstance(value, list | tuple | set | frozenset) else (value,):
             if isinstance(each, datetime) and each.tzinfo is None:
                 raise PydanticKnownError("timezone_aware")
@@ -176,7 +168,7 @@ class ListQuery(BaseModel):
 
 
 class PageQuery(ListQuery):
-    """A page by number, for results with numbered pages. Deep pages are slow.
+    """A page by number. Pages with a high number are slow.
 
         class PostQuery(PageQuery, PostFilters):
             sortable = {"title": Post.title, "created_at": Post.created_at}
@@ -186,7 +178,7 @@ class PageQuery(ListQuery):
         async def list_posts(query: Annotated[PostQuery, Query()], db: ReadSession) -> Page[PostSchema]:
             return Page[PostSchema].model_validate(await Repository[Post](db).page(query))
 
-    FastAPI allows one such class for each endpoint.
+    FastAPI allows only one class with query parameters for each endpoint.
     """
 
     count: ClassVar[Count] = "exact"
@@ -197,7 +189,7 @@ class PageQuery(ListQuery):
 
 
 class CursorQuery(ListQuery):
-    """A page by cursor (keyset), for feeds and large tables. Every page is as fast as the first.
+    """A page by cursor (keyset), for feeds and large tables. Every page is as fast as the first one.
 
     Raises:
         AppKitError: When a column of `sortable` is nullable, because pages would skip rows with NULL.

@@ -1,4 +1,4 @@
-"""Mixins for tables: soft deletion, optimistic locking by version, created by and updated by, integer ids."""
+"""Mixins for tables: soft deletion, optimistic locking, authors, and integer ids."""
 
 from datetime import datetime
 from typing import Any
@@ -24,41 +24,39 @@ class IntBaseTableModel(BaseTableModel):
 
 
 class SoftDelete:
-    """Soft deletion: deleted rows are hidden, and can be restored.
+    """Soft deletion: deleted rows are hidden, and a `Repository` can restore them.
 
         class Post(SoftDelete, BaseTableModel):
             __table_args__ = (SoftDelete.unique("slug"),)
             slug: Mapped[str]
 
-    Deleted rows are left out of every ORM query, in joins, subqueries and relationships too. The ORM's `update()` and
-    `delete()` skip deleted rows. A statement with `.execution_options(include_deleted=True)` includes them. Three
-    things ignore soft deletion: `text()`, statements on a `Table`, and `session.get()` of a row that is loaded already.
+    All ORM statements skip deleted rows, in joins, subqueries and relationships too. A statement with
+    `.execution_options(include_deleted=True)` includes them. Three things ignore soft deletion: `text()`, statements on
+    a `Table`, and `session.get()` of a loaded row. Hiding a row doesn't change the rows that refer to it.
 
-    A `Repository` hides and restores rows. Rows that refer to a hidden row are not changed.
-
-    Before you delete rows permanently, let the database delete the rows that refer to them:
-    `ForeignKey(…, ondelete="CASCADE")`, and `passive_deletes=True` on the relationship. SQLAlchemy's own cascade
-    doesn't find hidden rows, so deleting the row that they refer to would fail with a 409.
+    SQLAlchemy's cascade doesn't find hidden rows. So the permanent deletion of a row fails with a 409 if a hidden row
+    refers to it. Let the database delete such rows: write `ForeignKey(…, ondelete="CASCADE")`, and
+    `passive_deletes=True` on the relationship.
     """
 
     deleted_at: Mapped[datetime | None] = mapped_column(default=None, sort_order=97)
 
     @staticmethod
     def unique(*columns: str, name: str | None = None) -> Index:
-        """A unique index over the rows that are not deleted, so that the value of a deleted row can be used again."""
+        """A unique index on the rows that are not deleted. A new row may have the value of a deleted row."""
         live = text("deleted_at IS NULL")
         return Index(name, *columns, unique=True, postgresql_where=live, sqlite_where=live)
 
 
 class Versioned:
-    """Optimistic locking: a version number that detects when two people edit the same row.
+    """Optimistic locking: a version number, which detects that two people edit the same row.
 
-    Updating a row that was changed since it was read raises `StaleVersionException`, 409. If an edit spans two
-    requests, send `version` with the edited fields: `Repository.update` compares it. `update_where` and `upsert`
-    increase the version too; SQLAlchemy's `update()` doesn't.
+    An update raises `StaleVersionException` (409) if the row has changed since it was read. If an edit spans two
+    requests, send `version` with the edited fields, because `Repository.update` compares versions. `update_where` and
+    `upsert` increase the version too; SQLAlchemy's `update()` doesn't.
 
     Raises:
-        AppKitError: When a model's own `__mapper_args__` leave out `version_id_col`.
+        AppKitError: When a model has `__mapper_args__` without `version_id_col`.
     """
 
     version: Mapped[int] = mapped_column(server_default=text("1"), sort_order=97)
@@ -75,7 +73,7 @@ def _current_user_id() -> UUID | None:
 
 
 class Authored:
-    """The ids of the users who created a row and who updated it last; None if the app itself did so.
+    """The ids of the users who created and last updated a row. None if no user was signed in.
 
     The ids are not foreign keys, because they remain when an account is deleted.
     """
@@ -89,7 +87,7 @@ _LIVE = with_loader_criteria(SoftDelete, lambda cls: cls.deleted_at.is_(None), i
 
 @event.listens_for(SoftDelete, "after_mapper_constructed", propagate=True)
 def _listen_to_sessions(_: Mapper[Any], __: type[Any]) -> None:
-    """Listen once the first `SoftDelete` model is mapped, so that apps without such a model pay nothing."""
+    """Listen to sessions only if a `SoftDelete` model exists, because the listener costs time."""
     if not event.contains(Session, "do_orm_execute", _leave_out_deleted):
         event.listen(Session, "do_orm_execute", _leave_out_deleted)
 
@@ -99,7 +97,7 @@ def _leave_out_deleted(state: ORMExecuteState) -> None:
         return
     if state.is_column_load or state.execution_options.get("include_deleted", False):
         return
-    # The query that loads a relationship may have inherited the option.
+    # A query that loads a relationship may have inherited the option.
     if not (state.is_relationship_load and has_option(state.statement, _LIVE)):
         state.statement = state.statement.options(_LIVE)
 

@@ -21,9 +21,7 @@ Scope = Literal["until_start", "until_done", "retained"]
 Key = str | Callable[..., object]
 """A unique or ordering key, or a function that computes it from the task's arguments."""
 
-CHANNEL: Final = "appkit_outbox"
-"""The channel of PostgreSQL's NOTIFY."""
-
+CHANNEL: Final = "appkit_outbox"  # of PostgreSQL's NOTIFY
 MAX_KEY: Final = 255  # characters
 
 
@@ -163,11 +161,8 @@ class clock(FunctionElement[datetime]):  # noqa: N801 - reads as SQL's own funct
 
 
 @compiles(clock)
-def _clock(element: clock, compiler: SQLCompiler, **options: Any) -> str:
-    return f"(statement_timestamp() + make_interval(secs => {compiler.process(element.clauses, **options)}))"
-
-
-@compiles(clock, "sqlite")
-def _sqlite_clock(element: clock, compiler: SQLCompiler, **options: Any) -> str:
+def _compile(element: clock, compiler: SQLCompiler, **options: Any) -> str:
     seconds = compiler.process(element.clauses, **options)
-    return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds')"
+    if compiler.dialect.name == "sqlite":
+        return f"strftime('%Y-%m-%d %H:%M:%f000', 'now', ({seconds}) || ' seconds')"
+    return f"(statement_timestamp() + make_interval(secs => {seconds}))"

@@ -9,18 +9,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic_core import to_jsonable_python
-from sqlalchemy import (
-    ColumnElement,
-    Select,
-    SQLColumnExpression,
-    UnaryExpression,
-    and_,
-    func,
-    literal,
-    or_,
-    select,
-    tuple_,
-)
+from sqlalchemy import Select, SQLColumnExpression, UnaryExpression, and_, func, literal, or_, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, Mapper, class_mapper
 from sqlalchemy.sql import operators, visitors
@@ -31,34 +20,33 @@ from appkit.exceptions import AppKitError, UnprocessableException
 T = TypeVar("T")
 ModelT = TypeVar("ModelT")
 Count = Literal["exact", "capped", "none"]
+Order = Sequence[SQLColumnExpression[Any]]
 
-CAP = 10_000
-"""The limit of a capped count."""
+CAP = 10_000  # the limit of a capped count
 
 
 @dataclass(frozen=True)
 class KeysetPage(Generic[ModelT]):
-    """One page of a query's rows, and the cursor of the next."""
+    """One page of a query's rows. `next_cursor` is None on the last page."""
 
     items: list[ModelT]
     next_cursor: str | None
-    """The cursor for the next call; None on the last page."""
 
 
 @dataclass(frozen=True)
 class OffsetPage(Generic[ModelT]):
-    """One page of a query's rows, by number from 1."""
+    """One page of a query's rows. The first page has the number 1."""
 
     items: list[ModelT]
     page: int
     size: int
     total: int | None
-    """How many rows there are; None if they were not counted, or if there are more than a capped count allows."""
+    """How many rows the query has. None if they were not counted, or if a capped count found more than `CAP`."""
     has_next: bool
 
     @property
     def pages(self) -> int | None:
-        """How many pages there are; None if `total` is None."""
+        """How many pages the query has. None if `total` is None."""
         return None if self.total is None else -(-self.total // self.size)
 
 
@@ -86,7 +74,7 @@ class Page(BaseModel, Generic[T]):
 
 @dataclass(frozen=True)
 class _Key:
-    column: Any  # SQLAlchemy has no type for both a column and an attribute that acts as one.
+    column: Any  # A column or an attribute of a model. SQLAlchemy has no type for both.
     descending: bool
 
 
@@ -94,22 +82,16 @@ async def keyset_page(
     session: AsyncSession,
     query: Select[ModelT],
     *,
-    order: Sequence[SQLColumnExpression[Any]],
+    order: Order,
     cursor: str | None = None,
     size: int = 20,
 ) -> KeysetPage[ModelT]:
-    """The rows of a query that come after a cursor.
+    """The page of a query's rows after `cursor`, which is the `next_cursor` of the page before.
 
         await keyset_page(db, select(Post), order=[Post.created_at.desc()], cursor=cursor)
 
-    The primary key is added, so that the order is unique. Create one index on these columns, in this order.
-
-    Args:
-        session: The database session.
-        query: A select of one model, without an order or a limit.
-        order: Columns that are never NULL, each with `.desc()` or `.asc()`.
-        cursor: The `next_cursor` of the page before.
-        size: How many rows at most.
+    The query selects one model and has no order or limit. The rows are sorted by `order` and then by primary key.
+    Create one index on all these columns, in the same order.
 
     Raises:
         UnprocessableException: When the cursor is damaged, or belongs to another order.
@@ -130,28 +112,21 @@ async def offset_page(
     session: AsyncSession,
     query: Select[ModelT],
     *,
-    order: Sequence[SQLColumnExpression[Any]] = (),
+    order: Order = (),
     page: int = 1,
     size: int = 20,
     count: Count = "exact",
 ) -> OffsetPage[ModelT]:
-    """One page of a query's rows, by number. Deep pages are slow.
+    """One page of a query's rows, by number from 1. Pages with a high number are slow.
 
-    The last page needs no COUNT: its length gives the total.
-
-    Args:
-        session: The database session.
-        query: A select of one model, without an order or a limit.
-        order: Columns, each with `.desc()` or `.asc()`; the primary key is added.
-        page: The page's number, from 1.
-        size: How many rows at most.
-        count: Count all rows, up to `CAP` of them, or none.
+    The query selects one model and has no order or limit. The rows are sorted by `order` and then by primary key.
+    `count` says whether to count all rows (`exact`), up to `CAP` rows (`capped`), or none.
     """
     start = (page - 1) * size
     statement = in_order(query, order).offset(start).limit(size + 1)
     rows = (await session.scalars(statement)).unique().all()
     has_next = len(rows) > size
-    total: int | None = start + len(rows)
+    total: int | None = start + len(rows)  # On the last page, this needs no COUNT.
     if has_next or (not rows and page > 1):
         total = None if count == "none" else await count_rows(session, query, CAP + 1 if count == "capped" else None)
         if count == "capped" and total is not None and total > CAP:
@@ -173,8 +148,8 @@ def primary_key(model: type[Any]) -> list[InstrumentedAttribute[Any]]:
     return [mapper.get_property_by_column(column).class_attribute for column in mapper.primary_key]
 
 
-def in_order(query: Select[ModelT], order: Sequence[SQLColumnExpression[Any]]) -> Select[ModelT]:
-    """The query with this order instead of its own. The primary key comes last, so that the order is unique."""
+def in_order(query: Select[ModelT], order: Order) -> Select[ModelT]:
+    """The query, sorted by `order` and then by primary key. An order of the query itself is removed."""
     return _ordered(query, _keys(query, order))
 
 
@@ -182,7 +157,7 @@ def _ordered(query: Select[ModelT], keys: Sequence[_Key]) -> Select[ModelT]:
     return query.order_by(None).order_by(*(k.column.desc() if k.descending else k.column.asc() for k in keys))
 
 
-def _keys(query: Select[Any], order: Sequence[SQLColumnExpression[Any]]) -> list[_Key]:
+def _keys(query: Select[Any], order: Order) -> list[_Key]:
     keys = [_key(column) for column in order]
     descending = keys[-1].descending if keys else False
     for attribute in primary_key(query.column_descriptions[0]["entity"]):
@@ -193,8 +168,10 @@ def _keys(query: Select[Any], order: Sequence[SQLColumnExpression[Any]]) -> list
 
 
 def _refuse_null(query: Select[Any], keys: Sequence[_Key]) -> None:
+    conditions = [part for part in visitors.iterate(query.whereclause) if isinstance(part, BinaryExpression)]
+    not_null = [part.left for part in conditions if part.operator is operators.is_not]
     for key in keys:
-        if getattr(key.column, "nullable", False) and not _excludes_null(query, key.column):
+        if getattr(key.column, "nullable", False) and not any(each.compare(key.column) for each in not_null):
             raise AppKitError(
                 f"{key.column} may be NULL, and pages would skip such rows. "
                 f"Add .where({key.column}.is_not(None)), or order by something else."
@@ -207,16 +184,7 @@ def _key(column: SQLColumnExpression[Any]) -> _Key:
     return _Key(column, descending=False)
 
 
-def _excludes_null(query: Select[Any], column: ColumnElement[Any]) -> bool:
-    if query.whereclause is None:
-        return False
-    return any(
-        isinstance(part, BinaryExpression) and part.operator is operators.is_not and part.left.compare(column)
-        for part in visitors.iterate(query.whereclause)
-    )
-
-
-def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
+def _after(keys: Sequence[_Key], values: Sequence[Any]) -> SQLColumnExpression[bool]:
     bound = [literal(value, key.column.type) for key, value in zip(keys, values, strict=True)]
     if len({key.descending for key in keys}) == 1:  # One direction: a row comparison, which can use the index.
         row, last = tuple_(*(key.column for key in keys)), tuple_(*bound)
@@ -226,13 +194,13 @@ def _after(keys: Sequence[_Key], values: Sequence[Any]) -> ColumnElement[bool]:
         and_(*(keys[j].column == bound[j] for j in range(i)), beyond[i](key.column, bound[i]))
         for i, key in enumerate(keys)
     ]
-    # The other conditions imply this one, which lets the database start at the right place in the index.
+    # The alternatives imply this condition. With it, the database starts at the right place in the index.
     first = keys[0].column <= bound[0] if keys[0].descending else keys[0].column >= bound[0]
     return and_(first, or_(*alternatives))
 
 
 def _encode(keys: Sequence[_Key], values: Sequence[Any]) -> str:
-    """The cursor, with a checksum over values and order. It is not signed: a forged cursor only finds another page."""
+    """The cursor, with a checksum of values and order. A signature is needless: a forged cursor finds another page."""
     order = [f"{key.column} {key.descending}" for key in keys]
     checksum = blake2b(json.dumps([order, values]).encode(), digest_size=6).hexdigest()
     text = json.dumps([checksum, *values], separators=(",", ":"))

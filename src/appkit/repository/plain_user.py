@@ -1,4 +1,4 @@
-"""The plain `User`, for apps without their own. Import this module only when needed, because that creates the table."""
+"""The plain `User`, for apps without a user model. Importing this module creates the table."""
 
 from appkit.repository.user import BaseUser
 

@@ -68,10 +68,8 @@ class TaskQueue:
         """Mark tasks as done, and claim tasks with these names.
 
         `room` returns the number of tasks to claim. It is called after the transaction has begun, because more tasks
-        may have ended by then.
-
-        Returns:
-            The keys of the done tasks that this worker still owned, and the claimed tasks.
+        may have ended by then. The result has the keys of the done tasks that this worker still owned, and the claimed
+        tasks.
         """
         if done and not self._database.sqlite:
             return await self._exchange_at_once(done, names, room)
@@ -103,11 +101,7 @@ class TaskQueue:
             await session.execute(update(rows).where(published).values(state=TaskState.PENDING))
 
     async def renew(self, tasks: Collection[ClaimedTask]) -> dict[tuple[int, int], bool]:
-        """Renew the leases of the tasks that this worker still owns.
-
-        Returns:
-            The keys of these tasks, each with whether cancellation was requested.
-        """
+        """Renew the leases of the tasks that this worker still owns. Returns whether each of them must be cancelled."""
         keys = [task.key for task in tasks]
         statement = (
             update(rows)
@@ -149,11 +143,7 @@ class TaskQueue:
         return await self._change(task, values)
 
     async def cancel(self, task_id: str, session: AsyncSession | None = None) -> bool:
-        """Cancel a task, in the session's transaction or in a new one. For a running task, request the cancellation.
-
-        Returns:
-            False when the task has ended or doesn't exist.
-        """
+        """Cancel a task; request the cancellation of a running task. False if the task has ended or doesn't exist."""
         if session is None:
             async with self._database.session() as own:
                 return await self.cancel(task_id, own)

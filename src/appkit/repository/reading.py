@@ -16,20 +16,12 @@ _WROTE = "appkit.wrote"
 
 @dataclass
 class Client:
-    """The client of the current request, and whether it must read from the primary.
-
-    Args:
-        wrote: Whether it wrote in an earlier request, so recently that a replica may lack the change.
-        writes: Whether it has written in this request.
-    """
+    """The client of the current request."""
 
     wrote: bool = False
+    """Whether the client wrote in an earlier request, and a replica may lack the change."""
     writes: bool = False
-
-    @property
-    def needs_primary(self) -> bool:
-        """Whether a replica may lack the client's changes."""
-        return self.wrote or self.writes
+    """Whether the client has written in this request."""
 
 
 client: ContextVar[Client | None] = ContextVar("appkit_client", default=None)
@@ -37,9 +29,9 @@ client: ContextVar[Client | None] = ContextVar("appkit_client", default=None)
 
 
 def needs_primary() -> bool:
-    """Whether the current request must not read from a replica."""
+    """Whether the current request must read from the primary, because a replica may lack the client's changes."""
     current = client.get()
-    return current is not None and current.needs_primary
+    return current is not None and (current.wrote or current.writes)
 
 
 class WritingSession(Session):
@@ -51,7 +43,7 @@ class ReadingSession(Session):
 
 
 class TrackedSession(WritingSession):
-    """The sync session of a unit of work in an app with replicas: it records that the client wrote."""
+    """The sync session of a unit of work in an app with replicas. It records that the client wrote."""
 
 
 @event.listens_for(ReadingSession, "do_orm_execute")

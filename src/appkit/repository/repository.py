@@ -5,30 +5,20 @@ from functools import cached_property
 from typing import Any, Generic, TypeVar, cast, overload
 
 from pydantic import BaseModel
-from sqlalchemy import (
-    ColumnElement,
-    CursorResult,
-    Delete,
-    Select,
-    SQLColumnExpression,
-    Update,
-    delete,
-    literal,
-    select,
-    tuple_,
-    update,
-)
+from sqlalchemy import ColumnElement, CursorResult, Delete, Select, Update, delete, literal, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import QueryableAttribute, class_mapper
 from sqlalchemy.orm.interfaces import ORMOption
 
-from appkit.exceptions import AppKitError, ConstraintViolatedException, NotFoundException, StaleVersionException
+from appkit.exceptions import AppKitError, NotFoundException, StaleVersionException
 from appkit.repository.base import model_of, utcnow
+from appkit.repository.errors import constraint_violated
 from appkit.repository.filters import CursorQuery, PageQuery
 from appkit.repository.mixins import SoftDelete, Versioned
 from appkit.repository.pagination import (
     KeysetPage,
     OffsetPage,
+    Order,
     count_rows,
     in_order,
     keyset_page,
@@ -40,7 +30,6 @@ from appkit.repository.upsert import insert_or_nothing, insert_or_update
 ModelT = TypeVar("ModelT")
 Data = BaseModel | Mapping[str, Any]
 Condition = ColumnElement[bool]
-Order = Sequence[SQLColumnExpression[Any]]
 Key = Sequence[QueryableAttribute[Any]]
 
 
@@ -53,11 +42,11 @@ class Repository(Generic[ModelT]):
             def select(self) -> Select[Post]:
                 return super().select().where(Post.published_at.is_not(None)).options(selectinload(Post.tags))
 
-    It flushes and never commits: the code that opened the session ends the transaction.
+    A repository flushes and never commits. The code that opened the session ends the transaction.
 
     Args:
         db: The database session.
-        model: The model, instead of a type argument.
+        model: The model, if there is no type argument.
         include_deleted: Include the deleted rows of a `SoftDelete` model.
 
     Raises:
@@ -76,21 +65,18 @@ class Repository(Generic[ModelT]):
         return model_of(getattr(self, "__orig_class__", type(self)), Repository)
 
     def select(self) -> Select[ModelT]:
-        """The query for all rows, without an order. Override it to filter rows or to load their relationships.
+        """The query for all rows, which all reads, `update_where` and `delete_where` use.
 
-        Every read uses it, and so do `update_where` and `delete_where`.
+        Override it to filter rows or to load their relationships. It must have no order.
         """
         return select(self.model)
 
     # Reading
 
     async def get(self, ident: Any, *, options: Sequence[ORMOption] = (), for_update: bool = False) -> ModelT:
-        """The row with this primary key.
+        """The row with this primary key, which is a tuple if it has several columns.
 
-        Args:
-            ident: The primary key; a tuple if it has several columns.
-            options: Relationships to load with the row.
-            for_update: Lock the row until the transaction ends, and read it again.
+        `for_update` reads the row again, and locks it until the transaction ends.
 
         Raises:
             NotFoundException: When there is no such row.
@@ -115,12 +101,12 @@ class Repository(Generic[ModelT]):
             with_for_update={"of": self.model} if for_update else None,
             execution_options={"include_deleted": True} if self.include_deleted else {},
         )
-        # The session may return, without a query, an object that was soft-deleted in this session.
+        # The session may return an object that this session has deleted softly, without a query.
         hidden = isinstance(row, SoftDelete) and row.deleted_at is not None and not self.include_deleted
         return None if hidden else row
 
     async def first(self, *where: Condition, order: Order = (), options: Sequence[ORMOption] = ()) -> ModelT | None:
-        """The first row that meets the conditions, in the given order or in the order of the primary key."""
+        """The first row that meets the conditions, by `order` and then by primary key."""
         rows = await self.list(*where, order=order, limit=1, options=options)
         return rows[0] if rows else None
 
@@ -129,14 +115,14 @@ class Repository(Generic[ModelT]):
 
         Raises:
             NotFoundException: When there is no such row.
-            MultipleResultsFound: When there are several, which is a bug in the program.
+            MultipleResultsFound: When there are several rows, which is a bug in the program.
         """
         return _found((await self.db.scalars(self._rows(where).options(*options))).unique().one_or_none())
 
     async def list(
         self, *where: Condition, order: Order = (), limit: int | None = None, options: Sequence[ORMOption] = ()
     ) -> Sequence[ModelT]:
-        """The rows that meet the conditions, in the given order or in the order of the primary key."""
+        """The rows that meet the conditions, by `order` and then by primary key."""
         statement = in_order(self._rows(where), order).limit(limit).options(*options)
         return (await self.db.scalars(statement)).unique().all()
 
@@ -156,9 +142,9 @@ class Repository(Generic[ModelT]):
         return await offset_page(self.db, statement, order=order, page=query.page, size=query.size, count=query.count)
 
     async def stream(self, *where: Condition, batch: int = 1000) -> AsyncIterator[ModelT]:
-        """All rows that meet the conditions, in the order of the primary key. They are fetched in batches.
+        """All rows that meet the conditions, fetched in batches, in the order of the primary key.
 
-        Between two rows, you may end the transaction, and rows may be added and deleted.
+        You may end the transaction between two rows.
         """
         cursor: str | None = None
         while True:
@@ -180,15 +166,12 @@ class Repository(Generic[ModelT]):
     # Writing
 
     def new(self, data: Data, /, **extra: Any) -> ModelT:
-        """A row with all fields of a schema or a mapping, and `extra`. The row is not written yet."""
+        """A row with all fields of a schema or a mapping, and `extra`. This method doesn't write the row."""
         return self.model(**self._known({**_fields(data), **extra}))
 
     async def create(self, data: Data, /, **extra: Any) -> ModelT:
         """Write a new row with all fields of a schema or a mapping, and `extra`."""
-        row = self.new(data, **extra)
-        self.db.add(row)
-        await self.db.flush()
-        return row
+        return await self._save(self.new(data, **extra))
 
     async def create_many(self, rows: Iterable[Data | ModelT]) -> Sequence[ModelT]:
         """Write many new rows, in as few statements as the database allows."""
@@ -200,14 +183,11 @@ class Repository(Generic[ModelT]):
     async def update(self, row: ModelT, data: Data, /, *, expected_version: int | None = None, **extra: Any) -> ModelT:
         """Update a row with the fields of a schema or a mapping, and `extra`. Unset fields of a schema are skipped.
 
-        Args:
-            row: The row.
-            data: The new values. On a `Versioned` model, the field `version` is the version that was edited.
-            expected_version: The edited version, if `data` doesn't have it.
-            extra: More new values.
+        For a `Versioned` model, pass the version that the user has edited: as the field `version` of `data`, or as
+        `expected_version`.
 
         Raises:
-            StaleVersionException: When the row was changed since the edited version.
+            StaleVersionException: When the row has another version now.
         """
         values = self._known({**_fields(data, exclude_unset=True), **extra})
         if isinstance(row, Versioned):
@@ -216,46 +196,38 @@ class Repository(Generic[ModelT]):
                 raise StaleVersionException
         for name, value in values.items():
             setattr(row, name, value)
-        self.db.add(row)
-        await self.db.flush()
-        return row
+        return await self._save(row)
 
     async def delete(self, row: ModelT, *, hard: bool = False) -> None:
         """Delete a row and remove it from the session. Without `hard`, a `SoftDelete` row is only hidden."""
         if isinstance(row, SoftDelete) and not hard:
             row.deleted_at = utcnow()
-            self.db.add(row)
-            await self.db.flush()
-            self.db.expunge(row)
+            self.db.expunge(await self._save(row))
         else:
             await self.db.delete(row)
             await self.db.flush()
 
     async def restore(self, row: ModelT) -> ModelT:
-        """Restore a deleted row of a `SoftDelete` model. A repository with `include_deleted` finds such rows.
+        """Restore a deleted row of a `SoftDelete` model. A repository with `include_deleted` finds deleted rows.
 
-        The restore fails with a 409 if another row now has the same unique value.
+        If another row has the same unique value now, the request is answered 409.
         """
         if not isinstance(row, SoftDelete):
             raise AppKitError(f"{self.model.__name__} is not a SoftDelete model, so deleted rows can't be restored.")
         row.deleted_at = None
-        self.db.add(row)
-        await self.db.flush()
-        return row
+        return await self._save(row)
 
     # Writing without reading first
 
     async def upsert(self, rows: Iterable[Data], *, on: Key) -> Sequence[ModelT]:
-        """Insert rows, or update those that exist, in one statement that is safe under concurrency.
+        """Insert rows, or update existing rows, in one statement that is safe under concurrency; returns all of them.
 
-        If two rows have the same key, only the last one is written. A deleted row of a `SoftDelete` model is restored.
+        If two of the `rows` have the same key, only the last one is written. A deleted row of a `SoftDelete` model is
+        restored.
 
         Args:
             rows: Schemas or mappings, all with the same columns.
             on: The key: the columns of the primary key, or of a unique constraint or index.
-
-        Returns:
-            The rows as they are now, in no particular order.
         """
         mapper = class_mapper(self.model)
         known = [self._known(_fields(row), mapper.columns) for row in rows]
@@ -266,19 +238,16 @@ class Repository(Generic[ModelT]):
         if others:
             raise AppKitError("The rows of one upsert must all have the same columns.")
         statement = insert_or_update(self.db, mapper, on, names).returning(self.model)
-        # So that objects in the session get the new values.
-        options = {"populate_existing": True}
+        options = {"populate_existing": True}  # Objects in the session get the new values.
         return (await self.db.scalars(statement, list(by_key.values()), execution_options=options)).all()
 
     async def get_or_create(self, data: Data, *, on: Key) -> tuple[ModelT, bool]:
-        """The row with this key, or a new row; and whether it is new. Only one of concurrent callers gets True.
+        """The row with this key, or a new row, and whether the row is new. Only one of concurrent callers gets True.
 
-        Args:
-            data: All values of the row, including the key.
-            on: The key: the columns of the primary key, or of a unique constraint or index.
+        `data` has all values of the row. `on` has the columns of the key, as for `upsert`.
 
         Raises:
-            ConstraintViolatedException: When the key belongs to a row that this repository filters out.
+            ConstraintViolatedException: When the row with this key is hidden by `select()` or by soft deletion.
         """
         mapper = class_mapper(self.model)
         values = self._known(_fields(data), mapper.columns)
@@ -290,25 +259,28 @@ class Repository(Generic[ModelT]):
             return row, True
         if (row := await self.first(*same)) is not None:
             return row, False
-        taken = "This is taken already."
-        errors = [{"field": column.key, "message": taken, "type": "unique"} for column in on]
-        raise ConstraintViolatedException(taken, extra={"errors": errors})
+        raise constraint_violated("unique", [column.key for column in on])
 
     async def update_where(self, *where: Condition, values: Data) -> int:
-        """Update all rows that meet the conditions, in one statement; returns the number of these rows."""
+        """Update all rows that meet the conditions, in one statement. Returns the number of updated rows."""
         columns = self._known(_fields(values, exclude_unset=True), class_mapper(self.model).columns)
         if issubclass(self.model, Versioned):
             columns["version"] = self.model.version + 1
         return await self._execute(update(self.model).values(columns), where, include_deleted=self.include_deleted)
 
     async def delete_where(self, *where: Condition, hard: bool = False) -> int:
-        """Delete all rows that meet the conditions, in one statement; returns the number of these rows.
+        """Delete all rows that meet the conditions, in one statement. Returns the number of deleted rows.
 
-        `hard` deletes rows of a `SoftDelete` model permanently, including hidden rows.
+        `hard` deletes rows of a `SoftDelete` model permanently, hidden rows too.
         """
         if issubclass(self.model, SoftDelete) and not hard:
             return await self.update_where(*where, values={"deleted_at": utcnow()})
         return await self._execute(delete(self.model), where, include_deleted=hard or self.include_deleted)
+
+    async def _save(self, row: ModelT) -> ModelT:
+        self.db.add(row)
+        await self.db.flush()
+        return row
 
     async def _execute(self, statement: Update | Delete, where: Sequence[Condition], *, include_deleted: bool) -> int:
         if not where:

@@ -1,9 +1,4 @@
-"""Code that relies on SQLAlchemy's private names: check it first when a new version of SQLAlchemy breaks something.
-
-- Short cursors for aiosqlite save 20 to 25 % of a request's processor time on SQLite.
-- The error of a refused lazy load names the `selectinload()` to add, even inside pydantic's validation errors.
-- The other functions read attributes that have no public name.
-"""
+"""Code that uses private names of SQLAlchemy. Check this module first when a new version of SQLAlchemy fails."""
 
 from collections import deque
 from typing import Any, Final
@@ -14,14 +9,14 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.orm import RelationshipProperty, strategies
 
 TRIED_WITH: Final = {"sqlalchemy": "2.1.9", "aiosqlite": "0.22.1"}
-"""The newest versions that this module was tested with. A test fails when newer ones are installed."""
+"""The newest versions that this module was tested with. A test fails if a newer version is installed."""
 
 
 class _ShortCursor(AsyncAdapt_aiosqlite_cursor):
-    """Switches to the driver's thread once to execute a statement and once to fetch its rows.
+    """Switches to the driver's thread once to execute a statement, and once to fetch the rows.
 
-    SQLAlchemy's own cursor also switches to open and to close a cursor. That is half the cost of a short statement.
-    SQLite needs neither switch: a cursor whose rows were fetched holds no lock.
+    SQLAlchemy's own cursor also switches to open and to close a cursor. These switches take 20 to 25 % of a request's
+    processor time. SQLite doesn't need them, because a cursor holds no lock after its rows were fetched.
     """
 
     __slots__ = ()
@@ -52,12 +47,12 @@ class _ShortConnection(AsyncAdapt_aiosqlite_connection):
     _cursor_cls = _ShortCursor
 
     def rollback(self) -> None:
-        if self.driver_connection.in_transaction:  # Otherwise a switch to the driver's thread is needless.
+        if self.driver_connection.in_transaction:  # Save a switch to the driver's thread.
             super().rollback()
 
 
 def with_short_cursors(connection: AsyncAdapt_aiosqlite_connection) -> AsyncAdapt_aiosqlite_connection:
-    """The same aiosqlite connection, with cursors that switch threads less often."""
+    """The same aiosqlite connection, with short cursors."""
     return _ShortConnection(connection.dbapi, connection.driver_connection)
 
 
@@ -70,7 +65,7 @@ def refuse_lazy_loading(relationship: RelationshipProperty[Any]) -> None:
 _STRATEGY = "raise_on_sql"
 _LazyLoader: Any = getattr(strategies, "_LazyLoader", None)
 
-if _LazyLoader is not None:  # Without it, reading still raises, with SQLAlchemy's own message.
+if _LazyLoader is not None:  # Without this class, the error has SQLAlchemy's own message.
     _STRATEGY = "raise_and_say_how_to_load"
 
     @RelationshipProperty.strategy_for(lazy=_STRATEGY)

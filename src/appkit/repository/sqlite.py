@@ -1,4 +1,4 @@
-"""SQLite: the single writing connection, PRAGMAs, transactions, and aborting a cancelled statement."""
+"""SQLite: the only connection that writes, PRAGMAs, transactions, and cancelled statements."""
 
 import asyncio
 from contextlib import suppress
@@ -15,19 +15,15 @@ _STEPS = 5  # steps of the event loop, from a connection's return until the code
 
 
 class WriterPool(AsyncAdaptedQueuePool):
-    """SQLite's one writing connection. An asyncio task that asks for it twice gets an error instead of a deadlock."""
+    """The pool of SQLite's only connection that writes. If an asyncio task requests it twice, an error is raised."""
 
-    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Without it, every disposal is logged with our source lines.
+    _sqla_logger_namespace = "sqlalchemy.pool.WriterPool"  # Otherwise SQLAlchemy would log as `appkit`.
     _holder: asyncio.Task[Any] | None = None
 
     def connect(self) -> PoolProxiedConnection:
-        """Wait for the connection.
-
-        Raises:
-            AppKitError: When the same asyncio task holds it.
-        """
+        """Wait for the connection."""
         task = asyncio.current_task()
-        # Not a context variable: a child task inherits it, and may wait until the parent releases the connection.
+        # A context variable is no alternative: a child task would inherit it, but a child may wait for its parent.
         if task is not None and task is self._holder:
             raise AppKitError(
                 "This asyncio task holds SQLite's writer already, in a session that is still open. Use that session, "
@@ -43,13 +39,7 @@ class WriterPool(AsyncAdaptedQueuePool):
 
 
 def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
-    """Prepare an engine's connections.
-
-    Args:
-        engine: The engine of a SQLite file.
-        begin: The statement that begins a transaction.
-        foreign_keys: Whether foreign keys are enforced.
-    """
+    """Prepare the connections of an engine. `begin` is the statement that begins a transaction."""
     script = f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA foreign_keys={int(foreign_keys)};"
 
     @event.listens_for(engine.sync_engine, "connect")
@@ -58,13 +48,13 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
 
     @event.listens_for(engine.sync_engine, "invalidate")
     def on_invalidate(connection: Any, *_: Any) -> None:
-        # A cancelled statement continues in its thread. Closing the connection meanwhile would leave the locks.
+        # A cancelled statement continues in its thread. Closing the connection before its end would leave the locks.
         with suppress(Exception, asyncio.CancelledError):
             connection.run_async(lambda driver: asyncio.shield(_abort(driver)))
 
     @event.listens_for(engine.sync_engine, "reset")
     def on_reset(connection: Any, _: Any, state: PoolResetState) -> None:
-        # A COMMIT that fails leaves the transaction open, but SQLAlchemy regards it as closed.
+        # A failed COMMIT leaves the transaction open, but SQLAlchemy regards the transaction as closed.
         if state.asyncio_safe:
             connection.rollback()
 
@@ -80,7 +70,7 @@ def set_up(engine: AsyncEngine, begin: str, *, foreign_keys: bool) -> None:
 
 
 async def _yield_to_previous(_: Any) -> None:
-    """Let the code after the previous session run first: if it blocks the event loop, the lock is not held yet."""
+    """Let the code after the previous session run before BEGIN. If that code blocks the event loop, no lock is held."""
     for _step in range(_STEPS):
         await asyncio.sleep(0)
 
@@ -88,6 +78,6 @@ async def _yield_to_previous(_: Any) -> None:
 async def _abort(driver: Any) -> None:
     rollback = asyncio.ensure_future(driver.rollback())
     done, _ = await asyncio.wait([rollback], timeout=_ABORT_TIMEOUT)
-    if not done:  # Not at once: while a cursor is open, `interrupt` would stop the rollback too.
+    if not done:  # Not earlier: while a cursor is open, `interrupt` would stop the rollback too.
         await driver.interrupt()
     await rollback

@@ -1,4 +1,4 @@
-"""BaseUser: the user table's columns for signing in, and how an app's user model is found."""
+"""BaseUser: the columns of the user table, and `resolve_user_model`, which finds the user model of an app."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -24,25 +24,25 @@ class BaseUser(BaseTableModel):
         class User(BaseUser):
             nickname: Mapped[str | None]
 
-            profile = ProfileSchema  # Whose fields `GET` and `PATCH /auth/me` show and change
+            profile = ProfileSchema  # `GET /auth/me` shows its fields, and `PATCH /auth/me` changes them.
 
     An app without a subclass gets a plain `User`.
 
     Raises:
-        AppKitError: When a subclass is defined after the plain `User` is in use, or uses the table of another subclass.
+        AppKitError: When a subclass is defined after the plain `User`, or has the same table as another subclass.
     """
 
     __abstract__ = True
     __tablename__ = "user"
 
     profile: ClassVar[type[BaseModel] | None] = None
-    """A pydantic model of the columns that users may change in their own account. A field without a default can't be
-    set to null; a field that a request leaves out isn't changed."""
+    """A pydantic model of the columns that users may change in their own account. If a field has no default, a request
+    can't set it to null."""
 
     email: Mapped[str] = mapped_column(String(320))
-    """The e-mail address as entered; mail is sent to it."""
+    """The e-mail address as the user entered it. Mail is sent to this address."""
     email_key: Mapped[str] = mapped_column(String(320), unique=True)
-    """The normalised e-mail address: the same for all spellings of one address."""
+    """The normalised e-mail address, the same for all spellings of an address."""
     hashed_password: Mapped[str | None] = mapped_column(String(255))
     """None for users who sign in without a password."""
     is_active: Mapped[bool] = mapped_column(default=True)
@@ -62,7 +62,7 @@ class BaseUser(BaseTableModel):
 
     @hybrid_property
     def is_open(self) -> bool:
-        """Whether the account may be used: it is neither disabled nor deleted. In SQL too: `.where(User.is_open)`."""
+        """Whether the account is active and not deleted. Queries can use it: `.where(User.is_open)`."""
         return self.is_active and self.deleted_at is None
 
     @is_open.inplace.expression
@@ -77,10 +77,10 @@ class BaseUser(BaseTableModel):
 
 
 def resolve_user_model(explicit: type[BaseUser] | None = None) -> type[BaseUser]:
-    """An app's user model: the given one, else the one that is defined, else a plain `User`.
+    """An app's user model: `explicit`, or the only subclass of `BaseUser`, or the plain `User` if there is none.
 
     Raises:
-        AppKitError: When several are defined and none is given.
+        AppKitError: When several subclasses are defined and `explicit` is None.
     """
     if explicit is not None:
         return explicit
@@ -113,8 +113,7 @@ def _check_profile(cls: type[BaseUser]) -> None:
 
 
 def _refuse_second_user(cls: type[BaseUser]) -> None:
-    others = [model for model in _user_models() if not issubclass(cls, model)]
-    for other in others:
+    for other in [model for model in _user_models() if not issubclass(cls, model)]:
         if other.__module__ == _PLAIN:
             raise AppKitError(
                 f"{cls.__qualname__} is defined too late: the plain User is in use already. "

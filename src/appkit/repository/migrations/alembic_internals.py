@@ -1,7 +1,6 @@
-"""Record a migration's operations without a database, for the lint. It relies on Alembic's private names.
+"""Record the operations of a migration without a database, for the lint.
 
-Check this module first when a new version of Alembic breaks something. It is not part of `sqlalchemy_internals`,
-because a web process doesn't import Alembic.
+This code uses private names of Alembic. Check this module first when a new version of Alembic fails.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.dialects.postgresql.base import PGDialect
 
 TRIED_WITH: Final = {"alembic": "1.20.1"}
-"""The newest version that this module was tested with. A test fails when a newer one is installed."""
+"""The newest version that this module was tested with. A test fails if a newer version is installed."""
 
 
 @dataclass(frozen=True)
@@ -34,15 +33,15 @@ class Recording:
 
     steps: list[Step] = field(default_factory=list)
     failure: Exception | None = None
-    """What the function raised, perhaps because there is no database."""
+    """The error that the function raised, perhaps because it needs a database."""
 
 
 def record(function: Callable[[], None]) -> Recording:
-    """Run `upgrade` or `downgrade` as if on PostgreSQL, and record its operations."""
+    """Run `upgrade` or `downgrade` with PostgreSQL's dialect, and record the operations."""
     recording = Recording()
     postgresql = PGDialect()  # type: ignore[no-untyped-call]  # untyped in SQLAlchemy
     recorder = _Recorder(_Context(postgresql, None, {"as_sql": True, "output_buffer": StringIO()}), recording)
-    recorder._install_proxy()  # noqa: SLF001 - sets what `alembic.op` is
+    recorder._install_proxy()  # noqa: SLF001 - sets the functions of `alembic.op`
     try:
         function()
     except Exception as exc:  # noqa: BLE001 - a migration may raise anything
@@ -70,7 +69,7 @@ class _Recorder(Operations):
 
     @property
     def _setups(self) -> Any:  # type: ignore[override]  # read-only here
-        """The functions of `alembic.op`: the same as of `Operations`, because Alembic looks them up by class."""
+        """The functions of `alembic.op`. Alembic looks them up by class, so this class takes those of `Operations`."""
         return {_Recorder: Operations._setups[Operations]}  # noqa: SLF001 - of the base class
 
     def invoke(self, operation: MigrateOperation) -> Any:
@@ -96,7 +95,7 @@ class _Batch(BatchOperations):
 
 
 class _FakeConnection:
-    """A connection that finds no rows. Its statements are recorded like those of `op.execute`."""
+    """A connection that finds no rows, and records statements as `op.execute` does."""
 
     def __init__(self, recorder: _Recorder) -> None:
         self._recorder = recorder

@@ -1,4 +1,4 @@
-"""Alembic's environment, for all apps. The migrations that Alembic writes import only Alembic and SQLAlchemy."""
+"""Alembic's environment, for all apps. New migrations import only Alembic and SQLAlchemy."""
 
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from appkit.repository.column_types import JSONOf
 
 
 def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[False]:
-    """Write custom types as the database's types, because a class may be moved after the migration was written."""
+    """Write custom types as types of the database, because the class of a custom type may be moved later."""
     if kind != "type":
         return False
     if isinstance(item, JSONOf):
@@ -30,7 +30,7 @@ def render_item(kind: str, item: Any, autogen: AutogenContext) -> str | Literal[
 
 
 def drop_empty(_context: Any, _revision: Any, directives: list[Any]) -> None:
-    """Write no file when there are no differences."""
+    """Write no file if there are no differences."""
     if directives[0].upgrade_ops.is_empty():
         directives.clear()
 
@@ -43,6 +43,6 @@ context.configure(
 )
 with context.begin_transaction():
     if context.get_context().dialect.name == "postgresql":
-        # Later queries wait behind a migration that waits for a table. LOCAL: concurrent index builds mustn't time out.
+        # If a migration waits for a table, later queries wait too. LOCAL excludes indexes that are built concurrently.
         context.execute(f"SET LOCAL lock_timeout = {context.config.attributes['lock_timeout'] * 1000:.0f}")
     context.run_migrations()

@@ -1,7 +1,7 @@
-"""Lint for migrations: find locks that stop the running app, and changes that break its code.
+"""Lint for migrations: find locks that stop the running app, and changes that break the app's code.
 
-The rules are those of PostgreSQL, whatever the database. Tables that the same migration creates are skipped, because
-the running app doesn't use them yet.
+The rules are for PostgreSQL, whatever the database. The lint skips tables that the same migration creates, because the
+running app doesn't use these tables yet.
 """
 
 import re
@@ -94,7 +94,7 @@ class Finding:
 
 
 def lint(script: Script) -> Iterator[Finding]:
-    """Check one migration. `# appkit: allow AK003 reason` in its file allows a rule."""
+    """Check one migration. The comment `# appkit: allow AK003 reason` in its file allows a rule."""
     allowed = set(_ALLOWANCE.findall(Path(script.path).read_text(encoding="utf-8")))
     found = dict.fromkeys(_broken_rules(record(script.module.upgrade), record(script.module.downgrade)))
     for code, where in found:
@@ -121,33 +121,22 @@ def _codes(step: Step) -> Iterator[str]:
             yield from _new_column(column)
         case ops.AlterColumnOp() as change:
             yield from _changed_column(change)
-        case ops.CreateIndexOp() | ops.DropIndexOp() as index:
-            yield from _index(index, step)
-        case ops.AddConstraintOp() as constraint:
-            yield from _new_constraint(constraint)
+        case ops.CreateIndexOp(kw=kw) if not kw.get("postgresql_concurrently"):
+            yield "AK002"
+        case ops.CreateIndexOp(kw=kw) | ops.DropIndexOp(kw=kw) if (
+            kw.get("postgresql_concurrently") and step.in_transaction
+        ):
+            yield "AK003"
+        case ops.CreateForeignKeyOp(kw=kw) | ops.CreateCheckConstraintOp(kw=kw) if not kw.get("postgresql_not_valid"):
+            yield "AK008"
+        case ops.CreateUniqueConstraintOp() | ops.CreatePrimaryKeyOp():
+            yield "AK010"
         case ops.RenameTableOp():
             yield "AK004"
         case ops.DropTableOp() | ops.DropColumnOp():
             yield "AK005"
         case ops.ExecuteSQLOp(sqltext=statement) if _BREAKS_ENUM.match(str(statement)):
             yield "AK012"
-
-
-def _index(index: ops.CreateIndexOp | ops.DropIndexOp, step: Step) -> Iterator[str]:
-    if index.kw.get("postgresql_concurrently"):
-        if step.in_transaction:
-            yield "AK003"
-    elif isinstance(index, ops.CreateIndexOp):
-        yield "AK002"
-
-
-def _new_constraint(constraint: ops.AddConstraintOp) -> Iterator[str]:
-    match constraint:
-        case ops.CreateForeignKeyOp(kw=options) | ops.CreateCheckConstraintOp(kw=options):
-            if not options.get("postgresql_not_valid"):
-                yield "AK008"
-        case ops.CreateUniqueConstraintOp() | ops.CreatePrimaryKeyOp():
-            yield "AK010"
 
 
 def _new_column(column: Column[Any]) -> Iterator[str]:
@@ -163,7 +152,7 @@ def _new_column(column: Column[Any]) -> Iterator[str]:
 
 
 def _differs_by_row(default: object) -> bool:
-    """Whether the default calls a function whose result differs within a statement. A Python string is a constant."""
+    """Whether the default calls a function that may return another value for each row."""
     called = () if isinstance(default, str) else _CALL.findall(re.sub("'[^']*'", "", str(default).lower()))
     return not _SAME_FOR_ALL_ROWS.issuperset(called)
 
@@ -182,7 +171,7 @@ def _changed_column(change: ops.AlterColumnOp) -> Iterator[str]:
         case Enum(native_enum=True), _:
             yield "AK006"
         case String(length=before), String(length=after) if after is None or (before is not None and before <= after):
-            pass  # A longer limit is only a change of metadata.
+            pass  # PostgreSQL raises a limit without rewriting the table.
         case _:
             yield "AK006"
 

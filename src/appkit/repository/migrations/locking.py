@@ -1,43 +1,62 @@
-"""Where migrations run: on a connection that holds the migration lock, or in a temporary database."""
+"""Where migrations run: in the app's database, in one process at a time, or in a temporary database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from time import monotonic
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import URL, NullPool, func, select, text
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from appkit.exceptions import AppKitError
 from appkit.repository.database import Database
 from appkit.repository.engines import create_engine
 
-_LOCK = int.from_bytes(b"appkit")  # Advisory locks are numbers, and belong to one database.
+_LOCK = int.from_bytes(b"appkit")  # The number of the advisory lock. Each database has its own locks.
 _CONNECT_TIMEOUT = 10.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
 T = TypeVar("T")
 
+_engine = partial(create_engine, poolclass=NullPool)  # Without a pool, the engine needs no `dispose()`.
 
-@asynccontextmanager
-async def migration_lock(database: Database, wait: float) -> AsyncIterator[AsyncConnection]:
-    """A connection to migrate on, for one process at a time. Its transaction is committed when the block ends.
 
-    Args:
-        database: The database.
-        wait: Seconds to wait for the process that holds the lock.
+async def run_locked(database: Database, wait: float, work: Callable[..., T], *args: Any) -> T:
+    """Run `work(connection, *args)` and commit, in one process at a time. Retry with backoff after a lock timeout.
 
     Raises:
-        AppKitError: When that process takes longer, when a migration on SQLite leaves rows whose foreign key refers to
-            no row, or when a pooler shares connections between clients: the next client would still hold the lock.
+        AppKitError: When a lock isn't free within `wait` seconds, when a migration on SQLite leaves rows whose foreign
+            key refers to no row, or when a pooler shares connections between clients.
     """
+    async with _locked_connection(database, wait) as connection:
+        deadline, pause = monotonic() + wait, 0.1
+        while True:
+            try:
+                return await connection.run_sync(work, *args)
+            except DBAPIError as exc:
+                if getattr(exc.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                    raise
+                if monotonic() + pause > deadline:
+                    raise AppKitError(
+                        f"A table was locked by other sessions for {wait:.0f} seconds, at the statement: "
+                        f"{exc.statement}. End the long transactions that hold it, and migrate again."
+                    ) from exc
+            await connection.rollback()
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 5.0)
+
+
+@asynccontextmanager
+async def _locked_connection(database: Database, wait: float) -> AsyncIterator[AsyncConnection]:
     if database.sqlite:
         # Alembic alters a table by copying it. Dropping the old table would delete the rows that refer to it.
-        async with _engine(database.url, wait, foreign_keys=False) as engine, engine.begin() as connection:
+        async with _engine(database.url, wait, foreign_keys=False).begin() as connection:
             yield connection
             if orphans := (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all():
                 raise AppKitError(
@@ -45,56 +64,34 @@ async def migration_lock(database: Database, wait: float) -> AsyncIterator[Async
                     "Nothing was changed."
                 )
         return
-    async with _engine(database.url) as engine, engine.connect() as guard, engine.connect() as connection:
-        # A session-level lock on a second connection, because a migration may end its own transaction.
+    engine = _engine(database.url, _CONNECT_TIMEOUT)
+    async with engine.connect() as guard, engine.connect() as connection:
+        # A second connection holds the lock, because a migration may end the transaction of the first one.
         await guard.execution_options(isolation_level="AUTOCOMMIT")
         await _refuse_shared_connections(guard, connection)
-        await _acquire(guard, wait)
+        deadline = monotonic() + wait
+        while not await guard.scalar(select(func.pg_try_advisory_lock(_LOCK))):
+            if monotonic() > deadline:
+                raise AppKitError(
+                    f"Another process has held the migration lock of this database for {wait:.0f} seconds. "
+                    "Wait until it has migrated, or end it, and try again."
+                )
+            await asyncio.sleep(0.1)
         yield connection
         await connection.commit()
 
 
-async def retry_while_locked(connection: AsyncConnection, wait: float, work: Callable[..., T], *args: Any) -> T:
-    """Run `work`, and retry it with exponential backoff while it fails with a lock timeout.
-
-    Args:
-        connection: Passed to `work`, by `run_sync`.
-        wait: For how many seconds to retry.
-        work: The function to run.
-        args: The other arguments of `work`.
-
-    Raises:
-        AppKitError: When the lock isn't free in time.
-    """
-    loop = asyncio.get_running_loop()
-    deadline, pause = loop.time() + wait, 0.1
-    while True:
-        try:
-            return await connection.run_sync(work, *args)
-        except DBAPIError as exc:
-            if getattr(exc.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-                raise
-            if loop.time() + pause > deadline:
-                raise AppKitError(
-                    f"A table was locked by other sessions for {wait:.0f} seconds, at the statement: {exc.statement}. "
-                    "End the long transactions that hold it, and migrate again."
-                ) from exc
-        await connection.rollback()
-        await asyncio.sleep(pause)
-        pause = min(2 * pause, 5.0)
-
-
 @asynccontextmanager
 async def scratch_database(url: URL) -> AsyncIterator[AsyncConnection]:
-    """An empty temporary database of the same kind: a file on SQLite, a schema on PostgreSQL."""
+    """An empty temporary database: a file on SQLite, a schema on PostgreSQL."""
     if url.get_backend_name() == "sqlite":
         with TemporaryDirectory() as directory:
             file = url.set(database=str(Path(directory) / "scratch.db"))
-            async with _engine(file, foreign_keys=False) as engine, engine.connect() as connection:
+            async with _engine(file, _CONNECT_TIMEOUT, foreign_keys=False).connect() as connection:
                 yield connection
         return
     name = f"appkit_scratch_{uuid4().hex}"
-    async with _engine(url) as engine, engine.connect() as connection:
+    async with _engine(url, _CONNECT_TIMEOUT).connect() as connection:
         await connection.execute(text(f"CREATE SCHEMA {name}"))
         await connection.execute(text(f"SET search_path TO {name}"))
         await connection.commit()
@@ -104,17 +101,6 @@ async def scratch_database(url: URL) -> AsyncIterator[AsyncConnection]:
             await connection.rollback()
             await connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
             await connection.commit()
-
-
-@asynccontextmanager
-async def _engine(
-    url: URL, timeout: float = _CONNECT_TIMEOUT, *, foreign_keys: bool = True
-) -> AsyncIterator[AsyncEngine]:
-    engine = create_engine(url, timeout, foreign_keys=foreign_keys, poolclass=NullPool)
-    try:
-        yield engine
-    finally:
-        await engine.dispose()
 
 
 async def _refuse_shared_connections(*connections: AsyncConnection) -> None:
@@ -127,15 +113,3 @@ async def _refuse_shared_connections(*connections: AsyncConnection) -> None:
             "migrations need a connection of their own. Run `appkit db upgrade` with a DATABASE_URL that leads to "
             "PostgreSQL itself or to a session pool, and set DATABASE_MIGRATE=check for the app."
         )
-
-
-async def _acquire(connection: AsyncConnection, wait: float) -> None:
-    loop = asyncio.get_running_loop()
-    deadline = loop.time() + wait
-    while not await connection.scalar(select(func.pg_try_advisory_lock(_LOCK))):
-        if loop.time() > deadline:
-            raise AppKitError(
-                f"Another process has held the migration lock of this database for {wait:.0f} seconds. "
-                "Wait until it has migrated, or end it, and try again."
-            )
-        await asyncio.sleep(0.1)

@@ -1,13 +1,11 @@
-"""Migrations: upgrade, downgrade, write and check an app's migrations with Alembic.
-
-This module is not part of `database`, because only processes that migrate import Alembic.
-"""
+"""Migrations: upgrade, downgrade, write and check an app's migrations with Alembic."""
 
 import logging
 import warnings
 from argparse import Namespace
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -24,50 +22,40 @@ from sqlalchemy.dialects.postgresql.base import PGInspector
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.database import Database
-from appkit.repository.migrations.locking import migration_lock, retry_while_locked, scratch_database
+from appkit.repository.migrations.locking import run_locked, scratch_database
 from appkit.repository.sqlalchemy_internals import is_conditional
 
 Outcome = Literal["current", "waited", "migrated", "created"]
+"""`current`: nothing to do. `waited`: another process migrated. `migrated` or `created`: this process did the work."""
 T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(eq=False)
 class Migrations:
     """An app's migrations: one history in one directory, for the tables of the app, of appkit and of plugins.
 
-    If several processes migrate at once, one does the work and the others wait for it.
+    If several processes migrate at the same time, one process does the work and the others wait.
 
     Args:
-        database: The database.
-        directory: Where the app keeps its migrations; `revision()` creates it.
+        database: The app's database.
+        directory: The directory of the migrations. `revision()` creates it.
         production: Refuse to create tables without migrations.
         wait: Seconds to wait for another process that migrates, and for tables that other sessions have locked.
-        lock_timeout: Seconds that a migration waits for a table's lock on PostgreSQL. Later queries wait behind the
-            migration, so after that time it is rolled back and tried again.
+        lock_timeout: Seconds that a migration waits for the lock of a table on PostgreSQL, because later queries wait
+            for the migration. After this time, the migration is rolled back and retried.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        directory: Path,
-        *,
-        production: bool = False,
-        wait: float = 300.0,
-        lock_timeout: float = 1.0,
-    ) -> None:
-        self.database = database
-        self.directory = directory
-        self.production = production
-        self.wait = wait
-        self.lock_timeout = lock_timeout
+    database: Database
+    directory: Path
+    _: KW_ONLY
+    production: bool = False
+    wait: float = 300.0
+    lock_timeout: float = 1.0
 
     async def upgrade(self, revision: str = "head") -> Outcome:
-        """Apply the pending migrations; in an app without migrations, create the missing tables.
-
-        Returns:
-            `current` when there was nothing to do (then no lock is taken), `waited` when another process migrated,
-            `migrated` or `created` when this process did the work.
+        """Apply the pending migrations. In an app without migrations, create the missing tables.
 
         Raises:
             AppKitError: When there are no migrations in production, when the database was created without migrations
@@ -78,17 +66,15 @@ class Migrations:
         head = self._head() if revision == "head" else None
         if head and await self.current() == head:
             return "current"
-        async with migration_lock(self.database, self.wait) as connection:
-            done = await retry_while_locked(connection, self.wait, self._migrate, revision, head)
+        done = await run_locked(self.database, self.wait, self._migrate, revision, head)
         if done is None:
             return "waited"
         _logger.info("migrated", extra={"from_revision": done[0], "to_revision": done[1]})
         return "migrated"
 
     async def downgrade(self, revision: str) -> None:
-        """Undo migrations down to a revision: its id, `-1` to undo the latest one, or `base` to undo all."""
-        async with migration_lock(self.database, self.wait) as connection:
-            await retry_while_locked(connection, self.wait, self._alembic, command.downgrade, revision)
+        """Undo all migrations after `revision`: an id, `-1` to undo the latest migration, or `base` to undo all."""
+        await run_locked(self.database, self.wait, self._alembic, command.downgrade, revision)
 
     async def reset(self) -> Outcome:
         """Drop all tables, including those of other programs in the same database, and migrate.
@@ -100,18 +86,13 @@ class Migrations:
             raise AppKitError(
                 "This is production (ENVIRONMENT), where reset() refuses to drop the tables. Nothing was changed."
             )
-        async with migration_lock(self.database, self.wait) as connection:
-            await retry_while_locked(connection, self.wait, self._drop)
+        await run_locked(self.database, self.wait, self._drop)
         return await self.upgrade()
 
     async def revision(self, message: str) -> Path | None:
-        """Write a migration with the differences between the migrations and the models.
+        """Write a migration with the differences between the migrations and the models. None if there are none.
 
-        All migrations are applied to a temporary database, which is compared with the models. The app's own database
-        is not used.
-
-        Returns:
-            The file; None when there are no differences.
+        Alembic applies all migrations to a temporary database, and compares this database with the models.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
         async with scratch_database(self.database.url) as connection:
@@ -130,8 +111,7 @@ class Migrations:
     async def check(self) -> list[str]:
         """The differences between the models and the migrations, and constraints that migrations can't handle."""
         if len(heads := self._scripts().get_heads()) > 1:
-            first, *others = sorted(heads)
-            return [f"put one after the other, by its down_revision: {first} and {', '.join(others)} are both the last"]
+            return [f"put the last migrations in order, by their down_revision: {', '.join(sorted(heads))}"]
         if problems := list(_constraint_problems(self.database.metadata)):
             return problems
         async with scratch_database(self.database.url) as connection:
@@ -139,21 +119,21 @@ class Migrations:
             return await connection.run_sync(self._differences)
 
     async def history(self) -> list[dict[str, Any]]:
-        """All migrations, the latest first."""
+        """All migrations. The latest one is the first."""
         return [{"revision": s.revision, "parent": s.down_revision, "message": s.doc} for s in self.scripts()]
 
     def scripts(self, revisions: str = "base:heads") -> list[Script]:
-        """Alembic's objects for a range of migrations, the latest first; `a1:b2` means all after a1, up to b2."""
+        """Alembic's objects for a range of migrations, the latest first. `a1:b2` has all after `a1`, and `b2`."""
         lower, _, upper = revisions.rpartition(":")
         with _alembic_errors():
             found = self._scripts().iterate_revisions(upper or "heads", lower or "base") if self._exist() else ()
             return list(found)
 
     def sql(self, revisions: str = "base:head") -> str:
-        """The SQL of a range of migrations, made without a database.
+        """The SQL of a range of migrations. This method doesn't use the database.
 
         Raises:
-            AppKitError: On SQLite, when a migration alters a table: Alembic would need to read the table.
+            AppKitError: On SQLite, when a migration alters a table, because Alembic would have to read the table.
         """
         config = self._config()
         config.output_buffer = StringIO()
@@ -186,13 +166,16 @@ class Migrations:
             )
         if not await self._read(self._missing):
             return "current"
-        async with migration_lock(self.database, self.wait) as connection:
-            missing = await connection.run_sync(self._missing)
-            if not missing:
-                return "waited"
-            await connection.run_sync(self.database.metadata.create_all)
+        missing = await run_locked(self.database, self.wait, self._create_missing)
+        if not missing:
+            return "waited"
         _logger.info("migrated", extra={"tables": missing})
         return "created"
+
+    def _create_missing(self, connection: Connection) -> list[str]:
+        if missing := self._missing(connection):
+            self.database.metadata.create_all(connection)
+        return missing
 
     def _missing(self, connection: Connection) -> list[str]:
         """The tables that don't exist in the database."""
@@ -233,7 +216,7 @@ class Migrations:
                 connection.exec_driver_sql(f"DROP TYPE {preparer.quote(enum['schema'])}.{preparer.quote(enum['name'])}")
 
     def _adopt(self, connection: Connection) -> None:
-        """Mark a database that was created without migrations as migrated, if its tables match the models."""
+        """Mark a database that was created without migrations as migrated, if the tables match the models."""
         self.database.metadata.create_all(connection)
         if differences := self._differences(connection, others=False):
             raise AppKitError(
@@ -255,7 +238,7 @@ class Migrations:
 
     @contextmanager
     def _without_index_warnings(self) -> Iterator[None]:
-        """Suppress Alembic's warning about indexes on expressions, for indexes that only some databases have."""
+        """Suppress a warning of Alembic: it can't compare indexes that only some databases have."""
         indexes = (index for table in self.database.metadata.tables.values() for index in table.indexes)
         with warnings.catch_warnings():
             for name in (index.name for index in indexes if is_conditional(index)):
@@ -278,7 +261,7 @@ class Migrations:
         return config
 
 
-# Compare CHECK constraints by name, which Alembic doesn't do by default.
+# The second plugin compares CHECK constraints by name. It is not one of Alembic's defaults.
 _OPTIONS = {"autogenerate_plugins": ["alembic.autogenerate.*", "alembic.ext.checkconstraint_byname"]}
 
 
@@ -304,7 +287,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _describe(difference: Any) -> str:
-    """A difference in words: `add column bookmark.title` for `("add_column", None, "bookmark", Column("title"))`."""
+    """A difference in words. `("add_column", None, "bookmark", Column("title"))` is `add column bookmark.title`."""
     kind, *parts = difference[0] if isinstance(difference, list) else difference
     names = [part if isinstance(part, str) else part.name for part in parts[:3] if part is not None]
     return f"{kind.replace('_', ' ')} {'.'.join(map(str, names))}"
@@ -319,14 +302,14 @@ def _alembic_errors() -> Iterator[None]:
 
 
 def _constraint_problems(metadata: MetaData) -> Iterator[str]:
-    """Constraints that a migration would lose, or couldn't drop by name."""
+    """Constraints that migrations would lose, or that have no name to drop them by."""
     for table in metadata.sorted_tables:
         of_columns = [(column, constraint) for column in table.columns for constraint in column.constraints]
         for column, constraint in of_columns:
             if isinstance(constraint, CheckConstraint):
                 yield f"move the CHECK of {column} to its table, because migrations lose a column's own"
         for constraint in table.constraints - {constraint for _, constraint in of_columns}:
-            # If the naming convention couldn't make a name, `constraint.name` isn't a string.
+            # The name is a string only if the naming convention could make a name.
             if not isinstance(constraint.name, str) and not isinstance(constraint, PrimaryKeyConstraint):
                 kind = type(constraint).__name__.removesuffix("Constraint")
                 about = ", ".join(column.name for column in getattr(constraint, "columns", ()))
