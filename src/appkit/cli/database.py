@@ -38,7 +38,9 @@ def upgrade(revision: Annotated[str, typer.Argument()] = "head", *, kit: KitOpti
 
 @cli.command(context_settings={"ignore_unknown_options": True})  # `-1` is an argument.
 def downgrade(
-    revision: Annotated[str, typer.Argument(help="As in `-1`. `base` undoes all migrations.")], *, kit: KitOption = None
+    revision: Annotated[str, typer.Argument(help="A revision, `-1` for one step, or `base` for all.")],
+    *,
+    kit: KitOption = None,
 ) -> None:
     """Undo migrations, back to REVISION."""
     _run(kit, lambda migrations: migrations.downgrade(revision))
@@ -52,7 +54,7 @@ def revision(
     *,
     kit: KitOption = None,
 ) -> None:
-    """Write a migration that changes what differs between the models and the migrations."""
+    """Write a migration for the differences between the migrations and the models."""
     typer.echo(
         _run(kit, lambda migrations: migrations.revision(message))
         or "No migration was written: the models match the last migration."

@@ -35,7 +35,7 @@ class FoundKit:
 
     @property
     def app_path(self) -> str:
-        """The import string for an ASGI server. If the module has a variable `app`, that one is served."""
+        """The import string for an ASGI server: the module's `app`, or the kit's app if the module has none."""
         own = callable(getattr(self.module, "app", None))
         return f"{self.module.__name__}:{'app' if own else f'{self.name}.app'}"
 
@@ -137,6 +137,6 @@ def _pick(module: ModuleType, kits: dict[str, "AppKit"]) -> FoundKit:
     if not kits:
         raise AppKitError(f"{module.__name__} has no AppKit. {HINT}")
     if len(distinct) > 1 and "kit" not in kits:
-        raise AppKitError(f"{module.__name__} has more than one AppKit: {', '.join(kits)}. Name one after a colon.")
+        raise AppKitError(f"{module.__name__} has more than one AppKit: {', '.join(kits)}. Add the name after a colon.")
     name = "kit" if "kit" in kits else next(iter(kits))
     return FoundKit(kits[name], module, name)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from appkit.core.settings import Settings
     from appkit.kit import AppKit
 
-Host = Annotated[str, typer.Option(help="The IP address to listen on.")]
+Host = Annotated[str, typer.Option(help="The host or IP address to listen on.")]
 Port = Annotated[int, typer.Option(help="The port to listen on.")]
 
 
@@ -50,7 +50,7 @@ def run(
     port: Port = 8000,
     workers: Annotated[int, typer.Option(min=1, help="The number of server processes.")] = 1,
 ) -> None:
-    """Run the server. The default of ENVIRONMENT is production."""
+    """Run the server, with ENVIRONMENT=production by default."""
     import anyio
     import uvicorn
 
@@ -102,7 +102,7 @@ def worker(
 
 
 class LivenessFile:
-    """A file that a worker touches while its polls succeed. A worker serves no HTTP, so a health check reads the file.
+    """A file that a worker touches while its polls succeed. Health checks read the file, because a worker has no port.
 
     The file's name depends on the working directory and the app's name. To check several workers on one machine, run
     each worker in another container or directory.

@@ -42,7 +42,7 @@ _MISSING: Final = _Missing.MISSING
 class Cache:
     """Stores values that are expensive to load: `kit.cache`, or `self.cache` in a service.
 
-    Values are stored as JSON. Give the type to read a value as: a schema, a `list[PostSchema]`, or a `TypeAdapter` if
+    Values are stored as JSON, and read as the type that you give: a schema, a `list[PostSchema]`, or a `TypeAdapter` if
     the type is no class. ORM objects are refused. A stored value that doesn't fit the type is loaded again.
 
     Tags say which data a value is made of. Invalidating a tag removes all values with this tag, including values that
@@ -135,7 +135,7 @@ class Cache:
             return _MISSING
 
     async def _lead(self, key: str, make: Callable[[], Awaitable[tuple[ValueT, bytes | None]]]) -> ValueT:
-        """Load the value while other callers in this process wait. They get the same value or exception."""
+        """Load the value while other callers in this process wait. These get the same value or exception."""
         flight = self._flights[key] = asyncio.get_running_loop().create_future()
         try:
             value, unstored = await make()
@@ -157,7 +157,7 @@ class Cache:
         ttl: float,
         names: Sequence[str],
     ) -> tuple[ValueT, bytes | None]:
-        """Load the value, unless another process loads it. Returns the value, and its JSON if it was not stored."""
+        """Load the value, unless another process loads it. Returns the value, and the JSON if it was not stored."""
         while (release := await self._store.lock(key)) is None:
             await asyncio.sleep(_POLL)
             if (value := await self._find(key, adapter, names)) is not _MISSING:

@@ -63,7 +63,7 @@ class Limiter:
         return await self._check("hit", rule, keys)
 
     async def test(self, rule: str, *keys: Key) -> bool:
-        """Refuse a call like `hit`, but don't count it."""
+        """Refuse a call as `hit` does, but never count the call."""
         return await self._check("test", rule, keys)
 
     async def clear(self, rule: str, *keys: Key) -> None:

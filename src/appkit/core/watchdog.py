@@ -43,7 +43,7 @@ class Blocked:
 
 
 class Watchdog:
-    """A plugin that logs the lines that block the event loop. It runs if `WATCHDOG` is true, or in development."""
+    """A plugin that logs lines that block the event loop. If `WATCHDOG` is unset, it runs only in development."""
 
     def __init__(self, settings: Settings) -> None:
         self._enabled = settings.environment == "development" if settings.watchdog is None else settings.watchdog
@@ -60,7 +60,7 @@ class Watchdog:
 
 
 def _warn(blocked: Blocked) -> None:
-    logger.warning("Event loop blocked for %s. Run it in a thread, or use an async call.", blocked)
+    logger.warning("Event loop blocked for %s. Run this code in a thread, or use an async call.", blocked)
 
 
 @contextmanager
@@ -123,7 +123,7 @@ class _Monitor:
 
     def _check(self) -> None:
         since, now = self._since, monotonic() - self._waited()
-        # Two times don't count: while the loop isn't running (between two tests), and while this thread couldn't run.
+        # Time doesn't count while the loop isn't running (between two tests), or while this thread couldn't run.
         unseen = now - self._checked_at if not self._loop.is_running() else max(0.0, now - self._checked_at - 5 * _TICK)
         self._checked_at = now
         if unseen and self._since == since:
