@@ -1,4 +1,4 @@
-"""`appkit check`: what it finds, and what it ignores."""
+"""`appkit check`: its findings and its options."""
 
 import json
 import re
@@ -92,12 +92,12 @@ def bad(table: str, code: int) -> str:
 
 @pytest.fixture(autouse=True)
 def _production_is_not_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ENVIRONMENT", "production")  # As in production; the command must run anyway.
+    monkeypatch.setenv("ENVIRONMENT", "production")  # The command must run in production too.
 
 
 @pytest.fixture(autouse=True)
 def _own_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only the app's and appkit's errors, without those of other tests in this process."""
+    """Only the errors of the app and of appkit, without the errors of other tests in this process."""
     ours = {code: cls for code, cls in exceptions._registry.items() if cls.__module__.startswith("appkit.")}
     monkeypatch.setattr(exceptions, "_registry", ours)
 

@@ -89,7 +89,7 @@ def test_plugins_are_listed(appkit: Appkit) -> None:
 
 
 def test_failed_plugin_is_listed_with_the_reason(appkit: Appkit, folder: Path) -> None:
-    """When its import fails, and when building the app fails."""
+    """One plugin fails at import, and one while the app is built."""
     (folder / "fern.py").write_text("from appkit import hookimpl\n\n@hookimpl\ndef register_routers(): 1 / 0\n")
     info = folder / "fern-1.0.dist-info"
     info.mkdir()

@@ -23,12 +23,12 @@ def test_kit_in_a_package_is_imported_by_its_whole_name(folder: Path) -> None:
     assert find_kit("shop/main.py").module.__name__ == "shop.main"
 
 
-def test_modules_own_app_is_what_is_served(folder: Path) -> None:
+def test_own_app_of_the_module_is_served(folder: Path) -> None:
     (folder / "shop.py").write_text(KIT + "def app(scope, receive, send): ...\n")
     assert find_kit("shop").app_path == "shop:app"
 
 
-def test_kit_is_named_by_environment_then_by_pyproject(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kit_is_found_by_the_environment_before_pyproject(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "pyproject.toml").write_text('[tool.appkit]\nkit = "first:kit"\n')
     (folder / "first.py").write_text(KIT)
     (folder / "second.py").write_text(KIT)

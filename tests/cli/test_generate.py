@@ -1,4 +1,4 @@
-"""`appkit new` and `appkit add`: what they generate, and what they refuse."""
+"""`appkit new` and `appkit add`: the files that they generate, and the input that they refuse."""
 
 import os
 import subprocess

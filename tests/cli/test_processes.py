@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from httpx2 import Client, TransportError
 
-pytestmark = pytest.mark.slow  # Servers and workers are started, and whole commands run.
+pytestmark = pytest.mark.slow  # The tests start servers, workers and commands.
 APP = """
 from pathlib import Path
 import anyio
@@ -53,7 +53,7 @@ def library(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(library: Path) -> Iterator[Start]:
-    """Starts the command in a folder with an app, and kills it after the test."""
+    """Starts the command in a folder with an app. The process is killed after the test."""
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str, **variables: str) -> "subprocess.Popen[str]":
@@ -125,7 +125,7 @@ def answers(url: str) -> bool:
     with Client(timeout=30) as client:
         try:
             return client.get(url).is_success
-        except TransportError:  # A reload may end the server in the middle of a request.
+        except TransportError:  # A reload may interrupt a request.
             return False
 
 
@@ -224,7 +224,7 @@ def test_run_serves_until_sigterm(start: Start) -> None:
 
 
 def test_run_that_cannot_start_fails_with_the_reason(start: Start) -> None:
-    """With several workers, uvicorn alone would exit with 0."""
+    """With several server processes, uvicorn itself would exit with 0."""
     server = start("run", "--workers", "2", AUTH_SECRET_KEYS='["q8Zr2LxV0nKd5YtWb7GmHs3JcP9fAeU4"]')
     _, err = server.communicate(timeout=60)
     assert server.returncode == 1

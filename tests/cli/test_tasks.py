@@ -1,4 +1,4 @@
-"""`appkit tasks`, and the worker's probe."""
+"""`appkit tasks`, and `appkit worker --check`."""
 
 import json
 import os
@@ -74,7 +74,7 @@ def test_retry_needs_a_task_id_or_all(jobs, arguments):
     assert (code, "or --all" in said) == (2, True)
 
 
-def test_worker_probe_checks_its_last_heartbeat(jobs, appkit, folder: Path):
+def test_worker_check_reads_the_last_heartbeat(jobs, appkit, folder: Path):
     assert appkit("worker", "jobs.py", "--check") == (
         1,
         "",

@@ -1,4 +1,4 @@
-"""An environment with nothing of appkit's in it."""
+"""An environment without variables of appkit."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from appkit.core.settings import Settings
 
 @pytest.fixture(autouse=True)
 def bare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """An empty working directory, and no variable set that settings read."""
+    """An empty working directory, and an environment without the variables of the settings."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(Settings.model_config, "secrets_dir", tmp_path / "secrets")
     for variable in variables(Settings):

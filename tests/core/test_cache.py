@@ -1,4 +1,4 @@
-"""The cache: the same in memory and in Redis, made once for all who ask, and never older than an invalidation."""
+"""The cache, in memory and in Redis: values are loaded once, and never older than an invalidation."""
 
 import asyncio
 import gc
@@ -36,14 +36,14 @@ class Point:
 
 @pytest.fixture
 async def redis(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator["Redis"]:
-    monkeypatch.setattr(core_redis, "TIMEOUT", 30.0)  # On a busy machine answers take longer.
+    monkeypatch.setattr(core_redis, "TIMEOUT", 30.0)  # Answers take longer on a busy machine.
     async with Redis.from_url(redis_url) as client:
         yield client
 
 
 @pytest.fixture
 def redis_cache(redis: "Redis", redis_prefix: str) -> MakeCache:
-    """A cache as each instance has one."""
+    """Creates caches as several instances of an app have them."""
     return lambda: Cache(redis, prefix=redis_prefix)
 
 
@@ -53,7 +53,7 @@ def cache(request: pytest.FixtureRequest) -> Cache:
 
 
 class Loader:
-    """Makes values, counts how often, and waits when told to."""
+    """Loads a value, counts the calls, and can wait."""
 
     def __init__(self, value: object = 1) -> None:
         self.value = value
@@ -87,18 +87,18 @@ class Loader:
     ],
     ids=str,
 )
-async def test_value_comes_back_as_its_type(cache: Cache, value: object, kind: Any):
+async def test_get_returns_the_value_as_its_type(cache: Cache, value: object, kind: Any):
     await cache.set("key", value, ttl=60)
     assert await cache.get("key", kind) == value
     assert await cache.get_or_set("key", Loader(), kind, ttl=60) == value
 
 
-async def test_nothing_is_none(cache: Cache):
+async def test_get_returns_none_if_there_is_no_value(cache: Cache):
     assert await cache.get("key", int) is None
 
 
-async def test_first_answer_is_what_later_ones_are(cache: Cache):
-    """A loader may give less than the type; nobody gets an object that somebody else may change."""
+async def test_get_or_set_returns_the_same_type_before_and_after_storing(cache: Cache):
+    """A loader may return a simpler object than the type. Each caller gets a separate object."""
     loader = Loader([{"id": 1, "title": "a"}])
     first = await cache.get_or_set("key", loader, list[Post], ttl=60)
     assert first == [Post(id=1, title="a")]
@@ -107,7 +107,7 @@ async def test_first_answer_is_what_later_ones_are(cache: Cache):
     assert loader.calls == 1
 
 
-async def test_value_lives_for_its_ttl(cache: Cache):
+async def test_value_expires_after_its_ttl(cache: Cache):
     await cache.set("short", 1, ttl=0.05)
     await cache.set("long", 1, ttl=60)
     await asyncio.sleep(0.06)
@@ -115,31 +115,31 @@ async def test_value_lives_for_its_ttl(cache: Cache):
     assert await cache.get("long", int) == 1
 
 
-async def test_redis_forgets_everything_in_time(redis: "Redis", redis_cache: MakeCache, redis_prefix: str):
+async def test_all_keys_in_redis_expire(redis: "Redis", redis_cache: MakeCache, redis_prefix: str):
     await redis_cache().get_or_set("key", Loader(), int, ttl=60, tags=["a"])
     ages = [await redis.ttl(name) async for name in redis.scan_iter(f"{redis_prefix}*")]
     assert len(ages) == 3
     assert all(0 < age <= 60 + core_cache.LEASE for age in ages)
 
 
-async def test_memory_keeps_the_latest_used():
-    cache = Cache(max_entries=6)  # A value and its own tag, three times.
+async def test_memory_evicts_the_least_recently_used():
+    cache = Cache(max_entries=6)  # Three values, each with the token of its key.
     for number in range(3):
         await cache.set(str(number), number, ttl=60)
     assert await cache.get("0", int) == 0
     await cache.set("3", 3, ttl=60)
     assert [await cache.get(str(number), int) for number in range(4)] == [0, None, 2, 3]
-    assert len(cache._store._entries) <= 6  # type: ignore[union-attr] # It is the one in memory.
+    assert len(cache._store._entries) <= 6  # type: ignore[union-attr] # The store in memory.
 
 
-async def test_delete_forgets_some_keys(cache: Cache):
+async def test_delete_removes_only_the_given_keys(cache: Cache):
     for key in "abc":
         await cache.set(key, 1, ttl=60)
     await cache.delete("a", "b")
     assert [await cache.get(key, int) for key in "abc"] == [None, None, 1]
 
 
-async def test_invalidate_forgets_what_has_one_of_the_tags(cache: Cache):
+async def test_invalidate_removes_values_with_one_of_the_tags(cache: Cache):
     await cache.set("both", 1, ttl=60, tags=["posts", "ada"])
     await cache.set("one", 1, ttl=60, tags=["posts"])
     await cache.set("other", 1, ttl=60, tags=["comments"])
@@ -150,7 +150,7 @@ async def test_invalidate_forgets_what_has_one_of_the_tags(cache: Cache):
     assert [await cache.get(key, int) for key in ("one", "other", "ada")] == [None, None, 1]
 
 
-async def test_tag_lives_as_long_as_what_has_it(cache: Cache, monkeypatch: pytest.MonkeyPatch):
+async def test_tag_expires_after_all_values_with_this_tag(cache: Cache, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(core_cache, "LEASE", 0)
     await cache.set("short", 1, ttl=0.05, tags=["posts"])
     await cache.set("long", 1, ttl=60, tags=["posts"])
@@ -159,17 +159,17 @@ async def test_tag_lives_as_long_as_what_has_it(cache: Cache, monkeypatch: pytes
     assert await cache.get("long", int) == 1
 
 
-async def test_value_whose_tag_was_pushed_out_of_memory_is_gone():
-    """Else nothing could invalidate it."""
+async def test_value_with_an_evicted_tag_is_removed():
+    """Otherwise nothing could invalidate the value."""
     cache = Cache(max_entries=5)
     await cache.set("key", 1, ttl=60, tags=["posts"])
     for number in range(3):
-        cache._store._get("value:key")  # type: ignore[union-attr] # As if it were in use, and its tags weren't.
+        cache._store._get("value:key")  # type: ignore[union-attr] # The value is used, and its tags aren't.
         await cache._store.write(str(number), b"", 60)
     assert await cache.get("key", int) is None
 
 
-async def test_one_of_many_makes_the_value(cache: Cache):
+async def test_value_is_loaded_once_for_concurrent_callers(cache: Cache):
     loader = Loader(Post(id=1, title="a"))
     loader.may_end.clear()
     asking = [asyncio.create_task(cache.get_or_set("key", loader, Post, ttl=60)) for _ in range(20)]
@@ -181,7 +181,7 @@ async def test_one_of_many_makes_the_value(cache: Cache):
     assert len({id(post) for post in posts}) == 20
 
 
-async def test_different_keys_are_made_side_by_side(cache: Cache):
+async def test_different_keys_are_loaded_concurrently(cache: Cache):
     slow, quick = Loader(), Loader(2)
     slow.may_end.clear()
     asking = asyncio.create_task(cache.get_or_set("slow", slow, int, ttl=60))
@@ -191,7 +191,7 @@ async def test_different_keys_are_made_side_by_side(cache: Cache):
     assert await asking == 1
 
 
-async def test_one_of_many_processes_makes_the_value(redis_cache: MakeCache):
+async def test_value_is_loaded_once_for_concurrent_processes(redis_cache: MakeCache):
     loader = Loader()
     loader.may_end.clear()
     asking = [asyncio.create_task(redis_cache().get_or_set("key", loader, int, ttl=60)) for _ in range(5)]
@@ -202,10 +202,10 @@ async def test_one_of_many_processes_makes_the_value(redis_cache: MakeCache):
     assert loader.calls == 1
 
 
-async def test_another_process_takes_over_from_one_that_died(
+async def test_value_is_loaded_by_another_process_after_a_crash(
     redis_cache: MakeCache, redis: "Redis", redis_prefix: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """It takes the lease to notice."""
+    """The other process waits until the lease ends."""
     monkeypatch.setattr(core_cache, "LEASE", 600)
     loader, lock = Loader(), f"{redis_prefix}:cache:lock:key"
     loader.may_end.clear()
@@ -221,8 +221,8 @@ async def test_another_process_takes_over_from_one_that_died(
     await asyncio.wait([dead])
 
 
-async def test_value_made_between_the_look_and_the_turn_is_not_made_again(cache: Cache):
-    """The one before finished just then."""
+async def test_value_stored_before_the_lock_is_not_loaded_again(cache: Cache):
+    """Another process stores the value before this one gets the lock."""
     lock = cache._store.lock
 
     async def late_lock(key: str) -> Any:
@@ -235,7 +235,7 @@ async def test_value_made_between_the_look_and_the_turn_is_not_made_again(cache:
     assert loader.calls == 0
 
 
-async def test_loader_slower_than_its_lease_keeps_its_value_and_leaves_others_alone(
+async def test_loader_slower_than_its_lease_stores_its_value_and_keeps_other_locks(
     redis_cache: MakeCache,
     redis: "Redis",
     redis_prefix: str,
@@ -255,16 +255,16 @@ async def test_loader_slower_than_its_lease_keeps_its_value_and_leaves_others_al
     assert caplog.messages == []
 
 
-async def test_invalidation_is_tried_though_redis_was_silent_a_moment_ago(redis_cache: MakeCache):
+async def test_invalidation_calls_redis_right_after_a_failure(redis_cache: MakeCache):
     cache = redis_cache()
     await cache.set("key", 1, ttl=60)
-    cache._store._call.__self__._resumes_at = time.monotonic() + 60  # type: ignore[union-attr] # It is the one in Redis.
+    cache._store._call.__self__._resumes_at = time.monotonic() + 60  # type: ignore[union-attr] # The store in Redis.
     assert await cache.get("key", int) is None
     await cache.delete("key")
     assert await redis_cache().get("key", int) is None
 
 
-async def test_everybody_who_waited_gets_the_exception_and_nothing_is_kept(cache: Cache):
+async def test_exception_of_the_loader_is_raised_for_all_callers_and_not_stored(cache: Cache):
     loader = Loader(ZeroDivisionError("once"))
     loader.may_end.clear()
     asking = [asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60)) for _ in range(5)]
@@ -277,8 +277,8 @@ async def test_everybody_who_waited_gets_the_exception_and_nothing_is_kept(cache
     assert await cache.get_or_set("key", Loader(), int, ttl=60) == 1
 
 
-async def test_exception_that_nobody_else_waited_for_is_said_once(cache: Cache, caplog: pytest.LogCaptureFixture):
-    """By whom it is raised for, and not by the event loop too."""
+async def test_exception_of_the_loader_is_not_logged_by_the_event_loop(cache: Cache, caplog: pytest.LogCaptureFixture):
+    """The caller handles the error, and the event loop doesn't report it too."""
     with pytest.raises(ZeroDivisionError):
         await cache.get_or_set("key", Loader(ZeroDivisionError("once")), int, ttl=60)
     gc.collect()
@@ -286,7 +286,7 @@ async def test_exception_that_nobody_else_waited_for_is_said_once(cache: Cache, 
     assert caplog.messages == []
 
 
-async def test_another_one_takes_over_from_who_was_cancelled(cache: Cache):
+async def test_value_is_loaded_by_another_caller_after_a_cancellation(cache: Cache):
     loader = Loader()
     loader.may_end.clear()
     first = asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60))
@@ -301,7 +301,7 @@ async def test_another_one_takes_over_from_who_was_cancelled(cache: Cache):
         await first
 
 
-async def test_who_gives_up_waiting_stops_nobody(cache: Cache):
+async def test_cancelled_caller_does_not_cancel_the_loader(cache: Cache):
     loader = Loader()
     loader.may_end.clear()
     first = asyncio.create_task(cache.get_or_set("key", loader, int, ttl=60))
@@ -323,7 +323,7 @@ def invalidate(cache: Cache) -> Awaitable[None]:
 
 
 @pytest.mark.parametrize("forget", [delete, invalidate])
-async def test_value_read_before_an_invalidation_is_not_kept_after_it(
+async def test_value_loaded_before_an_invalidation_is_not_stored(
     cache: Cache, forget: Callable[[Cache], Awaitable[None]]
 ):
     loader = Loader("old")
@@ -340,7 +340,7 @@ async def test_value_read_before_an_invalidation_is_not_kept_after_it(
     assert await cache.get("key", str) == "new"
 
 
-async def test_invalidation_reaches_a_value_that_another_process_makes(redis_cache: MakeCache):
+async def test_invalidation_removes_a_value_that_another_process_loads(redis_cache: MakeCache):
     one, other = redis_cache(), redis_cache()
     loader = Loader("old")
     loader.may_end.clear()
@@ -354,8 +354,8 @@ async def test_invalidation_reaches_a_value_that_another_process_makes(redis_cac
     assert await asyncio.gather(early, *late) == ["old", "new", "new"]
 
 
-async def test_value_that_no_longer_fits_its_type_is_made_anew(cache: Cache):
-    """After a deployment, say."""
+async def test_value_that_does_not_fit_its_type_is_loaded_again(cache: Cache):
+    """A deployment may change the type."""
     await cache.set("key", {"headline": "a"}, ttl=60)
     assert await cache.get("key", Post) is None
     post = Post(id=1, title="a")
@@ -363,7 +363,7 @@ async def test_value_that_no_longer_fits_its_type_is_made_anew(cache: Cache):
     assert await cache.get("key", Post) == post
 
 
-async def test_loader_whose_value_does_not_fit_is_a_mistake(cache: Cache):
+async def test_loaded_value_that_does_not_fit_its_type_is_an_error(cache: Cache):
     with pytest.raises(ValidationError):
         await cache.get_or_set("key", Loader("text"), int, ttl=60)
 
@@ -382,12 +382,12 @@ async def test_rows_are_refused(cache: Cache):
         await cache.get_or_set("key", Loader([row]), list[Any], ttl=60)
 
 
-async def test_apps_on_one_redis_keep_apart(redis: "Redis", redis_prefix: str):
+async def test_apps_with_one_redis_share_no_values(redis: "Redis", redis_prefix: str):
     await Cache(redis, prefix=f"{redis_prefix}a").set("key", 1, ttl=60)
     assert await Cache(redis, prefix=f"{redis_prefix}b").get("key", int) is None
 
 
-async def test_values_are_made_once_for_all_who_wait_while_redis_is_away(
+async def test_value_is_loaded_once_in_a_process_while_redis_is_down(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     monkeypatch.setattr(core_redis, "TIMEOUT", 0.2)

@@ -1,4 +1,4 @@
-"""One secret, many keys."""
+"""Keys that are derived from secrets."""
 
 import pytest
 
@@ -9,7 +9,7 @@ SECRETS = (b"n" * 32, b"o" * 32)
 
 
 def test_derive_is_hkdf_sha256():
-    """Checked against RFC 5869's extract and expand, with our salt, written out the long way."""
+    """Compare with extract and expand of RFC 5869, with appkit's salt."""
     import hashlib
     import hmac
 
@@ -26,7 +26,7 @@ def test_key_ring_signs_with_the_first_and_verifies_with_all():
     assert previous.get(ring.current.id) is None
 
 
-def test_key_ring_has_keys_of_their_own_for_each_purpose_and_shows_none():
+def test_key_ring_has_a_key_for_each_purpose_and_hides_them_in_its_repr():
     key = KeyRing(SECRETS).current
     assert len({key.access, key.refresh, key.device, *SECRETS}) == 5
     assert key.access.hex() not in repr(key)
@@ -39,6 +39,6 @@ def test_key_ring_needs_a_secret():
 
 
 @pytest.mark.parametrize("signed", [b"", b"short", sign(b"k" * 32, b"other"), sign(b"x" * 32, b"payload")])
-def test_verify_refuses_what_was_not_signed_so(signed):
+def test_verify_refuses_other_payloads_and_keys(signed):
     assert verify(b"k" * 32, sign(b"k" * 32, b"payload"))
     assert not verify(b"k" * 32, b"payload" + signed[-32:])

@@ -1,4 +1,4 @@
-"""Log lines: one form for all, the ids of the work in hand, and no secrets."""
+"""Log lines: one format, the current ids, and no secrets."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ CONSOLE = Settings(_env_file=None, logging={"format": "console"})
 
 @pytest.fixture(autouse=True)
 def _restored() -> Iterator[None]:
-    """Logging belongs to the process: leave it as it was."""
+    """Restore logging after the test, because it belongs to the process."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -32,7 +32,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_logs_of_every_origin_have_one_form(capsys: pytest.CaptureFixture[str]):
+def test_log_lines_of_all_loggers_have_one_format(capsys: pytest.CaptureFixture[str]):
     configure_logging(JSON)
     logging.getLogger("sqlalchemy.pool").warning("Pool of %s is full.", "writers", extra={"size": 3})
     structlog.get_logger("desk").info("post_published", post="p1")
@@ -43,7 +43,7 @@ def test_logs_of_every_origin_have_one_form(capsys: pytest.CaptureFixture[str]):
     assert own == {"event": "post_published", "logger": "desk", "level": "info", "post": "p1"}
 
 
-def test_logs_carry_the_ids_that_are_set(capsys: pytest.CaptureFixture[str]):
+def test_log_lines_contain_the_current_ids(capsys: pytest.CaptureFixture[str]):
     configure_logging(JSON)
     token = context.request_id.set("r1")
     logging.getLogger("a").warning("one")
@@ -59,7 +59,7 @@ def test_logs_carry_the_ids_that_are_set(capsys: pytest.CaptureFixture[str]):
     assert ids == [{"request_id": "r1"}, {"request_id": "r1", "user_id": "u1", "task_id": "t1"}, {}]
 
 
-def test_logs_are_configured_twice_and_written_once(capsys: pytest.CaptureFixture[str]):
+def test_log_lines_are_written_once_after_configuring_twice(capsys: pytest.CaptureFixture[str]):
     configure_logging(CONSOLE)
     configure_logging(JSON)
     logging.getLogger("a").warning("once")
@@ -77,7 +77,7 @@ def test_logs_replace_the_root_handlers_of_basic_config_only(capsys: pytest.Capt
     assert len(lines(capsys)) == 1
 
 
-def test_logs_of_uvicorn_join_without_its_access_lines(capsys: pytest.CaptureFixture[str]):
+def test_log_lines_of_uvicorn_are_written_without_its_access_log(capsys: pytest.CaptureFixture[str]):
     for name in ("uvicorn", "uvicorn.access"):
         logging.getLogger(name).addHandler(logging.StreamHandler())
         logging.getLogger(name).propagate = False
@@ -96,7 +96,7 @@ def test_logs_below_the_level_are_not_written(capsys: pytest.CaptureFixture[str]
     assert lines(capsys) == []
 
 
-def test_logs_are_json_in_production_and_for_people_elsewhere(capsys: pytest.CaptureFixture[str]):
+def test_log_lines_are_json_in_production_and_plain_text_elsewhere(capsys: pytest.CaptureFixture[str]):
     configure_logging(Settings(_env_file=None, environment="production", auth={"secret_keys": [new_secret()]}))
     logging.getLogger("a").warning("hello")
     assert lines(capsys)[0]["event"] == "hello"
@@ -106,7 +106,7 @@ def test_logs_are_json_in_production_and_for_people_elsewhere(capsys: pytest.Cap
 
 
 @pytest.mark.parametrize("settings", [JSON, CONSOLE], ids=["json", "console"])
-def test_logs_hide_secrets_wherever_they_are(capsys: pytest.CaptureFixture[str], settings: Settings):
+def test_log_lines_hide_secrets(capsys: pytest.CaptureFixture[str], settings: Settings):
     configure_logging(settings)
     fields = {
         "password": "hunter2",
@@ -124,7 +124,7 @@ def test_logs_hide_secrets_wherever_they_are(capsys: pytest.CaptureFixture[str],
 @pytest.mark.parametrize("settings", [JSON, CONSOLE], ids=["json", "console"])
 def test_logs_show_tracebacks_without_variables(capsys: pytest.CaptureFixture[str], settings: Settings):
     configure_logging(settings)
-    local = "hunter{}".format(2)  # noqa: UP032  # The source line must not say it.
+    local = "hunter{}".format(2)  # noqa: UP032  # The traceback shows this line.
     try:
         raise ValueError(f"can't reach postgresql://app:{local}@db")  # noqa: TRY301
     except ValueError:
@@ -139,11 +139,11 @@ def test_logs_show_tracebacks_without_variables(capsys: pytest.CaptureFixture[st
     "name",
     ["password", "old_passwd", "secret_keys", "accessToken", "Authorization", "cookie", "Set-Cookie", "API_KEY", "dsn"],
 )
-def test_redact_hides_what_is_called_a_secret(name: str):
+def test_redact_hides_values_with_names_of_secrets(name: str):
     assert redact({name: "x", "name": "y"}) == {name: "***", "name": "y"}
 
 
-def test_redact_leaves_its_argument_as_it_was():
+def test_redact_does_not_change_its_argument():
     given = {"a": [{"token": "x"}]}
     assert redact(given) == {"a": [{"token": "***"}]}
     assert given == {"a": [{"token": "x"}]}

@@ -1,4 +1,4 @@
-"""Mail: printed, kept, or delivered to a server that really listens."""
+"""Mail: printed, collected, or sent to an SMTP server."""
 
 import asyncio
 import ssl
@@ -26,7 +26,7 @@ MAIL = Mail(
 
 
 class Inbox(Message):
-    """What a server was given, and who signed in."""
+    """The mails that a server received, and the users who signed in."""
 
     def __init__(self) -> None:
         super().__init__(EmailMessage)
@@ -64,7 +64,7 @@ async def serve(
 
 @pytest.fixture
 def certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
-    """A certificate of localhost's, and an authority that this process trusts."""
+    """A certificate for localhost, and a certificate authority that this process trusts."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -77,7 +77,7 @@ def mailer_settings(url: str) -> Settings:
     return Settings(_env_file=None, mail={"url": url, "from": "Desk <desk@example.com>"})
 
 
-async def test_smtp_delivers_text_with_html_beside_it():
+async def test_smtp_sends_text_with_html_as_an_alternative():
     inbox = Inbox()
     async with serve(inbox) as port:
         await create_mailer(mailer_settings(f"smtp://127.0.0.1:{port}")).send(MAIL)
@@ -101,7 +101,7 @@ async def test_smtp_signs_in_over_starttls_with_a_decoded_password(certificate: 
     assert len(inbox.messages) == 1
 
 
-async def test_smtp_never_sends_a_password_in_the_clear():
+async def test_smtp_never_sends_a_password_without_tls():
     inbox = Inbox()
     async with serve(inbox) as port:
         with pytest.raises(aiosmtplib.SMTPException):
@@ -109,7 +109,7 @@ async def test_smtp_never_sends_a_password_in_the_clear():
     assert (inbox.logins, inbox.messages) == ([], [])
 
 
-async def test_smtps_speaks_tls_from_the_first_byte(certificate: ssl.SSLContext):
+async def test_smtps_uses_implicit_tls(certificate: ssl.SSLContext):
     inbox = Inbox()
     async with serve(inbox, tls=certificate) as port:
         await create_mailer(mailer_settings(f"smtps://desk:pw@localhost:{port}")).send(MAIL)
@@ -117,9 +117,7 @@ async def test_smtps_speaks_tls_from_the_first_byte(certificate: ssl.SSLContext)
     assert len(inbox.messages) == 1
 
 
-async def test_smtps_refuses_a_certificate_that_nobody_trusts(
-    certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
-):
+async def test_smtps_refuses_an_untrusted_certificate(certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("SSL_CERT_FILE")
     inbox = Inbox()
     async with serve(inbox, tls=certificate) as port:
@@ -128,14 +126,14 @@ async def test_smtps_refuses_a_certificate_that_nobody_trusts(
     assert inbox.messages == []
 
 
-async def test_smtp_raises_when_nobody_listens():
+async def test_smtp_raises_when_there_is_no_server():
     async with serve(Inbox()) as port:
         pass
     with pytest.raises(aiosmtplib.SMTPConnectError):
         await create_mailer(mailer_settings(f"smtp://127.0.0.1:{port}")).send(MAIL)
 
 
-async def test_console_prints_links_as_they_are(capsys: pytest.CaptureFixture[str]):
+async def test_console_prints_links_unchanged(capsys: pytest.CaptureFixture[str]):
     mailer = create_mailer(Settings(_env_file=None))
     assert isinstance(mailer, ConsoleMailer)
     await mailer.send(MAIL)
@@ -144,7 +142,7 @@ async def test_console_prints_links_as_they_are(capsys: pytest.CaptureFixture[st
     assert "To: ada@example.com\nSubject: Grüße\n\nHello\nhttps://desk.example/verify?token=t0\n" in printed.err
 
 
-async def test_memory_keeps_mail():
+async def test_memory_collects_mail():
     mailer = create_mailer(mailer_settings("memory://"))
     assert isinstance(mailer, MemoryMailer)
     await mailer.send(MAIL)
@@ -179,12 +177,12 @@ def test_mail_hides_its_links_in_its_repr():
     assert "token" not in repr(MAIL)
 
 
-def test_compose_refuses_a_sender_with_headers_in_it():
+def test_compose_refuses_a_sender_with_a_line_break():
     with pytest.raises(ValueError, match="linefeed"):
         compose(MAIL, "desk@example.com\nBcc: eve@example.com")
 
 
-def test_compose_makes_plain_text_alone_where_there_is_no_html():
+def test_compose_creates_only_plain_text_without_html():
     assert compose(Mail(to="a@b.c", subject="s", text="t"), "desk").get_content_type() == "text/plain"
 
 

@@ -1,4 +1,4 @@
-"""Sentry: only when it is enabled, with the request's id, and with nothing that is private."""
+"""Reports to Sentry: only if enabled, with the request's id, and without personal data."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ from appkit.plugins.manager import PluginManager
 
 
 class Sentry(ThreadingHTTPServer):
-    """A server that takes reports as Sentry does."""
+    """A server that accepts reports as Sentry does."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -44,12 +44,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def sentry() -> Iterator[Sentry]:
-    """A server, and afterwards a process without a client."""
+    """A server for reports. After the test, the process has no Sentry client."""
     with Sentry() as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
@@ -60,13 +60,13 @@ def sentry() -> Iterator[Sentry]:
         thread.join()
 
 
-async def test_unhandled_exceptions_reach_sentry_with_the_request_id_and_nothing_private(sentry: Sentry):
+async def test_unhandled_exceptions_are_reported_with_the_request_id_and_without_personal_data(sentry: Sentry):
     settings = Settings(_env_file=None, sentry={"enabled": True, "dsn": sentry.dsn}, environment="test")
     plugins = PluginManager([hookspecs])
     plugins.register(Monitoring(settings))
     token = context.request_id.set("r1")
     try:
-        password = "hunter{}".format(2)  # noqa: UP032  # The source line must not say it.
+        password = "hunter{}".format(2)  # noqa: UP032  # The traceback shows this line.
         raise ValueError(len(password))  # noqa: TRY301
     except ValueError as exc:
         await plugins.notify("on_exception", exception=exc)
@@ -82,7 +82,7 @@ async def test_unhandled_exceptions_reach_sentry_with_the_request_id_and_nothing
     assert event["breadcrumbs"] == {"values": []}
 
 
-async def test_monitoring_that_is_off_reports_nothing(sentry: Sentry):
+async def test_disabled_monitoring_reports_nothing(sentry: Sentry):
     settings = Settings(_env_file=None, sentry={"dsn": sentry.dsn})
     plugins = PluginManager([hookspecs])
     plugins.register(Monitoring(settings))
@@ -91,7 +91,7 @@ async def test_monitoring_that_is_off_reports_nothing(sentry: Sentry):
     assert sentry.events == []
 
 
-def test_monitoring_that_is_off_imports_nothing():
+def test_disabled_monitoring_imports_nothing():
     code = """
 import sys
 from appkit.core.monitoring import Monitoring

@@ -1,4 +1,4 @@
-"""Settings: what is read, what is ignored, and what is refused with which words."""
+"""Settings: variables that are read or ignored, and the errors for refused values."""
 
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def test_settings_read_a_variable_for_each_field(monkeypatch: pytest.MonkeyPatch
     assert settings.mail.sender == "Desk <desk@example.com>"
 
 
-def test_settings_ignore_what_other_programs_set(monkeypatch: pytest.MonkeyPatch):
+def test_settings_ignore_variables_of_other_programs(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MAIL", "/var/mail/me")
     monkeypatch.setenv("AUTH", "{broken")
     monkeypatch.setenv("DATABASE", '{"pool_size": 3}')
@@ -70,7 +70,7 @@ def test_ignored_variables_are_found_in_the_env_file_too(bare: Path):
     assert not {"DATABASE_POOL_SIZE", "OTHER"} & set(ignored_variables(Settings))
 
 
-def test_settings_take_an_empty_value_for_an_unset_one(monkeypatch: pytest.MonkeyPatch, bare: Path):
+def test_settings_treat_an_empty_variable_as_unset(monkeypatch: pytest.MonkeyPatch, bare: Path):
     monkeypatch.setenv("DATABASE_POOL_SIZE", "")
     monkeypatch.setenv("SENTRY_DSN", "")
     (bare / ".env").write_text("AUTH_ACCESS_TTL=\nENVIRONMENT=\n")
@@ -91,7 +91,7 @@ def test_settings_prefer_arguments_to_variables_to_the_env_file_to_secret_files(
     assert (auth.access_ttl, auth.session_ttl, auth.remember_ttl, auth.max_sessions) == (1, 2, 3, 4)
 
 
-def test_settings_leave_other_programs_secret_files_alone(bare: Path):
+def test_settings_ignore_secret_files_of_other_programs(bare: Path):
     (bare / "secrets" / "kubernetes.io").mkdir(parents=True)
     (bare / "secrets" / "keystore").write_bytes(b"\xfe\xed\xff")
     (bare / "secrets" / "DATABASE_URL").mkdir()
@@ -114,7 +114,7 @@ def test_settings_groups_of_an_app_follow_the_same_rules(monkeypatch: pytest.Mon
     assert {"SHOP", "SHOP_PORT"} <= set(ignored_variables(OwnSettings))
 
 
-def test_settings_keep_an_apps_own_defaults_beside_variables(monkeypatch: pytest.MonkeyPatch):
+def test_settings_combine_defaults_of_an_app_with_variables(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DATABASE_URL", "postgresql://db/app")
     assert OwnSettings().database == DatabaseSettings(url="postgresql://db/app", pool_size=20)
 
@@ -196,7 +196,7 @@ def test_settings_refuse_in_production_what_is_good_for_trying_out(changes: dict
     assert sentence in " ".join(Settings(**changes).production_problems())
 
 
-def test_settings_say_everything_that_production_refuses_at_once():
+def test_settings_report_all_problems_of_production_together():
     with pytest.raises(AppKitError) as caught:
         Settings(environment="production", auth={"cookie_secure": False}, cors={"origins": ["*"]})
     assert all(name in str(caught.value) for name in ("AUTH_SECRET_KEYS", "AUTH_COOKIE_SECURE", "CORS_ORIGINS"))
@@ -210,11 +210,11 @@ def test_settings_accept_fresh_secrets_in_production(bare: Path):
     assert not (bare / ".appkit").exists()
 
 
-def test_signing_keys_are_the_given_ones_in_development_too(bare: Path):
+def test_signing_keys_are_the_given_secrets_in_development(bare: Path):
     assert Settings(auth={"secret_keys": ["one", "two"]}).signing_keys == (b"one", b"two")
     assert not (bare / ".appkit").exists()
 
 
-def test_signing_keys_are_made_once_where_there_are_none():
+def test_signing_keys_are_generated_once_in_development():
     assert Settings().signing_keys == Settings().signing_keys
     assert len(Settings().signing_keys[0]) >= 32

@@ -19,7 +19,7 @@ def block() -> None:
 
 
 def block_until(found: Callable[[], object]) -> None:
-    """Block the loop until the watchdog's thread, which a busy machine may delay, has found it."""
+    """Block the loop until the watchdog has noticed. On a busy machine, its thread may be late."""
     end = time.monotonic() + 60
     while not found() and time.monotonic() < end:  # blocked here
         time.sleep(0.02)  # blocked here
@@ -41,20 +41,20 @@ async def test_watch_loop_finds_each_incident() -> None:
     with watch_loop(asyncio.get_running_loop()) as found:
         for number in (1, 2):
             await asyncio.sleep(0.05)
-            block_until(lambda: len(found) == number)  # noqa: B023 - it is called at once
+            block_until(lambda: len(found) == number)  # noqa: B023 - called in the same iteration
         await asyncio.sleep(0.05)
     assert len(found) == 2
 
 
 async def test_watch_loop_ignores_waiting() -> None:
-    """Awaiting, also of a thread, doesn't block the loop, however long it takes."""
+    """Awaiting doesn't block the loop, however long it takes. This includes awaiting a thread."""
     with watch_loop(asyncio.get_running_loop()) as found:
         await asyncio.gather(asyncio.sleep(0.25), asyncio.to_thread(time.sleep, 0.25))
     assert found == []
 
 
 async def test_watch_loop_ignores_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A module is imported once."""
+    """Imports don't count, because a module is imported only once."""
     (tmp_path / "takes_its_time.py").write_text("import time\ntime.sleep(0.2)\n")
     monkeypatch.syspath_prepend(tmp_path)
     with watch_loop(asyncio.get_running_loop()) as found:
@@ -65,7 +65,7 @@ async def test_watch_loop_ignores_imports(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 async def test_watch_loop_ignores_other_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a busy machine each step takes long, and no line of the app is the cause."""
+    """On a busy machine, each step takes long, but no line of the app causes this."""
     started = time.monotonic()
     monkeypatch.setattr(_Monitor, "_waited", lambda _: (time.monotonic() - started) * 0.9)
     with watch_loop(asyncio.get_running_loop()) as found:
@@ -76,7 +76,7 @@ async def test_watch_loop_ignores_other_processes(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_watch_loop_ignores_garbage_collection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It holds the GIL, so the thread can't check meanwhile."""
+    """Garbage collection keeps the GIL, so the thread can't check meanwhile."""
     monkeypatch.setattr(_Monitor, "_check", lambda _: None)
     with watch_loop(asyncio.get_running_loop()):
         owners = [getattr(callback, "__self__", None) for callback in gc.callbacks]
@@ -84,7 +84,7 @@ async def test_watch_loop_ignores_garbage_collection(monkeypatch: pytest.MonkeyP
         before = monitor._waited()
         monitor._collect("start", {})
         block()
-        assert monitor._waited() - before >= 0.3  # It isn't over yet, and the thread may check at this moment.
+        assert monitor._waited() - before >= 0.3  # The collection still runs, and the thread may check now.
         monitor._collect("stop", {})
         assert monitor._waited() - before >= 0.3
     assert monitor._collect not in gc.callbacks

@@ -1,4 +1,4 @@
-"""An address belongs to one person, however it is spelt."""
+"""E-mail addresses: different spellings of the same address have the same key."""
 
 import pytest
 

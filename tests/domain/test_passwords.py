@@ -1,4 +1,4 @@
-"""A password is taken as it is, or refused with a reason."""
+"""Passwords are accepted unchanged, or refused with a reason."""
 
 import pytest
 
@@ -29,7 +29,7 @@ def test_complaints_say_what_to_change(password, complaint):
 
 
 def test_common_passwords_are_many_and_long_enough_to_be_typed():
-    """OWASP ASVS 6.2.4 wants 3,000 that the policy would otherwise let pass."""
+    """OWASP ASVS 6.2.4 requires 3,000 common passwords that the policy accepts otherwise."""
     words = common_passwords()
     assert len(words) == 5000
     assert {"12345678", "password", "iloveyou"} <= words
