@@ -1,8 +1,8 @@
-"""An OpenID Connect provider for tests, built on Authlib's server. Tests set the user and the claims it returns.
+"""An OpenID Connect provider for tests, built on Authlib's server.
 
-It insists on the client's secret, on the redirect URI, on PKCE and on each code being used once.
-`PUT /person` says who signs in next; its claims go over those of the ID token, so that a test may forge any of them.
-GitHub's two addresses answer for the same person.
+The provider checks the client's secret, the redirect URI and PKCE. Each code works once. `PUT /person` sets the person
+who signs in next. The claims in its body replace the claims of the ID token, so a test can forge any claim. The two
+URLs of GitHub's API return the same person.
 """
 
 # ruff: noqa: ARG002 - Authlib defines the methods' arguments

@@ -97,7 +97,7 @@ async def test_row_is_deleted_and_invalid_input_changes_nothing(admin_client, db
     gone = await admin_client.post(f"/api/admin/_api/admin-shelf/action?name=delete&pks={shelf.id}", headers=headers)
     assert gone.status_code == 200, gone.text[:3000]
     assert await db.scalar(select(func.count()).select_from(AdminShelf)) == 0
-    # Without the form's token, and from another site.
+    # A request without the form's token, and a request from another site.
     refused = await admin_client.post("/api/admin/admin-shelf/create", data={"name": "Forged"})
     assert refused.status_code == 403
     headers = {"Sec-Fetch-Site": "cross-site", **headers}

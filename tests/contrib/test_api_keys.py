@@ -56,7 +56,7 @@ def kit(settings):
 
 @pytest.fixture
 async def user(user, db):
-    """A user with a verified address."""
+    """A user with a verified e-mail address."""
     verified = await db.merge(user)
     verified.email_verified_at = datetime.now(UTC)
     await db.commit()
@@ -84,7 +84,6 @@ def call(client):
 async def test_api_key_acts_as_its_owner(create, call, auth_client, user, events):
     made = await create()
     assert (await call(made["key"])).json() == user.email
-    # A bearer token is accepted without Sec-Fetch-Site, and with that of another site.
     assert (await call(made["key"], method="POST")).json() == user.email
     (listed,) = (await auth_client.get("/api/auth/api-keys")).json()
     assert listed.pop("last_used_at") is not None

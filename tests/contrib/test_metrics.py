@@ -78,7 +78,7 @@ async def test_sign_ins_are_counted_as_requests(auth_client, user, figure):
 async def test_connections_and_tasks_are_counted(kit, figure, user):
     async with kit.session() as db:
         await db.connection()
-        assert await figure("appkit_database_connections", state="used") >= 2  # The test's, and that of the request.
+        assert await figure("appkit_database_connections", state="used") >= 2  # Of the test and of the request.
     assert await figure("appkit_tasks_dead") == 0
     assert await figure("appkit_tasks_oldest_pending_seconds") >= 0
 

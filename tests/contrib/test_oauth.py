@@ -256,7 +256,7 @@ async def test_oauth_callback_in_another_browser_is_refused(go, client, request,
     back = await go(client)
     async with request.getfixturevalue("_new_client")() as other:
         assert_error(await other.get(back), InvalidStateException)
-        await go(other)  # It gets its own cookie.
+        await go(other)  # The other browser gets a cookie too.
         assert_error(await other.get(back), InvalidStateException)
     assert (await client.get(back)).headers["location"] == "https://testserver/"
 
@@ -277,7 +277,7 @@ async def test_oauth_flow_expires_after_ten_minutes(go, client, db, assert_error
     await db.execute(update(OAuthFlow).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert_error(await client.get(back), InvalidStateException)
     await go(client)
-    assert await db.scalar(select(func.count()).select_from(OAuthFlow)) == 1  # The expired one is deleted.
+    assert await db.scalar(select(func.count()).select_from(OAuthFlow)) == 1  # The expired flow is deleted.
 
 
 async def test_two_tabs_can_have_a_flow_each(go, client):
@@ -287,7 +287,7 @@ async def test_two_tabs_can_have_a_flow_each(go, client):
 
 
 async def test_code_of_another_flow_is_refused(go, client):
-    """A stolen code does not fit the verifier (RFC 7636), nor its ID token the nonce."""
+    """The verifier of a flow (RFC 7636) refuses the code of another flow."""
     first, second = httpx2.URL(await go(client)), httpx2.URL(await go(client))
     mixed = second.copy_merge_params({"code": first.params["code"]})
     assert error_of(await client.get(mixed)) == ProviderFailedException.internal_code
@@ -338,7 +338,7 @@ async def test_id_token_for_another_app_or_flow_is_refused(sign_in, think_of, cl
 
 @pytest.mark.parametrize("algorithm", ["none", "HS256"])
 async def test_id_token_without_an_asymmetric_signature_is_refused(go, think_of, client, issuer, db, algorithm):
-    """Even though the provider's metadata lists both algorithms (CVE-2022-29217 and similar)."""
+    """The provider's metadata lists both algorithms (CVE-2022-29217 and similar)."""
     back = await go(client)
     flow = await db.scalar(select(OAuthFlow))
     now = int(datetime.now(UTC).timestamp())

@@ -54,7 +54,7 @@ class Authenticator:
 
     origin: str
     verifies: bool = True
-    """Whether it verifies the user."""
+    """Whether the authenticator verifies the user."""
     counts: bool = True
     sign_count: int = 0
     id: bytes = field(default_factory=lambda: secrets.token_bytes(32))
@@ -122,7 +122,7 @@ def authenticator():
 
 @pytest.fixture
 async def owner(auth_client, db):
-    """An HTTP client signed in as a user with a verified address."""
+    """An HTTP client signed in as a user with a verified e-mail address."""
     await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     return auth_client
 
@@ -140,7 +140,7 @@ def add(owner):
 
 @pytest.fixture
 def ask(client):
-    """The challenge in the options."""
+    """Get the options of a sign-in, which contain the challenge."""
 
     async def ask():
         return (await client.post("/api/auth/passkeys/signin/options")).json()["options"]
@@ -194,7 +194,7 @@ async def test_passkey_of_another_user_cannot_be_removed(add, authenticator, adm
 
 
 async def test_passkey_created_on_another_origin_is_refused(add, assert_error):
-    """A phishing page gets an assertion that is worthless."""
+    """A passkey is bound to its origin, so a phishing page can't use it."""
     for origin in ("https://app.example.com.evil.example", "http://app.example.com", "https://app.example.com:8443"):
         assert_error(await add(Authenticator(origin)), PasskeyRefusedException)
 
@@ -267,7 +267,7 @@ async def test_sign_in_without_user_verification_is_refused(add, authenticator, 
 
 async def test_passkey_assertion_is_single_use(add, authenticator, ask, use, assert_error):
     await add(authenticator)
-    authenticator.counts = False  # As synchronised passkeys do.
+    authenticator.counts = False  # Synchronised passkeys don't count.
     answer = authenticator.get(await ask())
     assert (await use(answer)).status_code == 200
     assert_error(await use(answer), InvalidPasskeyException)
@@ -300,7 +300,7 @@ async def test_challenge_expires_after_five_minutes(add, authenticator, ask, use
     await db.execute(update(PasskeyChallenge).values(expires_at=datetime.now(UTC) - timedelta(seconds=1)))
     assert_error(await use(answer), InvalidPasskeyException)
     await ask()
-    assert await db.scalar(select(func.count()).select_from(PasskeyChallenge)) == 1  # The expired one is deleted.
+    assert await db.scalar(select(func.count()).select_from(PasskeyChallenge)) == 1  # The expired challenge is deleted.
 
 
 async def test_assertion_from_another_origin_or_for_another_site_is_refused(add, authenticator, ask, use, assert_error):

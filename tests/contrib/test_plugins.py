@@ -1,4 +1,4 @@
-"""What all optional features have in common."""
+"""Rules that all optional features follow."""
 
 import pkgutil
 import subprocess

@@ -50,7 +50,7 @@ def kit(settings):
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Replaces the clock of codes; call it to advance the time."""
+    """Replace the clock of codes. Calling the fixture advances the time."""
     passed = [0.0]
     monkeypatch.setattr(codes, "now", lambda: BEGIN + timedelta(seconds=passed[0]))
 
@@ -62,7 +62,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 async def user(user, db):
-    """A user with a verified address."""
+    """A user with a verified e-mail address."""
     verified = await db.merge(user)
     verified.email_verified_at = datetime.now(UTC)
     await db.commit()
@@ -392,7 +392,7 @@ def test_tolerance_accepts_earlier_codes_and_no_later_ones():
 
 
 def test_code_matches_rfc_6238():
-    """RFC 6238, Appendix B, for SHA-1; apps show the last six digits."""
+    """RFC 6238, Appendix B, for SHA-1. Apps show the last six digits."""
     secret = "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
     for seconds, code in ((59, "287082"), (1111111109, "081804"), (2000000000, "279037")):
         at = datetime.fromtimestamp(seconds, UTC)

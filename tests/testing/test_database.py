@@ -21,6 +21,6 @@ async def test_fresh_database_is_empty_and_dropped(postgres_server: URL) -> None
         assert tables == 0
         name = database.url.database
         assert name in await databases(server)
-        # Left open on purpose: an open connection must not prevent the drop.
+        # The connection stays open, because an open connection must not prevent the drop.
     assert name not in await databases(server)
     await database.dispose()

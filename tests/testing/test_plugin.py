@@ -89,7 +89,7 @@ async def test_database_is_empty_and_real(db: AsyncSession, database_url: str, k
 
 
 async def test_client_sees_what_the_test_wrote(client: AsyncClient, db: AsyncSession) -> None:
-    """Without an explicit commit, although the request has another session."""
+    """The test needs no explicit commit, although the request has another database session."""
     db.add(Stamp(motif="swan"))
     assert (await client.get("/api/stamps")).json() == ["swan"]
     db.add(Stamp(motif="heron"))
@@ -119,7 +119,7 @@ async def test_auth_client_is_user(auth_client: AsyncClient, user: BaseUser) -> 
 async def test_client_is_not_signed_in(
     client: AsyncClient, auth_client: AsyncClient, assert_error: AssertError
 ) -> None:
-    """Even while another client is signed in."""
+    """Another client may be signed in at the same time."""
     assert_error(await client.get("/api/auth/me"), UnauthorizedException)
 
 
@@ -200,7 +200,7 @@ def own_kit() -> AppKit:
 
 
 async def test_rebuilt_kit_is_the_same_and_its_parts_are_not(own_kit: AppKit, settings: Settings) -> None:
-    """A task that refers to its module's kit uses the test's database."""
+    """A task that refers to the kit of its module uses the test's database."""
     before = own_kit.app, own_kit.database, own_kit.broker
     with rebuilt(own_kit, settings) as kit:
         assert kit is own_kit
