@@ -141,7 +141,7 @@ def test_database_is_upgraded_and_downgraded(library: Path) -> None:
     )
     assert behind[0] == 1
     assert "add table shelf" in behind[1]
-    assert "Run `appkit db revision" in behind[2]
+    assert "Write the missing migration: `appkit db revision" in behind[2]
     assert written[0] == 0
     assert Path(written[1].strip()).is_file()
     assert checked[:2] == (0, "")
