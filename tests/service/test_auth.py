@@ -1,4 +1,4 @@
-"""What AuthService promises beyond a single request: no connection held, no race won, no claim lost."""
+"""AuthService in races and long operations: connections, transactions, limits and claims."""
 
 import asyncio
 from datetime import timedelta
@@ -63,11 +63,11 @@ async def test_signin_records_time_and_device(kit, app, user):
     assert row.ip.startswith("2001:db8::1")
     assert (len(row.ip), row.user_agent, row.amr) == (45, "x" * 256, ["pwd"])
     assert began <= owner.last_signin_at <= utcnow()
-    assert owner.updated_at == user.updated_at  # Nobody changed anything.
+    assert owner.updated_at == user.updated_at  # Signing in is no change of the account.
 
 
 async def test_signin_holds_no_connection_while_hashing(kit, app, user, during_verify):
-    """On SQLite this is the writer, which everybody else would wait for."""
+    """On SQLite, the held connection would be the only writer, so all other requests would wait."""
     held = []
 
     async def look():
@@ -169,7 +169,7 @@ async def test_tokens_have_plugins_claims_after_a_refresh_too(kit, app, user):
 
 
 async def test_refresh_commits_the_end_of_a_session_before_it_refuses(kit, app, user, monkeypatch):
-    """Whoever lets the exception pass rolls back, and the thief would stay."""
+    """The exception rolls the caller's transaction back, and a thief must not stay signed in."""
     pair = (await signin(kit, user)).tokens
     async with kit.session() as session:
         await AuthService(session).refresh(pair.refresh)
@@ -190,7 +190,7 @@ async def test_user_is_read_in_one_statement_and_usable_afterwards(kit, app, use
 
 
 async def test_user_is_refused_for_the_session_of_another(kit, app, user, make_user):
-    """A good signature is not enough: the session must be the subject's."""
+    """A valid signature is not enough: the sign-in session must belong to the token's user."""
     other = await make_user()
     principal = Security.of(kit.context).tokens.read_access((await signin(kit, user)).tokens.access)
     for changed in ({"user_id": other.id}, {"security_version": 2}, {"session_id": user.id}):

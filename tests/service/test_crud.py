@@ -1,4 +1,4 @@
-"""CRUDService: five verbs, and what comes before and after each."""
+"""CRUDService: its five methods, and the hooks before and after each method."""
 
 from collections.abc import AsyncIterator
 from functools import cached_property
@@ -37,7 +37,7 @@ class ChoreUpdate(BaseModel):
 
 
 class ChoreService(CRUDService[Chore, ChoreCreate, ChoreUpdate]):
-    """Writes down which hooks ran, and what they saw."""
+    """Logs the hooks that ran, with their arguments."""
 
     def __init__(self, db: AsyncSession) -> None:
         super().__init__(db)
@@ -179,7 +179,7 @@ async def test_service_works_without_a_subclass(service):
 
 
 def test_service_without_a_model_raises():
-    class Nothing(CRUDService):  # type: ignore[type-arg]  # that is the mistake
+    class Nothing(CRUDService):  # type: ignore[type-arg]  # the missing type is the mistake
         names: ClassVar = ()
 
     with pytest.raises(AppKitError, match="Nothing doesn't say which model it is for"):

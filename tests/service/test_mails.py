@@ -1,4 +1,4 @@
-"""What mails about accounts say. Nothing is asked of the database, so one will do."""
+"""The mails about accounts. Composing a mail needs no query, so the tests run on SQLite only."""
 
 from typing import get_args
 

@@ -1,4 +1,4 @@
-"""Hashing costs much, so it is bounded, off the loop, and the same for everybody."""
+"""Password hashing: bounded concurrency, no blocking of the event loop, and equal times."""
 
 import asyncio
 import sys
@@ -33,7 +33,7 @@ async def test_verify_is_false_without_a_hash(pool, hashed, password):
 
 
 async def test_verify_takes_as_long_without_a_hash(pool, monkeypatch):
-    """Counted rather than timed: the decoy is verified for real, with the parameters of today."""
+    """The test counts hashes instead of measuring time. The decoy has the current parameters."""
     verified: list[str] = []
     verify = PasswordHasher.verify
 
@@ -59,7 +59,7 @@ async def test_is_outdated_compares_with_current_parameters(pool):
 @pytest.mark.parametrize("made_by", [Argon2Hasher(memory_cost=64), BcryptHasher(rounds=4), BcryptHasher(4, "2a")])
 @pytest.mark.parametrize("password", ["correct horse", "pässwörd ", "x" * 72])
 async def test_verify_accepts_hashes_of_pwdlib(pool, made_by, password):
-    """What fastapi-users kept, so that its accounts keep their passwords."""
+    """fastapi-users hashes passwords with pwdlib. Migrated accounts keep their passwords."""
     hashed = made_by.hash(password)
     assert await pool.verify(hashed, password)
     assert not await pool.verify(hashed, password[1:])
@@ -67,7 +67,7 @@ async def test_verify_accepts_hashes_of_pwdlib(pool, made_by, password):
 
 
 async def test_verify_uses_the_first_72_bytes_with_bcrypt(pool):
-    """Bcrypt knew the first 72 bytes of a password, and its later releases refuse longer ones."""
+    """bcrypt hashes only 72 bytes of a password, and its newer releases refuse longer passwords."""
     hashed = BcryptHasher(rounds=4).hash("x" * 72)
     assert await pool.verify(hashed, "x" * 100)
 
@@ -101,7 +101,7 @@ async def test_pool_bounds_its_concurrency_and_its_queue(monkeypatch):
     monkeypatch.setattr(PasswordHasher, "hash", hash_slowly)
     tasks = [asyncio.create_task(pool.hash(str(n))) for n in range(10)]
     async with asyncio.timeout(60):
-        while running < 2 or sum(task.done() for task in tasks) < 5:  # noqa: ASYNC110 - threads tell nobody
+        while running < 2 or sum(task.done() for task in tasks) < 5:  # noqa: ASYNC110 - threads have no event to wait for
             await asyncio.sleep(0.01)
     refused = [task.exception() for task in tasks if task.done()]
     assert len(refused) == 5

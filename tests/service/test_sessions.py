@@ -1,4 +1,4 @@
-"""Sessions and one-time tokens that are worthless go, and those that aren't stay; on both databases."""
+"""Purging deletes old sign-in sessions and one-time tokens, and keeps all others. Runs on both databases."""
 
 from datetime import timedelta
 

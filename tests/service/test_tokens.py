@@ -1,4 +1,4 @@
-"""An access token is ours, whole, meant for this and not past its time; else it is nothing."""
+"""Tokens: a changed, foreign, misused or expired token is refused."""
 
 import hmac
 import json
@@ -57,7 +57,7 @@ def tokens() -> Tokens:
 
 @pytest.fixture
 def forge(tokens, user, session):
-    """A token like ours, signed with our key, but for what the test changes; None takes a claim away."""
+    """Makes a token with appkit's key, headers and claims, except for the test's changes. None removes a claim."""
     key = KeyRing([secret.encode() for secret in SECRETS]).current
     claims = jwt.decode(tokens.issue(user, session, {}).access, options={"verify_signature": False})
 
@@ -98,7 +98,7 @@ def test_issue_refuses_plugins_claims_with_reserved_names(tokens, user, session)
 
 
 def test_forge_makes_a_token_that_is_accepted_unchanged(tokens, forge, user):
-    """What the tests below refuse, they refuse for the one thing they change."""
+    """So the tests below fail only because of the part that they change."""
     assert tokens.read_access(forge()).user_id == user.id
 
 
@@ -118,7 +118,7 @@ def test_read_access_refuses_another_algorithm(tokens, forge, algorithm):
 
 @pytest.mark.parametrize("key", [SECRETS[0].encode(), b"appkit", b"-----BEGIN PUBLIC KEY-----", b'{"kty": "oct"}', b""])
 def test_read_access_refuses_a_signature_by_anything_but_its_own_key(tokens, forge, key):
-    """CVE-2022-29217: whatever else the app has or publishes is no key, nor is the secret itself."""
+    """CVE-2022-29217: no other text of the app is a key, and not even the secret itself."""
     with pytest.raises(UnauthorizedException):
         tokens.read_access(forge(signing_key=key))
 
@@ -143,7 +143,7 @@ def test_read_access_refuses_a_header_that_is_not_ours(tokens, forge, headers):
 
 
 def test_read_access_ignores_keys_in_the_token(tokens, forge, monkeypatch):
-    """CVE-2026-27962: neither a key in the header nor an address to fetch one from counts."""
+    """CVE-2026-27962: a key in the header is ignored, and so is the URL of a key."""
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("went to the network"))
     own = b"a key of the attacker's, long enough"
     headers = {"jwk": {"kty": "oct", "k": urlsafe_b64encode(own).decode()}, "jku": "https://evil.example/keys"}
@@ -217,9 +217,8 @@ def test_tokens_of_the_previous_key_are_valid_until_it_is_removed(user, session)
     assert both.read_access(previous.access).user_id == user.id
     assert both.read_refresh(previous.refresh) == (session.id, 3)
 
-    assert (
-        newest.read_access(both.issue(user, session, {}).access).user_id == user.id
-    )  # What both sign carries the new key's id.
+    # A new token has the id of the new key.
+    assert newest.read_access(both.issue(user, session, {}).access).user_id == user.id
     for read, token in ((newest.read_access, previous.access), (newest.read_refresh, previous.refresh)):
         with pytest.raises(UnauthorizedException):
             read(token)
@@ -251,7 +250,7 @@ def test_refresh_token_is_the_same_for_the_same_row_and_fits_a_cookie(tokens, us
 @pytest.mark.parametrize("position", [0, 10, 28, 40, 74])
 def test_read_refresh_refuses_a_token_with_any_character_changed(tokens, user, session, position):
     token = tokens.issue(user, session, {}).refresh
-    following = chr(ord(token[position]) + 1)  # The last one's lowest bits say nothing, and count all the same.
+    following = chr(ord(token[position]) + 1)  # The lowest bits of the last character have no meaning.
     for other in (following, "!", token[position] * 2, ""):
         with pytest.raises(UnauthorizedException):
             tokens.read_refresh(token[:position] + other + token[position + 1 :])

@@ -1,4 +1,4 @@
-"""Accounts, as the command line and superusers make and change them."""
+"""UserService: accounts that the command line or superusers create and change."""
 
 from uuid import uuid4
 
@@ -53,7 +53,7 @@ async def test_create_does_not_report_other_conflicts_as_taken_address(kit, db, 
     ],
 )
 async def test_create_lists_what_is_not_acceptable(db, email, password, field, detail):
-    """In its detail too, for the command line shows nothing else."""
+    """The detail has the reason too, because the command line shows only the detail."""
     with pytest.raises(UnprocessableException) as refused:
         await UserService(db).create(email, password)
     assert refused.value.detail == detail

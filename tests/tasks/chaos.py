@@ -1,8 +1,9 @@
-"""Chaos test: kills processes at random while they run tasks, and counts lost and doubled effects.
+"""Chaos test: kills processes at random while they run tasks, and counts lost and repeated effects.
 
     python -m tests.tasks.chaos --db postgresql://…/empty --kills 20 --instances 3
 
-Run it from a checkout. The database must be empty, because all tables are dropped at the end. It prints a line of JSON.
+Run the command in a checkout. The database must be empty, because all tables are dropped at the end. The result is one
+line of JSON.
 """
 
 import argparse
@@ -51,7 +52,7 @@ class Report:
     together_doubled: int
     """Extra effects in the transaction that marks the task as done."""
     apart_doubled: int
-    """Extra effects in a transaction of the task's own."""
+    """Extra effects in a separate transaction."""
     outside_doubled: int
     """Extra effects outside the database."""
     left: int
@@ -61,7 +62,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether the guarantees held: each kill repeated at most as many tasks as one process runs at once."""
+        """Whether the guarantees held. Each kill may repeat as many tasks as one process runs at the same time."""
         broken = self.lost or self.phantom or self.together_doubled or self.left or self.dead
         again = self.apart_doubled + self.outside_doubled
         return not broken and self.committed > 0 and again <= self.kills * CONCURRENCY
@@ -73,7 +74,8 @@ class Chaos:
     Args:
         database_url: An empty database.
         instances: Processes that run at the same time.
-        broker_url: As in `TASKS_BROKER_URL`; with a server, every other process only writes and publishes.
+        broker_url: The value of `TASKS_BROKER_URL`. With a message broker, every second process only writes and
+            publishes tasks.
     """
 
     def __init__(self, database_url: str, *, instances: int = 1, broker_url: str = "db://") -> None:
@@ -86,7 +88,7 @@ class Chaos:
 
         Args:
             kills: How many processes to kill.
-            meanwhile: Called after each kill, with its number, to break something else.
+            meanwhile: Called after each kill with the number of the kill, to break something else.
 
         Raises:
             AppKitError: When the database is not empty.
@@ -210,7 +212,7 @@ class Chaos:
 
 
 def main() -> None:
-    """Run with the command line's options; the exit code is 1 if a guarantee didn't hold."""
+    """Run with the command line's options. The exit code is 1 if a guarantee didn't hold."""
     parser = argparse.ArgumentParser(prog="python -m tests.tasks.chaos", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--db", required=True, help="the URL of an empty database")
     parser.add_argument("--broker", default="db://", help="as in TASKS_BROKER_URL")

@@ -25,14 +25,14 @@ EFFECTS: Final = {
     kind: Table(f"chaos_{kind}", METADATA, Column("id", Integer, primary_key=True), Column("order_id", String(32)))
     for kind in ("together", "apart")
 }
-"""Effects in the transaction that marks the task as done, and in one of the task's own."""
+"""Effects in the transaction that marks the task as done (`together`), and in a separate one (`apart`)."""
 
 PRODUCERS: Final = 3
 ROLLED_BACK: Final = 0.2
 ENOUGH: Final = 500
-"""Open tasks at most, because a slow machine would never finish more."""
+"""The maximum number of open tasks, because a slow machine would never finish more tasks."""
 OUTSIDE: Final = "outside.log"
-"""The file with effects outside the database, one line each."""
+"""The file with the effects outside the database. Each effect is one line."""
 
 kit = AppKit(discover=False)
 
@@ -69,7 +69,7 @@ async def _dawdle() -> None:
 
 
 async def _produce() -> None:
-    """Write orders and their tasks until killed, and roll back some."""
+    """Write orders with their tasks, and roll some of them back, until the process is killed."""
     while True:
         with suppress(ServiceUnavailableException):  # The database may have been killed.
             async with kit.session() as db:
@@ -105,12 +105,12 @@ async def _parent_lives() -> AsyncIterator[None]:
 
 
 async def main(*roles: str) -> None:
-    """Run until killed; the roles are `produce` and `work`."""
+    """Run until the process is killed. The roles are `produce` and `work`."""
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_parent_lives())
         await stack.enter_async_context(kit.lifespan(work="work" in roles))
         producers = [asyncio.create_task(_produce()) for _ in range(PRODUCERS if "produce" in roles else 0)]
-        Path(f"up-{os.getpid()}").touch()  # noqa: ASYNC240 - once, and fast
+        Path(f"up-{os.getpid()}").touch()  # noqa: ASYNC240 - one fast call
         await asyncio.gather(*producers, asyncio.Event().wait())
 
 

@@ -39,7 +39,7 @@ EFFECTS = Table("effect", MetaData(), Column("id", Integer, primary_key=True), C
 
 
 class App:
-    """What tests of tasks need of a kit."""
+    """The parts of a kit that tests of tasks need."""
 
     def __init__(self, database_url: str, *, pool_size: int = 10, **tasks: Any) -> None:
         tasks = {"poll_interval": 0.1, "retry_delay": 0, "lease": 3, "shutdown_grace": 5, **tasks}
@@ -92,7 +92,7 @@ class App:
             return list(await db.scalars(select(EFFECTS.c.name).order_by(EFFECTS.c.id)))
 
     async def until(self, condition: Callable[[list[OutboxTask]], bool], timeout: float = 15.0) -> list[OutboxTask]:
-        """The rows, once they are as wanted."""
+        """Wait until the rows meet the condition, and return the rows."""
         end = monotonic() + timeout
         while not condition(rows := await self.rows()):
             assert monotonic() < end, [(row.task_name, row.state, row.attempts, row.last_error) for row in rows]
@@ -100,7 +100,7 @@ class App:
         return rows
 
     async def settled(self, timeout: float = 15.0) -> list[OutboxTask]:
-        """The rows, once each is done or dead."""
+        """Wait until all tasks have ended, and return the rows."""
         return await self.until(lambda rows: all(row.state in {"done", "dead", "cancelled"} for row in rows), timeout)
 
     @staticmethod
@@ -124,7 +124,7 @@ class _Subscribers(Mapping[type[Any], list[TaskPolicy]]):
 
 @pytest.fixture
 async def make_app(database_url: str) -> AsyncIterator[Callable[..., Any]]:
-    """Apps on one database; keyword arguments are `TASKS_…`."""
+    """A function that makes apps on one database. Its keyword arguments are `TASKS_…` settings."""
     apps: list[App] = []
 
     async def make(**tasks: Any) -> App:
@@ -140,13 +140,13 @@ async def make_app(database_url: str) -> AsyncIterator[Callable[..., Any]]:
 
 @pytest.fixture
 def redis_broker(redis_url: str, redis_prefix: str) -> str:
-    """A Redis URL with queues of the test's own."""
+    """A Redis URL with separate queues for the test."""
     return f"{redis_url}?queue={redis_prefix}tasks"
 
 
 @pytest.fixture(params=["redis", "amqp", "nats"])
 async def broker_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
-    """Each broker with a server, with queues of the test's own."""
+    """The URL of each message broker, with separate queues for the test."""
     if request.param == "redis":
         yield request.getfixturevalue("redis_broker")
         return
@@ -179,7 +179,7 @@ async def _clean_nats(prefix: str) -> None:
 
 @pytest.fixture
 def quick_heartbeat(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leases are renewed ten times a second, however long they are."""
+    """Leases are renewed ten times a second, even long leases."""
     monkeypatch.setattr("appkit.tasks.heartbeat.MAX_INTERVAL", 0.1)
 
 

@@ -1,4 +1,4 @@
-"""The app that `test_crash.py` kills: bookmarks, and two tasks for each."""
+"""The app that `test_crash.py` kills. It has bookmarks, and two tasks for each bookmark."""
 
 import asyncio
 from random import random
@@ -18,13 +18,13 @@ class Bookmark(BaseTableModel):
 
 
 class Fetched(BaseTableModel):
-    """What a task did, in the transaction that closed its row."""
+    """The effect of a task in the transaction that settled the row."""
 
     bookmark_id: Mapped[UUID]
 
 
 class Noticed(BaseTableModel):
-    """What a task did in a transaction of its own, and may have done again."""
+    """The effect of a task in a separate transaction. It may be repeated."""
 
     bookmark_id: Mapped[UUID]
 

@@ -1,4 +1,4 @@
-"""Which broker a URL names, and how plain Taskiq code gets along with it."""
+"""The broker for each URL, and plain Taskiq code that uses the broker."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -103,7 +103,7 @@ async def test_hook_register_brokers_carries_tasks(make_app):
     async def work(db: TaskSession) -> None:
         await app.effect(db, "worked")
 
-    async with Worker(app.broker(), work=False):  # A worker might find it before it is published.
+    async with Worker(app.broker(), work=False):  # A worker might claim the task before it is published.
         async with app.session() as db:
             handle = enqueue(db, work)
         await app.until(lambda rows: [row.state for row in rows] == ["published"] and bool(kicked))
@@ -115,13 +115,13 @@ async def test_hook_register_brokers_carries_tasks(make_app):
 
 
 async def test_broker_works_without_an_app(tmp_path: Path) -> None:
-    """`create_broker(settings)` and Taskiq's own words, with a worker of Taskiq's own."""
+    """The broker is used only through Taskiq's API, and the worker is Taskiq's own."""
     broker = create_broker(settings("db://", tmp_path))
     ran: list[tuple[int, int]] = []
     done = asyncio.Event()
 
     @broker.task(retry_delay=0)
-    async def work(number: int, ctx: Any = TaskiqDepends(_task_context)) -> None:  # noqa: B008 - Taskiq's way
+    async def work(number: int, ctx: Any = TaskiqDepends(_task_context)) -> None:  # noqa: B008 - Taskiq's API
         ran.append((number, ctx.attempt))
         if len(ran) == 1:
             raise ValueError
@@ -204,7 +204,7 @@ async def test_dependencies_of_concurrent_tasks_are_their_own(app):
 
 @pytest.mark.parametrize("failing", [False, True])
 async def test_stock_receiver_settles_too(make_app, failing):
-    """What `taskiq worker bookmarks:broker` runs: a teardown that fails isn't dropped there either."""
+    """`taskiq worker bookmarks:broker` runs this receiver. A failed teardown is a failure of the task here too."""
     app = await make_app(max_attempts=2)
 
     async def connection():

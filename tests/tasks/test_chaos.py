@@ -1,6 +1,6 @@
-"""Killing processes and servers at random loses nothing.
+"""Killing processes and servers at random loses no task.
 
-`APPKIT_TEST_KILLS` is how many to kill; `nox -s chaos` sets thirty.
+`APPKIT_TEST_KILLS` is the number of kills. `nox -s chaos` sets thirty.
 """
 
 import json
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Server:
-    """A server of the test's own, that is killed and started again."""
+    """A separate server for the test, which the test kills and restarts."""
 
     def __init__(self, folder: Path, command: list[str], port: int, **environment: str) -> None:
         self._folder, self._command, self._port = folder, command, port
@@ -53,7 +53,7 @@ class Server:
             time.sleep(0.1)
 
     def kill(self) -> None:
-        """As a power cut would, with all that it has started."""
+        """Kill the server and its child processes, as a power cut does."""
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -79,7 +79,7 @@ def free_port() -> int:
 
 
 def redis_server(folder: Path) -> tuple[str, Server]:
-    """It keeps nothing when it is killed."""
+    """A Redis server that stores nothing on disk."""
     port = free_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     return f"redis://127.0.0.1:{port}/0", Server(folder, command, port)
@@ -100,7 +100,7 @@ def rabbitmq_server(folder: Path) -> tuple[str, Server]:
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONFIG_FILE": str(folder / "none"),
     }
-    # Erlang would start a daemon of its own, and leave it behind; this one goes with the server.
+    # Erlang would start a daemon that outlives the server. This daemon ends with the server.
     command = ["sh", "-c", f"epmd & sleep 1; exec {program}"]
     return f"amqp://guest:guest@127.0.0.1:{port}/", Server(folder, command, port, **environment)
 

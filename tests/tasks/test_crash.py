@@ -1,6 +1,6 @@
-"""A process that is killed loses nothing, and does nothing twice that it does in its `TaskSession`.
+"""A killed process loses no task, and repeats no effect of a `TaskSession`.
 
-How often it is killed says `APPKIT_TEST_KILLS`.
+`APPKIT_TEST_KILLS` is the number of kills.
 """
 
 import os
@@ -25,7 +25,7 @@ KILLS = int(os.environ.get("APPKIT_TEST_KILLS", "3"))
 
 @contextmanager
 def serving(directory: Path, database_url: str) -> Iterator[httpx2.Client]:
-    """The app in a process of its own, which is killed when the block ends."""
+    """The app in a separate process, which is killed when the block ends."""
     environment = os.environ | {
         "DATABASE_URL": database_url,
         "TASKS_LEASE": "3",
@@ -72,7 +72,7 @@ def test_killed_process_loses_nothing_and_doubles_nothing(tmp_path: Path, databa
             for number in range(10):
                 assert client.post("/bookmarks", json={"url": f"https://example.com/{number}"}).status_code == 201
             accepted += 10
-            time.sleep(random.choice([0, random.uniform(0, 1.5)]))  # Right after the commit, or amid the tasks.
+            time.sleep(random.choice([0, random.uniform(0, 1.5)]))  # Kill right after the commit, or while tasks run.
     with serving(tmp_path, database_url):
         wait_until_done(engine, 60.0)
         assert_nothing_lost(engine, accepted)
@@ -92,8 +92,8 @@ def assert_nothing_lost(engine: Engine, accepted: int) -> None:
     noticed = count(engine, "SELECT bookmark_id, count(*) FROM noticed GROUP BY bookmark_id")
 
     assert len(bookmarks) == accepted
-    assert fetched == bookmarks  # Each of them once.
-    assert noticed.keys() == bookmarks.keys()  # Each at least once.
+    assert fetched == bookmarks  # Each bookmark exactly once.
+    assert noticed.keys() == bookmarks.keys()  # Each bookmark at least once.
 
 
 def count(engine: Engine, query: str) -> Counter[str]:

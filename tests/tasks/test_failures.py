@@ -1,4 +1,4 @@
-"""A failed task is retried or dead with an error, and is never dropped silently."""
+"""A failed task is retried, or is dead with an error. No task is dropped silently."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -113,7 +113,7 @@ async def test_failing_teardown_is_tried_again_and_then_dead(make_app):
 
 
 async def test_commit_that_fails_undoes_the_task(app):
-    """A constraint that is checked at the end is the task's failure, and the row isn't closed."""
+    """A constraint that fails at the end of the task is the task's failure. The row is not settled as done."""
     tries = []
 
     @app.router.task
@@ -158,7 +158,7 @@ async def test_raising_middleware_loses_nothing(make_app, where):
             enqueue(db, work)
         (row,) = await app.settled()
 
-    if where == "post_save":  # The row was closed before.
+    if where == "post_save":  # The row was already settled.
         assert (row.state, row.attempts) == ("done", 1)
     else:
         assert (row.state, row.attempts, row.last_error) == ("dead", 2, "ValueError: broken middleware")

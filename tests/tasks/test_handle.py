@@ -1,4 +1,4 @@
-"""What has become of a task: its state, its result, its progress, and calling it off."""
+"""TaskHandle: state, result, progress and cancellation of a task."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -16,10 +16,10 @@ from appkit.tasks.router import enqueue
 
 
 class UnripeException(ConflictException):
-    """It is not ripe yet."""
+    """The fruit is not ripe yet."""
 
     internal_code = 40944
-    detail = "It is not ripe yet."
+    detail = "The fruit is not ripe yet."
 
 
 async def test_result_is_what_the_function_returned(app):
@@ -71,7 +71,7 @@ async def test_result_that_the_database_refuses_holds_up_no_other(make_app, data
         rows = await app.settled()
 
     assert [await handle.result() for handle in handles[::2]] == ["fine", "fine too"]
-    if database_url.startswith("postgresql"):  # Whose JSON holds no such character.
+    if database_url.startswith("postgresql"):  # PostgreSQL's JSON can't contain NUL.
         assert (rows[1].state, rows[1].attempts) == ("dead", 1)
 
 
@@ -85,7 +85,7 @@ async def test_result_of_a_failed_task_raises_its_error(make_app):
     async with app.working():
         async with app.session() as db:
             handle = enqueue(db, fail)
-        with pytest.raises(TaskFailedError, match="is dead: UnripeException: It is not ripe yet") as caught:
+        with pytest.raises(TaskFailedError, match="is dead: UnripeException: The fruit is not ripe yet") as caught:
             await handle.result(timeout=60)
 
     assert caught.value.code == "40944"
@@ -185,7 +185,7 @@ async def test_cancelled_running_task_stops(make_app):
         await asyncio.wait_for(started.wait(), 30)
         if not app.database.sqlite:
             assert await handle.cancel()
-        else:  # The task holds the writer, so that the row can't be written; the heartbeat can't either.
+        else:  # The task holds the writer, so neither `cancel()` nor the heartbeat can write the row.
             broker.in_flight.request_cancel(broker.in_flight.tasks())
         (row,) = await app.settled()
 

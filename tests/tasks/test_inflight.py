@@ -107,7 +107,7 @@ async def test_heartbeat_cancels_a_task_that_lost_its_lease(make_app):
 
 @pytest.mark.usefixtures("quick_heartbeat")
 async def test_long_task_is_not_run_twice(make_app):
-    """Not even where it holds the event loop for longer than its lease, and another process looks for lost tasks."""
+    """The task blocks the event loop for longer than its lease, while another process rescues tasks."""
     app, other = await make_app(lease=60), await make_app(lease=60)
     starts, rescued = [], []
 
@@ -121,7 +121,7 @@ async def test_long_task_is_not_run_twice(make_app):
     @app.router.task
     async def work(ctx: TaskContext) -> None:
         starts.append(ctx.attempt)
-        with ThreadPoolExecutor(1) as another_process:  # The loop is held until it is done.
+        with ThreadPoolExecutor(1) as another_process:  # This blocks the event loop until the thread ends.
             another_process.submit(asyncio.run, look_for_lost_tasks()).result()
 
     async with app.session() as db:
@@ -215,7 +215,7 @@ async def test_stop_waits_for_running_tasks_and_claims_no_more(make_app):
 
 
 async def test_stop_releases_tasks_that_do_not_end(make_app):
-    app = await make_app(concurrency=1)  # On SQLite, another claim would wait for the writer that the task has.
+    app = await make_app(concurrency=1)  # On SQLite, another claim would wait for the task's writer.
     started, cleaned = asyncio.Event(), []
 
     @app.router.task
@@ -261,7 +261,7 @@ async def test_progress_is_refused_while_the_task_session_has_the_writer(make_ap
 
 
 async def test_attempt_of_an_earlier_start_can_not_finish_its_row(app):
-    """Its key may be the same, because a released claim is not counted; the lease owner differs."""
+    """The attempts may have the same key, because a released claim is not counted. The lease owner differs."""
 
     @app.router.task
     async def work() -> None: ...

@@ -1,4 +1,4 @@
-"""LISTEN and NOTIFY: a commit of another process wakes the worker at once."""
+"""LISTEN and NOTIFY: a commit of another process wakes the worker immediately."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -19,7 +19,7 @@ def _postgresql_only(database_url: str) -> None:
 
 @pytest.fixture(params=["asyncpg", "psycopg"])
 async def pair(request, make_app, database_url):
-    """A process that works, and another one that only writes."""
+    """A process with a worker, and a process that only writes."""
     url = database_url.replace("asyncpg", request.param)
     worker, writer = [await make_app(poll_interval=600, lease=6000) for _ in range(2)]
     if request.param == "psycopg":
@@ -30,7 +30,7 @@ async def pair(request, make_app, database_url):
 
 
 async def listening_pid(app, before: int = 0) -> int:
-    """Wait for the server process of the LISTEN connection, and for another one than before."""
+    """Wait for a LISTEN connection with another server process than before, and return the process id."""
     pids = text("SELECT pid FROM pg_stat_activity WHERE query ILIKE 'listen %' AND datname = current_database()")
     async with asyncio.timeout(60):
         while True:
@@ -56,12 +56,12 @@ async def test_commit_of_another_process_wakes_the_worker(pair):
 
     async with worker.working():
         pid = await listening_pid(writer)
-        for _ in range(2):  # The first may be found by the poll that follows each LISTEN.
+        for _ in range(2):  # The poll after each LISTEN may find the first task.
             await start_a_task()
         async with writer.session() as db:
             await db.execute(text(f"SELECT pg_terminate_backend({pid})"))
-        await listening_pid(writer, before=pid)  # A connection that breaks is made anew.
-        for _ in range(2):  # The first may be found by the poll that follows each LISTEN.
+        await listening_pid(writer, before=pid)  # The worker reconnects.
+        for _ in range(2):  # The poll after each LISTEN may find the first task.
             await start_a_task()
 
 

@@ -1,4 +1,4 @@
-"""How tasks are run: queues, priorities, times and keys."""
+"""The options of tasks: queues, priorities, times and keys."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -166,7 +166,7 @@ async def test_subscriber_may_be_unique_too(app):
 
 
 async def test_concurrent_rivals_leave_one_row_even_if_the_first_rolls_back(app):
-    """If the transaction that holds the key rolls back, the waiting one writes its row."""
+    """If the transaction with the key is rolled back, the waiting transaction writes its row."""
 
     @app.router.task(unique_key="contested")
     async def work(number: int) -> None: ...
@@ -208,7 +208,7 @@ async def test_ordered_tasks_run_one_after_the_other(app):
 
 
 async def test_ordered_task_that_appears_late_waits_for_the_one_that_runs(app, database_url):
-    """Ids are given out before the commit, so that an older task may appear after a younger one has begun."""
+    """A row gets its id before the commit. So an older task may become visible after a younger task has started."""
     if database_url.startswith("sqlite"):
         pytest.skip("SQLite has one writer, and so no transactions that overtake each other.")
     started, release = asyncio.Event(), asyncio.Event()
@@ -234,7 +234,7 @@ async def test_ordered_task_that_appears_late_waits_for_the_one_that_runs(app, d
 
 
 async def test_concurrent_claims_take_one_task_of_an_ordering_key(app, database_url):
-    """Each transaction sees the other's task as pending: who locks the key first has it."""
+    """Each transaction sees the task of the other transaction as pending. The first lock on the key decides."""
     if database_url.startswith("sqlite"):
         pytest.skip("SQLite has one writer.")
 
@@ -294,7 +294,7 @@ async def test_options_that_contradict_are_refused(app):
 
 
 async def test_wake_follows_the_outermost_commit_only(app):
-    """Not a savepoint's, nor a rollback, nor a session that is left."""
+    """The end of a savepoint, a rollback and a closed database session wake no worker."""
     woken = []
     app.context.wake = lambda: woken.append(1)
 

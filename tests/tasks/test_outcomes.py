@@ -1,4 +1,4 @@
-"""What becomes of an attempt that did not end well."""
+"""The outcomes of failed attempts."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -25,10 +25,10 @@ from appkit.tasks.router import enqueue
 
 
 class SpoiltException(ConflictException):
-    """It has gone off."""
+    """The milk has gone off."""
 
     internal_code = 40943
-    detail = "It has gone off."
+    detail = "The milk has gone off."
 
 
 def verdict(error: BaseException, attempts: int = 1, max_attempts: int = 3) -> Outcome:
@@ -89,7 +89,7 @@ async def test_domain_error_is_dead_at_once_with_its_code(app):
         (row,) = await app.settled()
 
     assert (row.state, row.attempts, row.error_code) == ("dead", 1, "40943")
-    assert row.last_error == "SpoiltException: It has gone off."
+    assert row.last_error == "SpoiltException: The milk has gone off."
 
 
 async def test_task_asks_for_a_retry(make_app, caplog):

@@ -1,4 +1,4 @@
-"""How often workers poll, and what that costs."""
+"""How often workers poll, and the number of queries."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -33,7 +33,7 @@ async def broker(app) -> AsyncIterator[OutboxBroker]:
 
 @pytest.fixture
 async def poller(broker: OutboxBroker) -> Poller[Any]:
-    """One that has polled once, and found nothing."""
+    """A poller that has polled once, and found nothing."""
     poller = broker.add_poller(broker.in_flight.claim_next)
     await poller.poll()
     return poller
@@ -64,7 +64,7 @@ async def test_idle_worker_polls_once_a_second_and_less_often_while_it_listens(p
     assert all(0.8 <= wait <= 1.2 for wait in waits)
     monkeypatch.setattr(OutboxBroker, "listening", True)
     waits = [(await poller.poll())[1] for _ in range(5)]
-    assert all(0.8 * IDLE_INTERVAL <= wait <= 1.2 * IDLE_INTERVAL for wait in waits)  # A tenth of a query a second.
+    assert all(0.8 * IDLE_INTERVAL <= wait <= 1.2 * IDLE_INTERVAL for wait in waits)  # One query in ten seconds.
 
 
 @pytest.mark.usefixtures("listening")
@@ -73,9 +73,9 @@ async def test_idle_worker_polls_again_when_a_task_is_due(app, poller):
         await poller.poll()
     async with app.session() as db:
         add_task(db, TaskPolicy(name="watched", delay=7))
-    poller._woken.clear()  # As if it had been written elsewhere, and nobody told.
+    poller._woken.clear()  # As if another process had written the task without a notification.
     _, wait = await poller.poll()
-    assert 0 < wait <= 7  # It would be eight seconds or more without it.
+    assert 0 < wait <= 7  # Without the task, it would be eight seconds or more.
 
 
 @pytest.mark.usefixtures("listening")

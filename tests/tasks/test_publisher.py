@@ -1,4 +1,4 @@
-"""Brokers with a server: a message only wakes a worker, and the outbox holds the tasks."""
+"""Message brokers: a message only wakes a worker, and the tasks are in the outbox."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -135,7 +135,7 @@ async def test_stream_keeps_nothing_that_was_read(redis_app, redis, redis_prefix
             for _ in range(30):
                 enqueue(db, work)
         await app.settled()
-        async with asyncio.timeout(60):  # What is left is messages of tasks that are done.
+        async with asyncio.timeout(60):  # The remaining messages are of tasks that are done.
             while await redis.xlen(f"{redis_prefix}tasks:default"):  # noqa: ASYNC110 - Redis has no event to wait for
                 await asyncio.sleep(0.02)
 
@@ -149,7 +149,7 @@ async def test_commit_wakes_a_worker(make_app, redis_broker):
         started.put_nowait(None)
 
     async with app.working():
-        for _ in range(5):  # The first may be found by the first poll; the next one comes in ten minutes.
+        for _ in range(5):  # The first poll may find the first task. The next poll is ten minutes later.
             async with app.session() as db:
                 enqueue(db, work)
             await asyncio.wait_for(started.get(), 60)
@@ -166,7 +166,7 @@ async def test_lost_message_does_no_harm(redis_app, redis, redis_prefix):
         async with app.session() as db:
             enqueue(db, work)
         await app.until(lambda rows: rows[0].state == "published")
-        await redis.delete(f"{redis_prefix}tasks:default")  # Redis forgets everything, its consumer group too.
+        await redis.delete(f"{redis_prefix}tasks:default")  # This deletes the consumer group too.
         async with app.working():
             (row,) = await app.settled()
 
@@ -190,7 +190,7 @@ async def test_message_that_comes_twice_runs_once(redis_app, redis, redis_prefix
         async with app.working():
             await app.settled()
             async with asyncio.timeout(60):
-                while await redis.xlen(f"{redis_prefix}tasks:default"):  # noqa: ASYNC110 - Redis tells nobody
+                while await redis.xlen(f"{redis_prefix}tasks:default"):  # noqa: ASYNC110 - Redis has no event to wait for
                     await asyncio.sleep(0.02)
 
     assert await app.effects() == ["worked"]
@@ -215,7 +215,7 @@ async def test_failed_task_is_published_again(redis_app):
 
 
 async def test_one_message_makes_a_worker_run_all_tasks(make_app, redis_broker, monkeypatch):
-    """Even if few messages arrive, and polls without a message are rare."""
+    """Few messages arrive here, and polls without a message are rare."""
     monkeypatch.setattr("appkit.tasks.publisher.PUBLISH_BATCH", 1)
     app, worker = [await make_app(broker_url=redis_broker, lease=600, poll_interval=60, notify="off") for _ in range(2)]
 
@@ -236,7 +236,7 @@ async def test_one_message_makes_a_worker_run_all_tasks(make_app, redis_broker, 
 
 
 async def test_task_is_published_once_however_long_it_waits(make_app, redis_broker, redis, redis_prefix):
-    """Otherwise an overloaded worker would get the same messages again and again."""
+    """Otherwise an overloaded worker would get the same messages repeatedly."""
     app = await make_app(broker_url=redis_broker, lease=0.3)
 
     @app.router.task

@@ -1,4 +1,4 @@
-"""Declaring tasks, naming them, and enqueueing them by themselves."""
+"""TaskRouter: declaring and naming tasks, and enqueueing tasks with `kiq()`."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -69,7 +69,7 @@ async def test_task_is_still_a_function(app):
 
 
 async def test_registering_leaves_the_function_alone(app):
-    """Taskiq renames what it decorates, and puts it into the module under the new name."""
+    """Taskiq's own decorator renames the function, and adds the new name to the module."""
 
     def work() -> None: ...
 

@@ -1,4 +1,4 @@
-"""From the commit to the end of a task."""
+"""Running tasks, from the commit to the end of a task."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -84,7 +84,7 @@ async def test_commit_wakes_a_worker(make_app):
         started.put_nowait(None)
 
     async with app.working():
-        for _ in range(5):  # The first may be found by the first poll; the next one comes in ten minutes.
+        for _ in range(5):  # The first poll may find the first task. The next poll is ten minutes later.
             async with app.session() as db:
                 enqueue(db, note)
             await asyncio.wait_for(started.get(), 60)
@@ -126,7 +126,7 @@ async def test_retry_waits_for_its_delay(app):
             await db.execute(update(OutboxTask).values(run_at=times[0]))
         await app.settled()
 
-    # Ten minutes, give or take a quarter of it.
+    # Ten minutes, with a jitter of 25 %.
     assert timedelta(minutes=7.5) < row.run_at - times[0]
     assert row.run_at - seen < timedelta(minutes=12.5)
     assert len(times) == 2
@@ -285,7 +285,7 @@ async def test_context_gives_what_the_app_has(app):
 
 
 async def test_task_without_app_context_is_polled(app):
-    """Rows without a notification are found, whichever process wrote them."""
+    """A poll finds the rows that were written without a notification."""
     ran = asyncio.Event()
 
     @app.router.task
@@ -317,7 +317,7 @@ async def test_unknown_tasks_stay_pending_and_are_logged(app, caplog):
 
 
 async def test_what_ends_is_written_with_the_claim_of_what_comes_next(make_app, monkeypatch):
-    """Ten tasks at a time, and one transaction for each ten."""
+    """Ten tasks run at the same time, and each transaction writes ten tasks."""
     app = await make_app(concurrency=10, poll_interval=60, lease=600)
     exchange = TaskQueue.exchange
     transactions = []

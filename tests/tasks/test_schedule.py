@@ -1,4 +1,4 @@
-"""Tasks that run at certain times, each time once."""
+"""Schedules: each slot runs once."""
 
 # The fixture `app` has no type that tests can import, and so its decorators have none.
 # mypy: disable-error-code="untyped-decorator"
@@ -52,7 +52,7 @@ def test_slots_follow_the_clock_on_the_wall():
     spring = schedule.due(datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 3, 31, tzinfo=UTC))
     autumn = schedule.due(datetime(2026, 10, 24, tzinfo=UTC), datetime(2026, 10, 27, tzinfo=UTC))
 
-    assert len(spring) == len(autumn) == 3  # Also on the night without half past two, and on that with two of them.
+    assert len(spring) == len(autumn) == 3  # One night has no 02:30, and another night has two.
     assert [slot.astimezone(UTC).hour for slot in spring] == [1, 1, 0]
 
 
@@ -87,7 +87,7 @@ async def test_scheduled_task_takes_no_arguments(app):
 
 
 async def test_each_slot_runs_once_however_many_instances_there_are(make_app, monkeypatch):
-    """Their clocks may differ, because only the database's clock counts."""
+    """The clocks of the processes may differ, because only the database's clock is used."""
     apps = [await make_app() for _ in range(3)]
     slots: list[datetime | None] = []
 
@@ -143,7 +143,7 @@ async def test_new_schedule_has_no_missed_slots(app):
     waits = [await schedules.run(), await schedules.run()]
 
     slots = [datetime.fromisoformat(row.payload["labels"]["slot"]) for row in await app.rows()]
-    assert all(slot > began for slot in slots)  # A minute may begin meanwhile.
+    assert all(slot > began for slot in slots)  # A new minute may begin during the test.
     assert waits[0] == 0
     assert 0 < waits[1] <= 60
 
@@ -167,4 +167,4 @@ async def test_paused_schedule_writes_nothing_and_has_no_missed_slots(app):
         await TaskService(db).pause("jobs:paused", paused=False)
     await schedules.run()
 
-    assert len(await app.rows()) <= 1  # The slot of a minute that began meanwhile.
+    assert len(await app.rows()) <= 1  # A new minute may begin during the test.

@@ -1,4 +1,4 @@
-"""Whatever workers do in whatever order: one owner at a time, no more attempts than allowed, and an end is an end."""
+"""Workers act in a random order: a task has one owner, limited attempts, and a final end."""
 
 import asyncio
 from datetime import timedelta
@@ -24,7 +24,7 @@ owners = st.sampled_from([0, 1])
 
 
 class Machine(RuleBasedStateMachine):
-    """Two workers, which forget nothing: they go on with tasks that they have lost by now."""
+    """Two workers. They continue with tasks even after they have lost the lease."""
 
     runner: asyncio.Runner
     database: Database

@@ -1,6 +1,6 @@
-"""Workers that are killed, frozen, stopped and replaced lose nothing, and do nothing twice that they may do only once.
+"""Workers that are killed, frozen, stopped or replaced lose no task, and repeat no effect of a `TaskSession`.
 
-How often says `APPKIT_TEST_CRASHES`; without it, just often enough to see that it works.
+`APPKIT_TEST_CRASHES` is the number of crashes. Without it, each test crashes a few workers.
 """
 
 # The fixture `make_app` has no type that tests can import.
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 
 class Crew:
-    """Workers in processes of their own, on the test's database."""
+    """Workers in separate processes, on the test's database."""
 
     def __init__(self, url: str, program: "subprocess.Popen[str]") -> None:
         self.url = url
@@ -79,7 +79,7 @@ def crew(database_url: str) -> Iterator[Crew]:
 
 @pytest.fixture
 def declared(app: Any) -> dict[str, Task[..., Any]]:
-    """The tasks of the workers, to enqueue."""
+    """The workers' tasks, for enqueueing."""
 
     async def with_number(number: int) -> None: ...
 
@@ -118,7 +118,7 @@ async def test_worker_that_dies_at_any_point_loses_and_doubles_nothing(app, crew
     times = CRASHES or 2
     for number in range(times):
         await enqueue_both(app, declared, range(4 * number, 4 * number + 4))
-        if point == "during_rescue":  # There has to be something to rescue.
+        if point == "during_rescue":  # This worker leaves a task to rescue.
             await crew.gone(crew.start(crash_at="after_claim"))
         await crew.gone(crew.start(crash_at=point))
     crew.start()
@@ -127,7 +127,7 @@ async def test_worker_that_dies_at_any_point_loses_and_doubles_nothing(app, crew
     effects = Counter(await app.effects())
     assert {number: effects[f"exactly {number}"] for number in range(4 * times)} == dict.fromkeys(range(4 * times), 1)
     assert all(effects[f"plain {number}"] >= 1 for number in range(4 * times))
-    assert sum(effects.values()) - 8 * times <= 10 * len(crew.pids)  # As many as run at once, for each death.
+    assert sum(effects.values()) - 8 * times <= 10 * len(crew.pids)  # Each death repeats the tasks of one worker.
 
 
 @pytest.mark.parametrize(("point", "outcome"), [("after_insert", 0), ("after_commit", 1)])
@@ -202,9 +202,9 @@ async def test_task_that_blocks_the_event_loop_runs_once(app, crew, declared, na
 
 async def test_frozen_worker_is_too_late(app, crew, declared):
     async with app.session() as db:
-        enqueue(db, declared["sleeper"], 3 * LEASE)  # Time enough to freeze it.
+        enqueue(db, declared["sleeper"], 3 * LEASE)  # Enough time to freeze the worker.
     frozen = crew.start()
-    # Frozen while it writes, it would keep SQLite's lock.
+    # A worker that is frozen during a write would keep SQLite's lock.
     while await app.effects() != ["started 1"]:  # noqa: ASYNC110 - the database has no event to wait for
         await asyncio.sleep(0.02)
     crew.kill(frozen, how=signal.SIGSTOP)
@@ -222,7 +222,7 @@ async def test_deploys_interrupt_nothing(app, crew, declared):
     for number in range(times):
         await enqueue_both(app, declared, range(40 * number, 40 * number + 40))
         worker = crew.start(lease=60, shutdown_grace=20)
-        await app.until(lambda rows: sum(row.state == "done" for row in rows) > 80 * number + 4)  # noqa: B023 - it ends here
+        await app.until(lambda rows: sum(row.state == "done" for row in rows) > 80 * number + 4)  # noqa: B023 - the lambda is used only in this iteration
         crew.kill(worker, how=signal.SIGTERM)
         await crew.gone(worker)
         assert "running" not in {row.state for row in await app.rows()}
@@ -252,7 +252,7 @@ async def test_ordered_tasks_run_one_after_the_other_whoever_dies(app, crew, dec
         mine = [effect.split() for effect in effects if effect.split()[1] == key]
         ended = [int(number) for what, _, number in mine if what == "end"]
         assert ended == list(range(count))
-        position = -1  # Of the last task that ended: only the next one may begin, again and again if need be.
+        position = -1  # The last task that ended. Only the next task may begin, and it may begin repeatedly.
         for what, _, number in mine:
             assert int(number) == position + 1, mine
             position += what == "end"

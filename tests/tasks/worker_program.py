@@ -1,6 +1,6 @@
-"""The workers that `test_survival.py` kills, stops and freezes: each line of stdin is what one of them is to do.
+"""The workers that `test_survival.py` kills, stops and freezes. Each line of stdin has the options of one worker.
 
-They are forked from here, so that none of them has to import everything first.
+This program forks the workers, so that no worker has to import the modules.
 """
 
 import asyncio
@@ -32,12 +32,12 @@ def die(*_: object) -> None:
 
 
 class Program:
-    """One process: an app, and what it does."""
+    """One process with an app and its tasks."""
 
     def __init__(
         self, url: str, crash_at: str = "", names: list[str] | None = None, *, work: bool = True, **tasks: Any
     ) -> None:
-        self.app = App(url, pool_size=3, **tasks)  # There may be many, and the server lets in a hundred.
+        self.app = App(url, pool_size=3, **tasks)  # The server accepts a hundred connections for all processes.
         self.works = work
         self.crash_at = crash_at
         self.declare(self.app.router, names or ["exactly", "plain", "poison", "sleeper", "spinner", "ordered"])
@@ -65,7 +65,7 @@ class Program:
 
     async def sleeper(self, seconds: float, db: TaskSession, ctx: TaskContext) -> None:
         await self.note(f"started {ctx.attempt}")
-        time.sleep(seconds)  # noqa: ASYNC251 - holds up the loop, and the process with it
+        time.sleep(seconds)  # noqa: ASYNC251 - the test needs a blocked event loop
         await self.app.effect(db, "sleeper")
 
     async def spinner(self, seconds: float, db: TaskSession, ctx: TaskContext) -> None:
@@ -89,7 +89,7 @@ class Program:
         await self.app.database.dispose()
 
     async def produce(self, task: str, numbers: list[int]) -> None:
-        """Write tasks, and die at the named point."""
+        """Write tasks, and die at the point `crash_at`."""
         declared = {each.name: each for each in self.app.router.tasks}
         async with self.app.session() as db:
             for number in numbers:
@@ -101,7 +101,7 @@ class Program:
         die()
 
     def arm(self) -> None:
-        """Make the process die at the given point."""
+        """Make the process die at the point `crash_at`."""
         match self.crash_at:
             case "after_claim":
                 exchange = TaskQueue.exchange
@@ -125,13 +125,13 @@ class Program:
             case "after_mark_before_publish":
                 PublishingBroker._send = die  # type: ignore[assignment, method-assign] # what the test is about
             case "after_publish":
-                announce = PublishingBroker._send
+                send = PublishingBroker._send
 
-                async def announce_and_die(*args: Any) -> None:
-                    await announce(*args)
+                async def send_and_die(*args: Any) -> None:
+                    await send(*args)
                     die()
 
-                PublishingBroker._send = announce_and_die  # type: ignore[assignment, method-assign] # as above
+                PublishingBroker._send = send_and_die  # type: ignore[assignment, method-assign] # as above
             case "during_rescue":
                 self.die_before_the_commit_after(Maintenance, "_rescue")
 
@@ -152,7 +152,7 @@ async def main(spec: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Nobody waits for them, and none stays behind.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # Ended processes leave no zombies.
     for line in sys.stdin:
         pid = os.fork()
         if not pid:

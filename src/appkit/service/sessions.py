@@ -266,7 +266,7 @@ class SessionService(BaseService):
 
 
 @cache
-def _live_user(user: type[BaseUser]) -> Select[tuple[BaseUser]]:
+def _live_user(user: type[BaseUser]) -> Select[BaseUser]:
     """The statement that reads the user of a live sign-in session. Building it takes as long as running it."""
     return (
         select(user)

@@ -163,7 +163,7 @@ class OutboxBroker(AsyncBroker):
             self.in_flight.forget_unstarted()
 
     def add_poller(self, take: Callable[[], Coroutine[Any, Any, T]]) -> Poller[T]:
-        """Make a poller. Commits in this process wake it, and on PostgreSQL also commits in other processes."""
+        """Make a poller. Commits in this process wake the poller, and on PostgreSQL also commits in other processes."""
         tasks = self.settings.tasks
         if self.database.context is not None:
             self.database.context.works = True

@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from taskiq import AsyncBroker, BrokerMessage
@@ -92,7 +92,7 @@ def _rabbitmq(settings: Settings, queue: str) -> AsyncBroker:
 
     url, name = parse_address(settings, queue, "heartbeat", "cafile", "certfile", "keyfile", "no_verify_ssl")
     # RabbitMQ drops messages above the limit, instead of moving them to the dead-letter queue.
-    arguments = {"x-max-length": BACKLOG, "x-dead-letter-routing-key": ""}
+    arguments: dict[str, Any] = {"x-max-length": BACKLOG, "x-dead-letter-routing-key": ""}
     return AioPikaBroker(
         url,
         qos=settings.tasks.concurrency,
