@@ -1,4 +1,4 @@
-"""What every table has, and the conventions behind it."""
+"""Columns and conventions of all tables."""
 
 import re
 import subprocess
@@ -116,7 +116,7 @@ def test_names_follow_one_convention():
     assert [column.name for column in table.columns] == ["id", "url", "folder_id", "created_at", "updated_at"]
 
 
-async def test_what_was_not_given_can_be_read_after_saving(database):
+async def test_defaults_can_be_read_after_saving(database):
     async with database.session() as db:
         folder = KeptFolder(name="One")
         db.add(folder)
@@ -127,7 +127,7 @@ async def test_what_was_not_given_can_be_read_after_saving(database):
     assert re.fullmatch(r"<KeptFolder [0-9a-f-]{36}>", repr(folder))
 
 
-async def test_updated_at_follows_changes_and_can_be_read_without_asking_again(database):
+async def test_updated_at_follows_changes_and_needs_no_query(database):
     async with database.session() as db:
         folder = KeptFolder(name="One")
         db.add(folder)
@@ -137,7 +137,7 @@ async def test_updated_at_follows_changes_and_can_be_read_without_asking_again(d
         folder.note = "changed"
         await db.flush()
         assert folder.updated_at > before
-        assert folder.touched_at is not None  # What the database fills in.
+        assert folder.touched_at is not None  # The database sets this column.
 
 
 async def test_a_row_written_by_hand_gets_its_times(database):
@@ -172,7 +172,7 @@ async def test_a_relationship_that_no_query_loaded_raises(database):
         db.add(KeptPage(url="x", folder=folder))
     async with database.read_session() as db:
         page = (await db.scalars(select(KeptPage))).one()
-        assert page.folder.name == "One"  # It says lazy="selectin".
+        assert page.folder.name == "One"  # The relationship has lazy="selectin".
         with pytest.raises(InvalidRequestError, match="raise_on_sql"):
             _ = page.folder.pages
         await db.refresh(page.folder, ["pages"])
@@ -197,7 +197,7 @@ async def test_utc_datetime_takes_aware_moments_and_gives_them_in_utc(database):
 
 
 def test_a_check_that_migrations_would_lose_is_refused():
-    """In a process of its own, whose other tables it can't spoil."""
+    """Runs in a subprocess, because the tables would remain in this process."""
     program = """
 from sqlalchemy import CheckConstraint
 from sqlalchemy.orm import Mapped, configure_mappers, mapped_column

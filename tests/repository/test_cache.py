@@ -1,4 +1,4 @@
-"""Invalidation goes with the transaction that made it necessary."""
+"""Cached values are invalidated after a commit."""
 
 import pytest
 from fastapi import FastAPI

@@ -1,4 +1,4 @@
-"""Sessions: what a unit of work promises, on both databases."""
+"""Database sessions, on PostgreSQL and SQLite."""
 
 import asyncio
 import gc
@@ -63,7 +63,7 @@ def checked_out(database: Database) -> int:
 
 async def until_checked_out(database: Database, connections: int) -> None:
     async with asyncio.timeout(60):
-        while checked_out(database) < connections:  # noqa: ASYNC110 - it tells nobody
+        while checked_out(database) < connections:  # noqa: ASYNC110 - the pool has no event for it
             await asyncio.sleep(0.01)
 
 
@@ -122,7 +122,7 @@ async def test_readers_on_sqlite_wait_for_no_writer(sqlite):
     assert await value(sqlite) == 9
 
 
-async def test_a_second_writer_in_one_task_is_told_at_once(sqlite, monkeypatch):
+async def test_second_writer_in_one_task_is_refused_immediately(sqlite, monkeypatch):
     monkeypatch.setattr(sqlite.engine.pool, "_timeout", 300)
 
     async def nest() -> None:
@@ -132,10 +132,10 @@ async def test_a_second_writer_in_one_task_is_told_at_once(sqlite, monkeypatch):
                 await inner.execute(update(Counter).values(value=2))
 
     with pytest.raises(AppKitError, match="holds SQLite's writer already"):
-        async with asyncio.timeout(60):  # Whoever waits for the writer does so for five minutes.
+        async with asyncio.timeout(60):  # Waiting for the writer would take five minutes.
             await nest()
     assert await value(sqlite) == 0
-    async with sqlite.session() as db:  # It is free again.
+    async with sqlite.session() as db:  # The writer is free again.
         await db.execute(update(Counter).values(value=3))
     assert await value(sqlite) == 3
 
@@ -177,7 +177,7 @@ async def test_another_task_queues_for_the_writer(sqlite):
     assert await value(sqlite) == 2
 
 
-async def test_who_waits_too_long_is_sent_away(database, monkeypatch):
+async def test_waiting_too_long_for_a_connection_is_a_503(database, monkeypatch):
     monkeypatch.setattr(database.engine.pool, "_timeout", 0.2)
 
     async def hold(db: AsyncSession) -> None:
@@ -199,7 +199,7 @@ async def test_who_waits_too_long_is_sent_away(database, monkeypatch):
     await asyncio.gather(*tasks)
 
 
-async def test_a_reader_that_writes_what_it_read_too_long_ago_is_refused(sqlite):
+async def test_reader_that_writes_after_a_stale_read_is_refused(sqlite):
     async def read_then_write() -> None:
         async with sqlite.session(reader=True) as db:
             counter = (await db.scalars(select(Counter))).one()
@@ -253,13 +253,13 @@ async def test_a_read_session_refuses_to_write(database, write):
     with pytest.raises(AppKitError, match="read session can't write"):
         async with database.read_session() as db:
             await write(db)
-    async with database.session() as db:  # The connection is an ordinary one again.
+    async with database.session() as db:  # The connection may write again.
         await db.execute(update(Counter).values(value=1))
     async with database.session(reader=True) as db:
         await db.execute(update(Counter).values(value=2))
 
 
-async def test_a_read_session_within_a_unit_of_work_sees_what_is_committed(database):
+async def test_read_session_within_a_unit_of_work_sees_only_commits(database):
     async with database.session() as db:
         await db.execute(update(Counter).values(value=5))
         assert await value(database) == 0
@@ -267,7 +267,7 @@ async def test_a_read_session_within_a_unit_of_work_sees_what_is_committed(datab
         assert await value(database) == 5
 
 
-async def test_a_read_session_on_sqlite_refuses_what_it_cannot_recognise(sqlite):
+async def test_read_session_on_sqlite_refuses_unrecognised_writes(sqlite):
     with pytest.raises(OperationalError, match="readonly"):
         async with sqlite.read_session() as db:
             await (await db.connection()).execute(update(Counter).values(value=1))
@@ -361,7 +361,7 @@ async def test_a_hook_that_fails_is_logged(database, caplog):
     assert "ZeroDivisionError" in caplog.text
 
 
-async def test_hooks_are_forgotten_with_the_work_they_belong_to(database):
+async def test_hooks_of_rolled_back_work_do_not_run(database):
     seen: list[str] = []
     async with database.session() as db:
         await db.execute(update(Counter).values(value=2))
@@ -401,7 +401,7 @@ async def test_hooks_run_at_each_commit_once(database):
     assert seen == [1, 2]
 
 
-async def test_a_session_of_ones_own_has_no_hooks_and_no_app(database):
+async def test_plain_async_session_has_no_hooks_and_no_app(database):
     async with AsyncSession(database.engine) as db:
         with pytest.raises(AppKitError, match="a Database opened"):
             on_commit(db, print)
@@ -410,7 +410,7 @@ async def test_a_session_of_ones_own_has_no_hooks_and_no_app(database):
             app_context(db)
 
 
-async def test_who_holds_up_the_loop_after_a_session_does_not_lock_sqlite_for_the_next(sqlite):
+async def test_blocking_the_event_loop_after_a_session_does_not_lock_sqlite(sqlite):
     async def wait_for_a_turn() -> None:
         async with sqlite.session() as db:
             await db.execute(text("SELECT 1"))
@@ -438,14 +438,14 @@ async def test_a_connection_that_died_is_replaced(postgres_server, monkeypatch, 
         await db.execute(text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": pid})
     await killer.dispose()
     if seconds:
-        await asyncio.sleep(0.1)  # Word of it comes by the event loop.
+        await asyncio.sleep(0.1)  # asyncpg learns of the end by the event loop.
     async with database.session() as db:
         assert await db.scalar(text("SELECT pg_backend_pid()")) != pid
     await database.dispose()
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_only_a_connection_that_was_idle_is_asked_whether_it_lives(postgres_server, monkeypatch, driver):
+async def test_only_an_idle_connection_is_pinged(postgres_server, monkeypatch, driver):
     database = Database(postgres_server.set(drivername=f"postgresql+{driver}").render_as_string(hide_password=False))
     dialect, pings = database.engine.sync_engine.dialect, []
 
@@ -476,7 +476,7 @@ async def test_a_database_that_is_down_is_unavailable(driver):
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_what_a_cancelled_task_was_connecting_is_closed_at_once(driver):
+async def test_unfinished_connection_of_a_cancelled_task_is_closed(driver):
     connected, closed = asyncio.Event(), asyncio.Event()
 
     async def never_answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -492,7 +492,7 @@ async def test_what_a_cancelled_task_was_connecting_is_closed_at_once(driver):
     server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     silent = Database(f"postgresql+{driver}://127.0.0.1:{port}/postgres?sslmode=disable")
-    gc.disable()  # It would close it too, some time.
+    gc.disable()  # The garbage collector would close the connection later.
     try:
         task = asyncio.create_task(ask())
         await connected.wait()
@@ -592,7 +592,7 @@ def test_create_all_and_two_databases_share_nothing(tmp_path):
         ("nothing://u:secret@h/d", "not a URL"),
     ],
 )
-def test_a_url_that_cannot_work_is_a_sentence(url, sentence):
+def test_wrong_url_is_explained(url, sentence):
     with pytest.raises(AppKitError, match=sentence) as caught:
         Database(url)
     assert "secret" not in str(caught.value)

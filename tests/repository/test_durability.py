@@ -1,4 +1,4 @@
-"""What was acknowledged is kept, and connections come back, whoever is cancelled and whatever dies."""
+"""Acknowledged writes are kept and connections return to the pool, after cancellations and a crash of the server."""
 
 import asyncio
 import logging
@@ -28,7 +28,7 @@ class DurableEntry(BaseTableModel):
 
 
 class Writers:
-    """Sixty-four that write one row after the other, and somebody who cancels them at random."""
+    """Sixty-four asyncio tasks that write rows. `cancel_at_random` cancels some of their writes."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -69,8 +69,8 @@ class Writers:
 @pytest.mark.slow
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 async def test_no_acknowledged_write_is_lost_and_no_connection_leaks(primary, driver):
-    """With fsync and synchronous_commit on, and the server killed and started again in the middle."""
-    # Without asking for TLS, for asyncpg, when cancelled while it asks, leaves a future with an error to nobody.
+    """Runs with fsync and synchronous_commit. The test kills the server once, and starts it again."""
+    # Without TLS, because a cancellation during asyncpg's request for TLS leaves a future with an unread error.
     url = primary.url.replace("postgresql:", f"postgresql+{driver}:") + "?sslmode=disable"
     database = Database(DatabaseSettings(url=url, pool_timeout=2.0))
     async with database.engine.begin() as connection:
@@ -82,7 +82,7 @@ async def test_no_acknowledged_write_is_lost_and_no_connection_leaks(primary, dr
     await asyncio.sleep(0)
     cancelling = asyncio.create_task(writers.cancel_at_random())
     await asyncio.sleep(SECONDS / 2)
-    await writers.progress.wait()  # However busy the machine is.
+    await writers.progress.wait()  # The machine may be busy.
     before = len(writers.acknowledged)
     await asyncio.to_thread(primary.kill)
     await asyncio.to_thread(primary.start)
@@ -101,9 +101,9 @@ async def test_no_acknowledged_write_is_lost_and_no_connection_leaks(primary, dr
     pool = database.engine.pool
     assert pool.checkedout() == 0  # type: ignore[attr-defined]
     assert 0 < connections(primary.url) <= 2 * database.settings.pool_size
-    await asyncio.gather(*(hold(database) for _ in range(2 * database.settings.pool_size)))  # All are still good.
+    await asyncio.gather(*(hold(database) for _ in range(2 * database.settings.pool_size)))  # All still work.
     await database.dispose()
-    for _ in range(200):  # It takes a process of the server's a moment to end.
+    for _ in range(200):  # The server's processes need a moment to end.
         if not connections(primary.url):
             break
         await asyncio.sleep(0.05)
@@ -116,7 +116,7 @@ async def hold(database: Database) -> None:
 
 
 def connections(url: str) -> int:
-    """Those of others, as the server counts them."""
+    """How many other connections the server has."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     with psycopg.connect(url) as connection:
         row = connection.execute(query).fetchone()

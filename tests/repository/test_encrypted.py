@@ -1,4 +1,4 @@
-"""Columns that the database can't read, and secrets that are replaced."""
+"""Encrypted columns, and the replacement of secrets."""
 
 import sys
 from collections.abc import AsyncIterator
@@ -47,7 +47,7 @@ async def test_a_value_comes_back_and_is_not_in_the_database(database):
         db.add_all([Patient(number=value) for value in values])
     found = await stored(database)
     assert found[-1] is None
-    assert len(set(found)) == 5  # Equal values don't look equal.
+    assert len(set(found)) == 5  # Equal values have different ciphertexts.
     assert not any(value and value in str(found) for value in values)
     assert await read(database) == values
 
@@ -98,7 +98,7 @@ async def test_encrypted_column_can_be_compared_with_none(database):
     async with database.session() as db:
         db.add_all([Patient(number="one"), Patient(number=None)])
     async with database.read_session() as db:
-        for condition in (Patient.number.is_not(None), Patient.number != None):  # noqa: E711 - it means IS NOT NULL
+        for condition in (Patient.number.is_not(None), Patient.number != None):  # noqa: E711 - means IS NOT NULL
             assert (await db.scalars(select(Patient).where(condition))).one().number == "one"
 
 
@@ -107,7 +107,7 @@ async def test_an_app_s_keys_come_from_its_settings(kit):
     assert Cipher(kit.settings.signing_keys).decrypt(kit.database.cipher.encrypt("one")) == "one"
 
 
-def test_a_database_without_an_app_says_what_it_lacks(tmp_path):
+def test_database_without_an_app_has_no_keys(tmp_path):
     with pytest.raises(AppKitError, match=r"set `database\.cipher` to a Cipher"):
         _ = Database(f"sqlite:///{tmp_path}/test.db").cipher
     with pytest.raises(AppKitError, match="Set AUTH_SECRET_KEYS"):

@@ -1,4 +1,4 @@
-"""What the database refuses, on all three drivers."""
+"""Errors of the database, with all three drivers."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -56,7 +56,7 @@ class Volume(BaseTableModel):
 async def database(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Database]:
     if request.param == "psycopg":
         if database_url.startswith("sqlite"):
-            pytest.skip("psycopg is PostgreSQL's.")
+            pytest.skip("psycopg is a driver for PostgreSQL.")
         database_url = database_url.replace("asyncpg", "psycopg")
     database = Database(database_url)
     async with database.engine.begin() as connection:
@@ -97,7 +97,7 @@ async def test_a_refused_row_names_its_fields_and_no_values(database, row, kind,
     assert "secret" not in f"{caught.value} {caught.value.detail} {errors}".lower()
 
 
-async def test_a_table_in_a_schema_is_not_taken_for_its_namesake(database):
+async def test_table_in_a_schema_is_not_confused_with_a_table_of_the_same_name(database):
     if database.sqlite:
         pytest.skip("SQLite has no schemas.")
     metadata = MetaData()

@@ -1,4 +1,4 @@
-"""Query classes: what callers may filter and sort by, what they are told, and what it becomes in SQL."""
+"""Query classes: filters, sorting, errors and SQL."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -96,7 +96,7 @@ async def titles(db: AsyncSession, **given: object) -> list[str]:
     return [tome.title for tome in page.items]
 
 
-# What filters do
+# Filters
 
 
 FINDS: list[tuple[dict[str, Any], set[str]]] = [
@@ -128,7 +128,7 @@ async def test_a_filter_may_ask_a_relationship(db):
     assert await titles(db, poet="Sappho") == ["Cats"]
 
 
-async def test_order_is_what_was_asked_for_and_else_the_default(db):
+async def test_order_is_the_requested_one_or_the_default(db):
     assert await titles(db) == ["100%", "Cats", "snake_case", "Walking dogs"]
     assert await titles(db, sort="pages,-title") == ["Walking dogs", "snake_case", "Cats", "100%"]
 
@@ -136,7 +136,7 @@ async def test_order_is_what_was_asked_for_and_else_the_default(db):
 # Full-text search
 
 
-SEARCHES = [  # the words; what PostgreSQL finds; what SQLite does
+SEARCHES = [  # the words, the results on PostgreSQL, the results on SQLite
     ("dog", {"Walking dogs"}, {"Walking dogs"}),
     ("walk dog", {"Walking dogs"}, {"Walking dogs"}),
     ("CATS no", {"Cats"}, {"Cats"}),
@@ -181,7 +181,7 @@ async def test_search_uses_the_index(database, db):
     assert "ix_tome_search" in plan
 
 
-# What is refused when a class is made
+# Errors in a class
 
 
 def test_default_sort_must_be_sortable():
@@ -199,13 +199,13 @@ def test_cursor_query_refuses_a_column_that_may_be_null():
             sortable: ClassVar = {"title": Tome.title, "price": Tome.price}
 
 
-def test_list_query_is_where_both_come_from():
+def test_list_query_is_the_base_of_page_query_and_cursor_query():
     assert issubclass(PageQuery, ListQuery)
     assert issubclass(CursorQuery, ListQuery)
     assert PageQuery().where() == PageQuery().order() == []
 
 
-# What callers see
+# Requests and OpenAPI
 
 
 @pytest.fixture(scope="module")
@@ -251,7 +251,7 @@ SORT = "Sort by title, pages, price; - in front means descending."
         ("/feed?page=2", "page", "This is not expected here."),
     ],
 )
-def test_what_is_wrong_is_said_in_words(client, url, field, message):
+def test_wrong_parameters_are_explained(client, url, field, message):
     answer = client.get(url)
     assert answer.status_code == 422
     (error,) = answer.json()["errors"]

@@ -1,4 +1,4 @@
-"""Code on private names of other libraries is checked again whenever they have a new version."""
+"""Code that uses private names of other libraries must be checked for each of their new versions."""
 
 from importlib.metadata import version
 

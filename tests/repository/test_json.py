@@ -1,4 +1,4 @@
-"""JSON columns of pydantic types, on both databases."""
+"""JSON columns of pydantic types, on PostgreSQL and SQLite."""
 
 from datetime import UTC, datetime
 
@@ -32,11 +32,11 @@ def test_new_row_has_the_same_values_as_the_row_read_back():
     draft = Draft(stops=[Stopover(city="Oslo", at=datetime(2026, 1, 2, tzinfo=UTC))])
     row = Repository[Itinerary](AsyncSession()).new(draft)
     assert row.stops == draft.stops
-    row.first = {"city": "Oslo", "at": "2026-01-02T00:00:00Z"}  # type: ignore[assignment] # Pydantic takes it.
+    row.first = {"city": "Oslo", "at": "2026-01-02T00:00:00Z"}  # type: ignore[assignment] # Pydantic converts the value.
     assert row.first == draft.stops[0]
 
 
-async def test_a_json_column_holds_what_pydantic_checks(database_url):
+async def test_json_column_validates_with_pydantic(database_url):
     database = Database(database_url)
     await database.create_all()
     stop = Stopover(city="Oslo", at=datetime(2026, 1, 2, tzinfo=UTC))
@@ -48,7 +48,7 @@ async def test_a_json_column_holds_what_pydantic_checks(database_url):
         assert [(row.first, row.stops) for row in rows] == [(None, [stop]), (stop, [])]
         assert await db.scalar(select(func.count()).where(Itinerary.first.is_(None))) == 1
         with pytest.raises(ValidationError, match="Field required"):
-            rows[0].stops = [{"city": "Oslo"}]  # type: ignore[list-item] # That is what is tested.
+            rows[0].stops = [{"city": "Oslo"}]  # type: ignore[list-item] # The wrong type is intended.
         with pytest.raises(StatementError, match="Field required"):
             await db.execute(insert(Itinerary).values(stops=[{"city": "Oslo"}]))
         await db.rollback()

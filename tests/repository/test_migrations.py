@@ -1,4 +1,4 @@
-"""Migrations, on both databases, and with processes of their own where they race."""
+"""Migrations, on PostgreSQL and SQLite, also by several processes at the same time."""
 
 import asyncio
 import logging
@@ -152,7 +152,7 @@ async def test_revision_upgrades_and_downgrades(database, directory, caplog):
     migrations = Migrations(database, directory, production=True)
     first = await migrations.revision("First tables")
     assert first is not None
-    assert await tables_of(database) == set()  # It was found out elsewhere.
+    assert await tables_of(database) == set()  # `revision` used a temporary database.
     assert "appkit" not in first.read_text()
     assert "Shouting" not in first.read_text()
 
@@ -188,7 +188,7 @@ async def test_missing_check_constraint_is_a_difference(database, directory):
     assert await Migrations(database, directory).check() == ["remove constraint ck_author_named"]
 
 
-async def test_every_table_of_ours_is_migrated_exactly(own_database_url, directory):
+async def test_every_table_of_appkit_is_migrated_exactly(own_database_url, directory):
     import appkit.repository.auth
     import appkit.repository.outbox  # noqa: F401 - for its table
     from appkit.repository.user import resolve_user_model
@@ -272,7 +272,7 @@ async def test_a_migration_may_leave_its_transaction_on_postgresql(database, dir
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
 async def test_a_pooler_that_shares_connections_is_refused(database, directory, monkeypatch, driver):
-    """To have two connections and only one server behind them is how such a pooler looks from here."""
+    """With StaticPool, two connections share one server process, as behind such a pooler."""
     if database.sqlite:
         pytest.skip("SQLite has no poolers.")
     await Migrations(database, directory).revision("First")
@@ -302,7 +302,7 @@ async def test_failure_of_the_second_migration_rolls_back_the_first(database, di
 
 
 async def test_renamed_model_drops_one_table_and_creates_another(database, directory):
-    """Only people know that it is the same: `op.rename_table()` is theirs to write."""
+    """Alembic can't detect a rename. Write `op.rename_table()` by hand."""
     migrations = Migrations(database, directory)
     database.metadata = schema(tables=True)
     await migrations.revision("First")
@@ -324,7 +324,7 @@ async def test_enum_migrates_both_ways_and_new_members_need_no_migration(databas
 
 async def test_a_revision_written_on_sqlite_serves_postgresql(database, directory, tmp_path):
     if database.sqlite:
-        pytest.skip("It is PostgreSQL's turn.")
+        pytest.skip("This test migrates PostgreSQL.")
     development = Database(f"sqlite:///{tmp_path}/app.db", metadata=schema())
     await Migrations(development, directory).revision("First")
     development.metadata = database.metadata = schema(Column("nick", String(5)), tables=True)
@@ -337,7 +337,7 @@ async def test_a_revision_written_on_sqlite_serves_postgresql(database, director
     assert await tables_of(database) == {"alembic_version"}
 
 
-async def test_an_index_that_is_made_elsewhere_only_is_no_difference(database, directory):
+async def test_index_of_another_database_is_no_difference(database, directory):
     metadata = database.metadata = schema(Column("nick", String(5)), Column("about", Text))
     columns = metadata.tables["author"].c
     vector = search_vector(columns.name, columns.nick, columns.about)
@@ -392,7 +392,7 @@ from appkit.repository.migrations import migrate_at_start
 
 class Lines(logging.Handler):
     def emit(self, record):
-        os.write(1, f"{record.name} {record.getMessage()}\\n".encode())  # Whole lines, for ten write them.
+        os.write(1, f"{record.name} {record.getMessage()}\\n".encode())  # Whole lines, because ten processes write.
 
 async def migrate(url, directory):
     database = Database(url, metadata=schema())
@@ -406,7 +406,7 @@ def race(start, *arguments):
     start.wait()
     asyncio.run(migrate(*arguments))
 
-context = multiprocessing.get_context("fork")  # They have imported all they need, so that they start at once.
+context = multiprocessing.get_context("fork")  # A fork has all imports, so the processes start at the same time.
 start = context.Barrier(PROCESSES)
 racers = [context.Process(target=race, args=(start, *sys.argv[1:])) for _ in range(PROCESSES)]
 for racer in racers:

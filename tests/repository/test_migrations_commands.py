@@ -1,4 +1,4 @@
-"""What `appkit db` does besides going up and down: SQL, checks, starting anew, and patience with others."""
+"""The other commands of `appkit db`: SQL, checks and reset, and migrations of a locked table."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -100,7 +100,7 @@ async def test_check_finds_two_last_migrations(migrations, database):
     assert len(await migrations.history()) == 3
 
 
-async def test_check_finds_what_migrations_would_lose(migrations, database):
+async def test_check_finds_constraints_that_migrations_would_lose(migrations, database):
     metadata = MetaData()
     Table(
         "t", metadata, Column("a", Integer, CheckConstraint("a > 0")), Column("b", Integer), UniqueConstraint("a", "b")
@@ -129,7 +129,7 @@ async def test_reset_drops_everything_and_migrates(migrations, database):
         assert await db.scalar(text("SELECT count(*) FROM author")) == 0
 
 
-async def test_reset_of_an_app_without_migrations_makes_its_tables_anew(migrations, database):
+async def test_reset_of_an_app_without_migrations_creates_its_tables_again(migrations, database):
     await migrations.upgrade()
     database.metadata = schema(Column("rank", Integer))
     assert await migrations.reset() == "created"
@@ -144,10 +144,10 @@ async def test_production_is_never_reset(migrations, database):
 
 
 @pytest.mark.parametrize("driver", ["asyncpg", "psycopg"])
-async def test_migration_gives_way_while_a_table_is_locked(migrations, database, driver):
-    """Readers who come after the migration don't wait for the one who came before it."""
+async def test_migration_that_waits_for_a_table_does_not_block_readers(migrations, database, driver):
+    """A later reader doesn't wait for the transaction that blocks the migration."""
     if database.sqlite:
-        pytest.skip("SQLite has one lock for all.")
+        pytest.skip("SQLite has no locks of tables.")
     await migrations.revision("First")
     await migrations.upgrade()
     database.metadata = schema(Column("rank", Integer))

@@ -1,4 +1,4 @@
-"""Each rule, on a migration that breaks it and on one that does the same without harm."""
+"""Each rule of the lint, with a migration that breaks the rule and a migration that follows it."""
 
 from pathlib import Path
 
@@ -136,7 +136,7 @@ def test_a_comment_with_a_reason_allows_one_rule(migrations):
     assert codes(migrations, both, "raise NotImplementedError", "# appkit: allow AK005\n") == ["AK005", "AK010"]
 
 
-def test_a_finding_says_where_it_is_and_what_to_do(migrations):
+def test_finding_names_place_problem_and_solution(migrations):
     (found,) = findings(migrations, BAD["AK001"])
     assert found == Finding("AK001", "a1", "t.x", *RULES["AK001"])
     assert [finding.where for finding in findings(migrations, MORE_BAD[1][1])] == ["t.ix_a", "t.ix_b"]

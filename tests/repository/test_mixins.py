@@ -1,4 +1,4 @@
-"""Deletion that can be undone, versions, and who wrote a row."""
+"""Mixins: soft deletion, versions, authors and integer ids."""
 
 import subprocess
 import sys
@@ -79,7 +79,7 @@ DELETED = {"include_deleted": True}
 async def database(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Database]:
     if request.param == "psycopg":
         if database_url.startswith("sqlite"):
-            pytest.skip("psycopg is PostgreSQL's.")
+            pytest.skip("psycopg is a driver for PostgreSQL.")
         database_url = database_url.replace("asyncpg", "psycopg")
     database = Database(database_url)
     async with database.engine.begin() as connection:
@@ -90,7 +90,7 @@ async def database(request: pytest.FixtureRequest, database_url: str) -> AsyncIt
 
 @pytest.fixture
 async def db(database: Database) -> AsyncIterator[AsyncSession]:
-    """A session in a garden: one bed with a live and a deleted plant, and one with only a deleted one."""
+    """A session with two beds: one has a live and a deleted plant, the other has only a deleted plant."""
     async with database.session() as session:
         sunny, shady = Bed(name="sunny"), Bed(name="shady")
         session.add_all([sunny, shady])
@@ -128,13 +128,13 @@ READS = {
 }
 
 
-async def test_reads_leave_out_what_is_deleted(db):
+async def test_reads_leave_out_deleted_rows(db):
     found = {case: (await db.scalars(statement)).all() for case, (statement, _) in READS.items()}
     assert found == {case: expected for case, (_, expected) in READS.items()}
 
 
 @pytest.mark.parametrize("load", [selectinload, joinedload, subqueryload])
-async def test_relationships_leave_out_what_is_deleted(db, load):
+async def test_relationships_leave_out_deleted_rows(db, load):
     statement = select(Bed).order_by(Bed.name).options(load(Bed.plants))
     beds = (await db.scalars(statement)).unique().all()
     assert [[plant.name for plant in bed.plants] for bed in beds] == [[], ["rose"]]
@@ -143,8 +143,8 @@ async def test_relationships_leave_out_what_is_deleted(db, load):
     assert [sorted(plant.name for plant in bed.plants) for bed in beds] == [["moss"], ["rose", "weed"]]
 
 
-async def test_relationships_of_a_row_just_written_leave_out_what_is_deleted(db):
-    """Nothing was read, so no statement's options came with it."""
+async def test_relationships_of_a_new_row_leave_out_deleted_rows(db):
+    """The row was never read, so it has no options of a statement."""
     bed = Bed(name="new")
     db.add(bed)
     await db.flush()
@@ -154,7 +154,7 @@ async def test_relationships_of_a_row_just_written_leave_out_what_is_deleted(db)
     assert [plant.name for plant in bed.plants] == ["fern"]
 
 
-async def test_a_many_to_one_leaves_out_what_is_deleted(db):
+async def test_many_to_one_leaves_out_a_deleted_row(db):
     weed = await db.scalar(select(Plant.id).where(Plant.name == "weed").execution_options(**DELETED))
     db.add(Label(plant_id=weed))
     await db.flush()
@@ -260,7 +260,7 @@ async def test_deleted_row_frees_its_unique_value_and_cannot_be_restored_then(da
     assert [error["field"] for error in caught.value.extra["errors"]] == ["name"]
 
 
-async def test_upsert_takes_the_index_of_live_rows_for_its_target(db):
+async def test_upsert_can_use_the_unique_index_of_live_rows(db):
     plants = Repository[Plant](db)
     rose = await plants.one()
     (again,) = await plants.upsert([{"name": "rose", "latin": "rosa"}], on=[Plant.name])
@@ -372,7 +372,7 @@ async def test_update_compares_the_version_of_the_edit(database, recipe):
         assert (row.title, row.version) == ("Soup", 4)
 
 
-async def test_statements_count_versions_too(database, recipe):
+async def test_bulk_statements_increase_the_version(database, recipe):
     async with database.session() as db:
         recipes = Repository[Recipe](db)
         row = await recipes.get(recipe.id)
@@ -393,7 +393,7 @@ async def test_a_row_written_by_hand_has_a_version(database):
         assert row.version == 2
 
 
-def test_versioned_refuses_mapper_args_that_lose_it():
+def test_versioned_refuses_mapper_args_without_version_id_col():
     with pytest.raises(AppKitError, match="Draft is Versioned, but its __mapper_args__ have no version_id_col"):
 
         class Draft(Versioned, BaseTableModel):
@@ -401,7 +401,7 @@ def test_versioned_refuses_mapper_args_that_lose_it():
             __mapper_args__ = {"polymorphic_on": "kind", "polymorphic_identity": "draft"}  # noqa: RUF012 - SQLAlchemy's way
 
 
-def test_versioned_takes_mapper_args_that_extend_it():
+def test_versioned_takes_mapper_args_that_extend_its_own():
     class Sketch(Versioned, BaseTableModel):
         kind: Mapped[str]
 
@@ -419,7 +419,7 @@ def test_versioned_takes_mapper_args_that_extend_it():
     assert Doodle.__mapper__.version_id_col is Sketch.__mapper__.version_id_col
 
 
-# Who wrote it, and integer keys
+# Authors and integer ids
 
 
 async def test_authored_row_has_the_ids_of_creator_and_last_editor(database):

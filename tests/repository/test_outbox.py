@@ -1,4 +1,4 @@
-"""Writing tasks, and how their rows change hands."""
+"""Tasks in the outbox: enqueue, claim, renew, finish and rescue."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -49,7 +49,7 @@ def maintenance(database: Database) -> Maintenance:
 
 @pytest.fixture
 def hasty(database: Database) -> TaskQueue:
-    """A queue of another process, whose leases have expired as soon as they begin."""
+    """A queue of another process. Its leases expire after a millisecond."""
     return TaskQueue(database, TasksSettings(lease=0.001, max_attempts=2))
 
 
@@ -64,7 +64,7 @@ async def rows(database: Database) -> list[OutboxTask]:
         return list(await session.scalars(select(OutboxTask).order_by(OutboxTask.id)))
 
 
-async def test_row_holds_what_the_task_needs(database: Database) -> None:
+async def test_row_has_arguments_labels_and_options_of_the_task(database: Database) -> None:
     thing = uuid4()
     token = request_id.set("request-1")
     async with database.session() as session:
@@ -80,7 +80,7 @@ async def test_row_holds_what_the_task_needs(database: Database) -> None:
     assert datetime.now(UTC) - row.created_at < timedelta(minutes=1)
 
 
-async def test_rolled_back_savepoint_takes_its_tasks_along(database: Database) -> None:
+async def test_rolled_back_savepoint_drops_its_tasks(database: Database) -> None:
     async with database.session() as session:
         add_task(session, POLICY, ["kept"])
         await session.flush()
@@ -100,7 +100,9 @@ async def test_argument_that_is_no_json_is_refused_before_anything_is_written(da
     assert await rows(database) == []
 
 
-async def test_oldest_are_claimed_first_and_only_once(database: Database, queue: TaskQueue, hasty: TaskQueue) -> None:
+async def test_oldest_tasks_are_claimed_first_and_only_once(
+    database: Database, queue: TaskQueue, hasty: TaskQueue
+) -> None:
     await add(database, 5)
 
     first, second = await queue.claim(NAMES, limit=2), await hasty.claim(NAMES, limit=10)
@@ -122,7 +124,9 @@ async def test_unknown_names_are_left_alone_and_counted(
     assert await maintenance.count_unknown(NAMES) == {}
 
 
-async def test_failed_task_waits_for_its_time(database: Database, queue: TaskQueue, maintenance: Maintenance) -> None:
+async def test_failed_task_waits_for_its_retry_time(
+    database: Database, queue: TaskQueue, maintenance: Maintenance
+) -> None:
     await add(database, 2)
     soon, late = await queue.claim(NAMES, limit=2)
 
@@ -155,7 +159,7 @@ async def test_expired_lease_is_rescued_until_attempts_are_spent(
     assert row.finished_at is not None
 
 
-async def test_what_this_process_works_at_is_not_taken_from_it(
+async def test_tasks_of_this_process_are_not_rescued(
     database: Database, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     await add(database)
@@ -177,13 +181,13 @@ async def test_only_the_latest_claim_may_change_the_row(
     assert not await hasty.fail(stale, "late", retry_in=None)
     assert not await hasty.report_progress(stale, {"percent": 1})
     assert await hasty.renew([stale]) == {}
-    assert not await queue.finish(stale)  # Nor the same process on behalf of its earlier attempt.
+    assert not await queue.finish(stale)  # The new owner can't finish the earlier attempt.
     assert await queue.renew([task]) == {task.key: False}
     assert await queue.finish(task)
     assert not await queue.finish(task)
 
 
-async def test_finishing_belongs_to_the_transaction_it_is_given(database: Database, queue: TaskQueue) -> None:
+async def test_finish_uses_the_given_transaction(database: Database, queue: TaskQueue) -> None:
     await add(database)
     (task,) = await queue.claim(NAMES)
     async with database.session() as session:
@@ -229,7 +233,7 @@ async def test_unknown_state_is_refused(database: Database) -> None:
             await session.execute(update(OutboxTask).values(state="lingering"))
 
 
-async def test_poll_reports_what_is_due_and_when(
+async def test_poll_reports_due_tasks_and_the_next_deadline(
     database: Database, queue: TaskQueue, hasty: TaskQueue, maintenance: Maintenance
 ) -> None:
     assert await maintenance.poll(NAMES) == (False, False, None)
@@ -250,7 +254,7 @@ async def test_poll_reports_what_is_due_and_when(
     assert (await maintenance.poll(NAMES))[:2] == (False, True)
 
 
-async def test_exchange_closes_what_is_done_and_claims_the_next(
+async def test_exchange_finishes_tasks_and_claims_the_next(
     database: Database, queue: TaskQueue, hasty: TaskQueue
 ) -> None:
     await add(database, 4)
@@ -269,7 +273,7 @@ async def test_exchange_closes_what_is_done_and_claims_the_next(
     assert len(changes) == (2 if database.sqlite else 1)
 
 
-async def test_exchange_comes_to_ordered_tasks_in_their_turn(database: Database, queue: TaskQueue) -> None:
+async def test_exchange_claims_ordered_tasks_in_turn(database: Database, queue: TaskQueue) -> None:
     await add(database, 2)
     await add(database, 3, TaskPolicy(name=POLICY.name, ordering_key="one after the other"))
     await add(database, 20)
@@ -280,7 +284,7 @@ async def test_exchange_comes_to_ordered_tasks_in_their_turn(database: Database,
     ids = [row.id for row in await rows(database)]
 
     assert sorted(each for turn in turns for each in turn) == ids
-    # Each begins in the turn after the one before it, or in the turn after that, however many others wait.
+    # Each ordered task is claimed one or two turns after the previous ordered task, even if many others wait.
     first, second, third = (next(number for number, turn in enumerate(turns) if each in turn) for each in ids[2:5])
     assert first == 1
     assert 1 <= second - first <= 2
@@ -291,7 +295,7 @@ async def test_exchange_returns_its_claims_when_notify_fails(
     database: Database, queue: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if database.sqlite:
-        pytest.skip("On SQLite nobody is told.")
+        pytest.skip("SQLite has no NOTIFY.")
 
     async def fail(_: Any) -> None:
         raise ServiceUnavailableException
@@ -312,7 +316,7 @@ async def test_clock_is_the_database_s(database: Database) -> None:
 
 
 async def test_polling_reads_no_ended_rows(database: Database, queue: TaskQueue, maintenance: Maintenance) -> None:
-    """However much has piled up, each question that is asked every second has an index."""
+    """Each query that runs every second uses an index, so its time doesn't grow with the table."""
     await add(database, 300, TaskPolicy(name=POLICY.name, ordering_key=str, expires_at=utcnow() + timedelta(days=1)))
     async with database.session() as session:
         await session.execute(text("UPDATE appkit_outbox SET state = 'done', keep_until = '2999-01-01' WHERE id > 5"))

@@ -1,4 +1,4 @@
-"""Pages by keyset, on both databases."""
+"""Pages by keyset, on PostgreSQL and SQLite."""
 
 import base64
 import json
@@ -43,7 +43,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     async with database.engine.begin() as connection:
         await connection.run_sync(Entry.metadata.tables["entry"].create)
     async with database.session() as db:
-        for n in range(COUNT):  # Many ties, and values that are falsy.
+        for n in range(COUNT):  # Many equal values, and values that are false in Python.
             db.add(
                 Entry(
                     title=["", "ä", "%_", "b"][n % 4],
@@ -98,7 +98,7 @@ async def test_keyset_page_keeps_the_filter_and_the_exact_last_page(database):
     assert len(entries) == 8
 
 
-async def test_keyset_page_loses_nothing_while_rows_come_and_go(database):
+async def test_keyset_page_loses_no_row_while_others_are_added_and_deleted(database):
     async with database.session() as db:
         first = await keyset_page(db, select(Entry), order=[NEWEST], size=4)
         await db.delete(first.items[-1])
@@ -159,7 +159,7 @@ async def test_keyset_page_takes_decimals(database_url):
     await database.dispose()
 
 
-def test_cursor_page_is_what_an_api_makes_of_a_page():
+def test_cursor_page_is_the_schema_of_a_keyset_page():
     class EntrySchema(BaseModel, from_attributes=True):
         title: str
 

@@ -1,4 +1,4 @@
-"""What was not meant: a relationship that nobody loaded, and a statement for each row."""
+"""Relationships that were not loaded, and statements that run for each row."""
 
 import logging
 from collections.abc import AsyncIterable
@@ -116,7 +116,7 @@ async def test_unloaded_relationship_says_how_to_load_it(shelves):
             _ = shelf.books
         await db.refresh(shelf, ["books"])
         assert len(shelf.books) == 2
-        assert shelf.books[0].shelf is shelf  # In the session already, so that there is nothing to query.
+        assert shelf.books[0].shelf is shelf  # The session has the shelf, so no query is needed.
         assert len(shelf.drawers) == 1
     async with shelves.read_session() as db:
         book = (await db.scalars(select(ShelfBook).limit(1))).one()
@@ -132,7 +132,7 @@ async def test_unloaded_relationship_cannot_be_appended_to(shelves):
         shelf = (await db.scalars(select(Shelf))).one()
         with pytest.raises(InvalidRequestError, match=r"Shelf\.books was not loaded"):
             shelf.books.append(ShelfBook())
-        db.add(ShelfBook(shelf_id=shelf.id))  # The foreign key says as much.
+        db.add(ShelfBook(shelf_id=shelf.id))  # The foreign key is enough.
         await db.flush()
         await db.refresh(shelf, ["books"])
         assert len(shelf.books) == 3

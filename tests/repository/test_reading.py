@@ -1,4 +1,4 @@
-"""Replicas: a real streaming standby that is half a second behind, and people who must not notice."""
+"""Replicas: requests to an app with a streaming replica that has a delay of half a second."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -19,7 +19,7 @@ from appkit.repository.base import BaseTableModel
 from appkit.repository.database import Database
 from appkit.testing.kits import settings_for_tests
 
-pytestmark = pytest.mark.slow  # Servers are started, and lag behind.
+pytestmark = pytest.mark.slow  # Starts servers, and waits for the delay.
 
 COOKIE = "appkit_wrote"
 WHERE = text("SELECT CASE WHEN pg_is_in_recovery() THEN 'standby' ELSE 'primary' END")
@@ -86,7 +86,7 @@ def browser(app: FastAPI, cookies: AsyncClient | None = None) -> AsyncClient:
     return AsyncClient(transport=ASGITransport(app), base_url="https://test", headers=headers, cookies=jar)
 
 
-@pytest.mark.clock(reason="A replica is half a second behind, and the primary is read from for a second.")
+@pytest.mark.clock(reason="The replica has a delay of half a second, and writers read from the primary for one second.")
 async def test_read_your_writes_on_every_instance(apps):
     async with browser(apps[0]) as writer, browser(apps[1]) as other:
         _, before = (await other.get("/api/notes")).json()
@@ -119,9 +119,8 @@ async def test_only_clients_that_wrote_read_from_the_primary(apps, method, path,
             assert response.headers["set-cookie"] == f"{COOKIE}=1; HttpOnly; Max-Age=1; Path=/; SameSite=lax"
 
 
-@pytest.mark.clock(reason="A replica is half a second behind, and the primary is read from for a second.")
+@pytest.mark.clock(reason="The replica has a delay of half a second, and writers read from the primary for one second.")
 async def test_a_session_opened_after_the_commit_reads_from_the_primary(apps):
-    """Within one request, and for a service that opens its own sessions."""
     database: Database = apps[0].state.appkit.database
     token = reading.client.set(reading.Client())
     try:
@@ -157,7 +156,7 @@ async def test_unreachable_replica_falls_back_to_the_primary(primary, standby, m
     finally:
         standby.start()
     async with asyncio.timeout(60):
-        while await where() != "standby":  # noqa: ASYNC110 - a server tells nobody that it is back
+        while await where() != "standby":  # noqa: ASYNC110 - the server has no event for it
             await asyncio.sleep(0.05)
     await database.dispose()
 

@@ -1,4 +1,4 @@
-"""Repository: the rows of one model, on all three drivers."""
+"""Repository: the rows of one model, with all three drivers."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -81,7 +81,7 @@ TABLES = [Planet.metadata.tables[name] for name in ("planet", "moon", "landing")
 async def database(request: pytest.FixtureRequest, database_url: str) -> AsyncIterator[Database]:
     if request.param == "psycopg":
         if database_url.startswith("sqlite"):
-            pytest.skip("psycopg is PostgreSQL's.")
+            pytest.skip("psycopg is a driver for PostgreSQL.")
         database_url = database_url.replace("asyncpg", "psycopg")
     database = Database(database_url)
     async with database.engine.begin() as connection:
@@ -98,7 +98,7 @@ async def db(database: Database) -> AsyncIterator[AsyncSession]:
 
 @pytest.fixture
 async def planets(db: AsyncSession) -> Repository[Planet]:
-    """Nine planets, named a to i, each heavier than the one before."""
+    """Nine planets, named a to i. Each planet has a higher mass than the one before."""
     planets = Repository[Planet](db)
     await planets.create_many({"name": name, "mass": 3 * n} for n, name in enumerate("abcdefghi"))
     return planets
@@ -119,7 +119,7 @@ def statements(database: Database):
     return said
 
 
-# Which model
+# The model
 
 
 def test_repository_takes_its_model_from_the_type_argument():
@@ -165,14 +165,14 @@ async def test_get_takes_a_key_of_several_columns(db):
     )
 
 
-async def test_get_loads_what_it_is_told_to(planets, db):
+async def test_get_loads_given_relationships(planets, db):
     planet = await planets.one(Planet.name == "c")
     await Repository[Moon](db).create({"number": 1, "planet_id": planet.id})
     loaded = await planets.get(planet.id, options=[selectinload(Planet.moons)])
     assert [moon.number for moon in loaded.moons] == [1]
 
 
-async def test_get_for_update_reads_anew(database, planets, db):
+async def test_get_for_update_reads_the_row_again(database, planets, db):
     held = await planets.one(Planet.name == "c")
     await db.commit()
     async with database.session() as other:
@@ -181,7 +181,7 @@ async def test_get_for_update_reads_anew(database, planets, db):
     assert (await planets.get(held.id, for_update=True)).note == "changed"
 
 
-async def test_one_wants_exactly_one(planets):
+async def test_one_refuses_no_row_and_several_rows(planets):
     assert (await planets.one(Planet.mass == 0)).name == "a"
     with pytest.raises(NotFoundException):
         await planets.one(Planet.mass == 1)
@@ -189,7 +189,7 @@ async def test_one_wants_exactly_one(planets):
         await planets.one(Planet.mass > 1)
 
 
-async def test_list_and_first_follow_the_order_and_else_the_primary_key(planets):
+async def test_list_and_first_sort_by_order_or_primary_key(planets):
     assert names(await planets.list()) == "abcdefghi"
     assert names(await planets.list(Planet.mass > 9, order=[Planet.name.desc()], limit=3)) == "ihg"
     first = await planets.first(Planet.mass > 9, order=[Planet.mass])
@@ -198,7 +198,7 @@ async def test_list_and_first_follow_the_order_and_else_the_primary_key(planets)
     assert await planets.first(Planet.mass > 99) is None
 
 
-async def test_count_and_exists_answer_in_one_row(planets, statements):
+async def test_count_and_exists_need_one_statement_each(planets, statements):
     assert await planets.count() == 9
     assert await planets.count(Planet.mass > 9) == 5
     assert await planets.exists(Planet.mass == 9)
@@ -206,7 +206,7 @@ async def test_count_and_exists_answer_in_one_row(planets, statements):
     assert len(statements) == 4
 
 
-async def test_stream_gives_every_row_once_though_the_transaction_ends_in_between(planets, db):
+async def test_stream_gives_every_row_once_across_transactions(planets, db):
     seen = []
     async for planet in planets.stream(Planet.mass > 0, batch=3):
         seen.append(planet.name)
@@ -268,7 +268,7 @@ async def test_cursor_pages_follow_the_query(planets):
 
 
 @pytest.mark.parametrize("query", [PlanetPage, CappedPage, UncountedPage])
-async def test_pages_have_a_number_and_know_what_comes_after(planets, query):
+async def test_pages_have_a_number_and_has_next(planets, query):
     pages = [await planets.page(query(page=n, size=4, sort="-mass")) for n in (1, 2, 3)]
     assert [names(page.items) for page in pages] == ["ihgf", "edcb", "a"]
     assert [page.has_next for page in pages] == [True, True, False]
@@ -277,7 +277,7 @@ async def test_pages_have_a_number_and_know_what_comes_after(planets, query):
     assert [page.pages for page in pages] == ([3, 3, 3] if counted else [None, None, 3])
 
 
-async def test_a_short_page_counts_nothing(planets, statements):
+async def test_last_page_needs_no_count(planets, statements):
     assert (await planets.page(PageQuery(size=9))).total == 9
     assert (await planets.page(PageQuery(page=2, size=8))).total == 9
     assert len(statements) == 2
@@ -298,7 +298,7 @@ async def test_a_capped_count_stops_at_its_cap(planets, monkeypatch):
     assert (await planets.page(CappedPage(size=2), Planet.mass > 6)).total == 6
 
 
-async def test_pages_sort_by_what_may_be_null(planets):
+async def test_pages_sort_by_nullable_columns(planets):
     await planets.update_where(Planet.mass > 9, values={"note": "x"})
     seen = [names((await planets.page(PlanetPage(page=n, size=4, sort="note"))).items) for n in (1, 2, 3)]
     assert sorted("".join(seen)) == list("abcdefghi")
@@ -315,14 +315,14 @@ async def test_create_takes_a_schema_with_its_defaults_and_more(db):
     assert (await planets.create({"name": "y"})).mass == 1
 
 
-async def test_create_many_takes_rows_however_they_are_made(db):
+async def test_create_many_takes_schemas_mappings_and_rows(db):
     planets = Repository[Planet](db)
     made = await planets.create_many([PlanetCreate(name="x"), {"name": "y"}, Planet(name="z")])
     assert names(made) == names(await planets.list()) == "xyz"
     assert await planets.create_many([]) == []
 
 
-async def test_update_changes_only_what_was_set(planets):
+async def test_update_changes_only_set_fields(planets):
     planet = await planets.one(Planet.name == "c")
     planet.note = "kept"
     await planets.update(planet, PlanetUpdate(name="see"))
@@ -372,7 +372,7 @@ async def test_delete_cascades_as_the_model_says(planets, db):
         await planets.restore(planet)
 
 
-async def test_bulk_changes_say_how_many_and_reach_the_rows_that_are_held(planets):
+async def test_bulk_changes_return_a_count_and_update_loaded_rows(planets):
     planet = await planets.one(Planet.name == "i")
     before = planet.updated_at
     assert await planets.update_where(Planet.mass > 9, values={"mass": 100}) == 5
@@ -393,7 +393,7 @@ async def test_bulk_changes_refuse_an_empty_where(planets):
 # Writing without reading first
 
 
-async def test_upsert_writes_what_is_new_and_changes_what_is_there(planets):
+async def test_upsert_inserts_new_rows_and_updates_existing_rows(planets):
     held = await planets.one(Planet.name == "c")
     created, updated, identifier = held.created_at, held.updated_at, held.id
     rows = await planets.upsert(
@@ -438,7 +438,7 @@ async def test_upsert_refuses_rows_of_different_shapes(planets):
         await planets.upsert([{"name": "x"}, {"name": "y", "mass": 1}], on=[Planet.name])
 
 
-async def test_upsert_takes_more_rows_than_one_statement_has_room_for(db):
+async def test_upsert_takes_more_rows_than_one_statement_allows(db):
     planets = Repository[Planet](db)
     for mass in (1, 2):
         rows = await planets.upsert([{"name": str(n), "mass": mass} for n in range(5000)], on=[Planet.name])
@@ -455,7 +455,7 @@ async def test_upsert_still_refuses_other_conflicts(database):
     assert [error["field"] for error in caught.value.extra["errors"]] == ["name"]
 
 
-async def test_get_or_create_makes_one_row_however_many_try_at_once(database):
+async def test_get_or_create_makes_one_row_under_concurrency(database):
     one_writer = database.engine.dialect.name == "sqlite"
     connected = asyncio.Barrier(1 if one_writer else 10)
 
@@ -473,7 +473,7 @@ async def test_get_or_create_makes_one_row_however_many_try_at_once(database):
         assert await Repository[Planet](db).count() == 1
 
 
-async def test_upsert_leaves_one_row_however_many_try_at_once(database):
+async def test_upsert_leaves_one_row_under_concurrency(database):
     async def attempt(n: int) -> None:
         async with database.session() as db:
             await Repository[Planet](db).upsert([{"name": "x", "mass": n}], on=[Planet.name])
@@ -483,14 +483,14 @@ async def test_upsert_leaves_one_row_however_many_try_at_once(database):
         assert (await Repository[Planet](db).one()).mass in range(10)
 
 
-async def test_get_or_create_says_that_a_row_it_does_not_see_has_the_key(planets, db):
+async def test_get_or_create_refuses_the_key_of_a_hidden_row(planets, db):
     with pytest.raises(ConstraintViolatedException, match="taken already") as caught:
         await Giants(db).get_or_create({"name": "b", "mass": 99}, on=[Planet.name])
     assert caught.value.extra["errors"] == [{"field": "name", "message": "This is taken already.", "type": "unique"}]
 
 
-async def test_rows_of_a_plain_session_are_as_good(database):
-    """It needs no Database of ours, only a session."""
+async def test_repository_works_with_a_plain_session(database):
+    """A repository needs no `Database`."""
     async with AsyncSession(database.engine, expire_on_commit=False) as db:
         assert (await Repository[Planet](db).create({"name": "x", "created_at": utcnow()})).name == "x"
         assert (await db.scalars(select(Planet.name))).all() == ["x"]

@@ -1,4 +1,4 @@
-"""Units of work that are done again, and statements and connections that come to an end."""
+"""Retries of units of work, and timeouts of statements and connections."""
 
 import asyncio
 import sqlite3
@@ -39,7 +39,7 @@ async def database(database_url: str) -> AsyncIterator[Database]:
 @pytest.fixture
 def postgresql(database: Database) -> Database:
     if database.sqlite:
-        pytest.skip("SQLite has no such thing.")
+        pytest.skip("This test needs PostgreSQL.")
     return database
 
 
@@ -48,7 +48,7 @@ async def values(database: Database) -> list[int]:
         return list(await db.scalars(select(Tally.value).order_by(Tally.name)))
 
 
-async def test_run_commits_and_returns_what_the_work_returns(database):
+async def test_run_commits_and_returns_the_result(database):
     async def work(db: AsyncSession) -> int:
         tally = (await db.scalars(select(Tally).filter_by(name="one"))).one()
         tally.value = 7
@@ -113,7 +113,7 @@ async def test_locked_sqlite_file_is_retried(tmp_path):
     attempts.clear()
     waiting = asyncio.create_task(database.run(add, attempts=10))
     async with asyncio.timeout(60):
-        while len(attempts) < 3:  # noqa: ASYNC110 - it tells nobody
+        while len(attempts) < 3:  # noqa: ASYNC110 - the list has no event
             await asyncio.sleep(0.01)
     other.execute("ROLLBACK")
     await waiting

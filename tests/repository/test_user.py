@@ -1,4 +1,4 @@
-"""Which class an app's users are. Tables belong to the process, so each case has one of its own."""
+"""The user model of an app. Each case has a process, because tables belong to a process."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def define(name, table="user"):
 """
 
 CASES = {
-    "a plain one is made once, and again for the next kit": """
+    "the plain User is defined only once": """
 assert "user" not in Base.metadata.tables
 User = resolve_user_model()
 assert resolve_user_model() is User
@@ -32,7 +32,7 @@ assert (User.__name__, User.__tablename__) == ("User", "user")
 refused(lambda: define("Late"), "Late is defined too late")
 refused(lambda: define("Late", "late"), "Late is defined too late")
 """,
-    "one of the app's own is found": """
+    "a subclass is found": """
 class Member(BaseUser):
     nickname: Mapped[str | None]
 
@@ -43,7 +43,7 @@ assert resolve_user_model() is Member
 assert Member.__tablename__ == "user" and "nickname" in Member.__table__.columns
 assert resolve_user_model(Admin) is Admin
 """,
-    "an abstract one between is none": """
+    "an abstract subclass is no user model": """
 class Common(BaseUser):
     __abstract__ = True
     nickname: Mapped[str | None]
@@ -53,13 +53,13 @@ class Member(Common):
 
 assert resolve_user_model() is Member
 """,
-    "of two, one must be named": """
+    "one of two models must be named": """
 Member, Robot = define("Member"), define("Robot", "robot")
 refused(resolve_user_model, "Member", "Robot", "user_model=")
 assert resolve_user_model(Robot) is Robot
 refused(lambda: define("Third"), "Third and Member", "'user'")
 """,
-    "columns that signing in needs": """
+    "columns for signing in": """
 from appkit.repository.auth import AuthSession, AuthToken
 from appkit.repository.base import utcnow
 User = resolve_user_model()
@@ -69,7 +69,7 @@ assert "hush" not in repr(user) and not user.email_verified
 user.email_verified_at = utcnow()
 assert user.email_verified
 """,
-    "tables need no users": """
+    "an app needs no user table": """
 class Note(BaseTableModel):
     text: Mapped[str]
 assert set(Base.metadata.tables) == {"note"}

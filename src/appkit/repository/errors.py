@@ -103,8 +103,8 @@ def _violation(exc: IntegrityError, metadata: MetaData) -> _Violation:
     message = getattr(details, "message_primary", None) or str(driver)
     if kind == "foreign_key" and message.startswith("update or delete"):
         kind = "referenced"
-    name = getattr(details, "table_name", None)
-    table = metadata.tables.get(f"{getattr(details, 'schema_name', None)}.{name}", metadata.tables.get(name))
+    table_name = getattr(details, "table_name", "")
+    table = metadata.tables.get(f"{getattr(details, 'schema_name', '')}.{table_name}", metadata.tables.get(table_name))
     if table is None or kind == "referenced":  # A constraint of another table refuses the change: no field is wrong.
         return kind, ()
     if kind == "not_null":
