@@ -58,7 +58,7 @@ class AuthService(BaseService):
     async def signup(
         self, email: str, password: str, *, device: Device = UNKNOWN_DEVICE, replaces: Collection[str | None] = ()
     ) -> SignIn | PendingSignIn:
-        """Create an account, and sign its owner in.
+        """Create an account, and sign the owner in.
 
         Raises:
             SignupClosedException: When the app accepts no sign-ups.
@@ -83,7 +83,7 @@ class AuthService(BaseService):
         """Create an account without revealing whether the e-mail address had one (OWASP ASVS 6.3.8).
 
         The answer is mailed to the address. Whether the address is free or taken, the password is hashed once, and one
-        of appkit's own tasks is enqueued. Call this method in a transaction of its own, because a taken address rolls
+        of appkit's own tasks is enqueued. Call this method in a separate transaction, because a taken address rolls
         the transaction back.
 
         Raises:
@@ -165,7 +165,7 @@ class AuthService(BaseService):
         return PendingSignIn(challenge=token, factors=list(challenge.factors))
 
     async def challenged(self, challenge: str) -> BaseUser:
-        """The user of a challenge. Call this before you check the user's proof: each call is one of five attempts.
+        """The user of a challenge. Each call counts as one of five attempts, so call this before you check the proof.
 
         This method commits, so that a failed attempt counts too.
 
@@ -176,7 +176,7 @@ class AuthService(BaseService):
         try:
             user = await LinkService(self.db).attempt(challenge, CHALLENGE, limit=CHALLENGE_TRIES)
         except InvalidTokenException:
-            raise InvalidTokenException("This took too long, or too many tries. Sign in again.") from None
+            raise InvalidTokenException("The sign-in took too long, or had too many attempts. Sign in again.") from None
         # Count for each account too, because a correct password can start any number of challenges.
         await self.limiter.hit(TRIES_BY_USER, "challenge", user.id)
         return user
@@ -268,7 +268,7 @@ class AuthService(BaseService):
         return found
 
     async def _rehash(self, seen: BaseUser, renewed: str) -> None:
-        """Store a hash with today's parameters, unless the password was changed after `seen` was read."""
+        """Store a hash with the current parameters, unless the password was changed after `seen` was read."""
         user = self.user_model
         await self.db.execute(
             update(user)

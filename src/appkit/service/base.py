@@ -30,9 +30,9 @@ ON_EVENT = TaskPolicy(name="appkit.plugins:on_event")
 class BaseService:
     """Business rules that share one database session, and therefore one transaction.
 
-    A service needs only a database session: a route, a task and a test all write `PostService(db)`. A service flushes.
-    The code that opened the database session commits. The properties and `emit()` raise `AppKitError` if the database
-    session belongs to no app.
+    A service needs only a database session: a route, a task and a test all write `PostService(db)`. A service flushes,
+    but only the code that opened the database session commits. The properties and `emit()` raise `AppKitError` if the
+    database session belongs to no app.
     """
 
     def __init__(self, db: AsyncSession) -> None:

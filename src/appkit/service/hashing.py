@@ -81,12 +81,12 @@ def _matches_bcrypt(hashed: str, password: str) -> bool:
         import bcrypt
     except ModuleNotFoundError:
         raise AppKitError("An account's password is hashed with bcrypt. Install fastapi-appkit[bcrypt].") from None
-    # bcrypt hashes only 72 bytes. Its old versions cut longer passwords, and its new versions refuse them.
+    # bcrypt hashes only 72 bytes. Old versions cut longer passwords, and new versions refuse them.
     return bcrypt.checkpw(password.encode()[:_BCRYPT_BYTES], hashed.encode())
 
 
 def _decoy_hash(parameters: Parameters) -> str:
-    """A random hash that no password matches. Verifying it takes as long as for any other hash."""
+    """A random hash that no password matches. Verifying this hash takes as long as verifying any other."""
     salt, digest = (
         b64encode(os.urandom(size)).rstrip(b"=").decode() for size in (parameters.salt_len, parameters.hash_len)
     )

@@ -37,7 +37,7 @@ async def before_signin(user: BaseUser, methods: Sequence[str], device: Device, 
     Args:
         user: The user, who has already authenticated by these methods.
         methods: How the user authenticated (RFC 8176), such as `["pwd"]`. A plugin's route passes its methods to
-            `complete_signin`. They include `mfa` if the user has used more than one factor.
+            `complete_signin`. The methods include `mfa` if the user has used more than one factor.
         device: The client's IP address, `device.ip`, and `device.user_agent`.
         db: The database session of the sign-in.
 

@@ -83,8 +83,8 @@ class LinkService(BaseService):
     async def attempt(self, token: str, purpose: str, *, limit: int) -> BaseUser:
         """Count an attempt with a token, and return the token's owner.
 
-        This method commits immediately, so that failed and concurrent attempts count too. After `limit` attempts, it
-        raises `InvalidTokenException`.
+        This method commits immediately, so that failed and concurrent attempts count too. After `limit` attempts, this
+        method raises `InvalidTokenException`.
         """
         owner_id = await self.db.scalar(
             update(AuthToken)

@@ -38,10 +38,10 @@ _BUTTON: Final = (
 class MailService(BaseService):
     """Composes the mails about accounts from templates.
 
-    A template such as `reset_password.txt` has a line with the subject, and then paragraphs. They may contain the
-    placeholders `$app`, `$email` and `$link`. For the HTML part, the paragraphs are put into `layout.html`, where a
-    paragraph with only `$link` becomes a button. A `reset_password.html` replaces the paragraphs in the HTML part. A
-    file in `MAIL_TEMPLATES` replaces appkit's file of the same name.
+    A template such as `reset_password.txt` has a line with the subject, and then paragraphs. The text may have
+    the placeholders `$app`, `$email` and `$link`. For the HTML part, the paragraphs are put into `layout.html`, where a
+    paragraph with only `$link` becomes a button. A file `reset_password.html` replaces the paragraphs in the HTML
+    part. A file in `MAIL_TEMPLATES` replaces appkit's file with the same name.
     """
 
     async def write(self, kind: MailKind, user: BaseUser, *, to: str | None = None, token: str | None = None) -> Mail:
@@ -50,7 +50,7 @@ class MailService(BaseService):
         Links start with `FRONTEND_URL`, never with the `Host` of a request. Browsers don't send what follows a `#`, so
         the token appears neither in server logs nor in `Referer`. Without `FRONTEND_URL`, the mail has only the token.
 
-        The mail goes to the account's e-mail address, unless `to` has another one.
+        Without `to`, the recipient is the account's e-mail address.
 
         Raises:
             AppKitError: When one of the app's templates can't be filled in.
@@ -97,5 +97,5 @@ def _fill(name: str, text: str, values: dict[str, str]) -> str:
     except (KeyError, ValueError) as exc:
         known = ", ".join(f"${each}" for each in values)
         raise AppKitError(
-            f"The mail template {name} can't be filled in: {exc}. It may use {known}; write $$ for a $."
+            f"The mail template {name} can't be filled in: {exc}. The template may use {known}. Write $$ for a $."
         ) from exc

@@ -24,7 +24,7 @@ from appkit.service.users import UserService
 class PasswordService(BaseService):
     """The passwords of accounts.
 
-    Call the methods outside a transaction. Then they hold no connection while Argon2 runs, and don't block SQLite's
+    Call the methods outside a transaction. They then hold no connection while Argon2 runs, and don't block SQLite's
     writer. Each method that hashes or checks a password raises `ServiceUnavailableException` if too many passwords wait
     to be hashed.
     """

@@ -95,6 +95,6 @@ class PendingSignIn:
     """A sign-in that needs another factor."""
 
     challenge: str = field(repr=False)
-    """A token for `AuthService.complete`. It can be used once."""
+    """A token for `AuthService.complete`. The token works once."""
     factors: list[str]
     """The factors that can complete the sign-in, such as `totp`."""

@@ -33,7 +33,7 @@ def is_live(now: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
 
 
 def belongs(user: type[BaseUser]) -> ColumnElement[bool]:
-    """SQL: whether a sign-in session is this user's, the account is open, and its security version is unchanged."""
+    """SQL: whether a sign-in session is this user's, the account is open, and the security version matches."""
     return and_(user.id == AuthSession.user_id, user.security_version == AuthSession.security_version, user.is_open)
 
 
@@ -114,8 +114,8 @@ class SessionService(BaseService):
         """Exchange a refresh token for the next pair.
 
         For `AUTH_REFRESH_GRACE` seconds, the same token can be exchanged again, and gives the same refresh token. A
-        response can get lost, and several tabs may refresh at the same moment. Later use may be theft. It ends the
-        sign-in session.
+        response can get lost, and several tabs may refresh at the same moment. A later exchange may be theft, and
+        ends the sign-in session.
 
         Raises:
             UnauthorizedException: When the token is not valid.
@@ -187,7 +187,7 @@ class SessionService(BaseService):
         return found.all()
 
     async def revoke(self, session_id: UUID, *, owner_id: UUID) -> None:
-        """End one sign-in session of a user. `refresh` and `user` then refuse its tokens.
+        """End one sign-in session of a user. `refresh` and `user` then refuse the session's tokens.
 
         Raises:
             NotFoundException: When this user has no live sign-in session with this id.
@@ -267,7 +267,7 @@ class SessionService(BaseService):
 
 @cache
 def _live_user(user: type[BaseUser]) -> Select[BaseUser]:
-    """The statement that reads the user of a live sign-in session. Building it takes as long as running it."""
+    """The statement that reads the user of a live sign-in session. Building a statement takes as long as running it."""
     return (
         select(user)
         .join(AuthSession, belongs(user))

@@ -135,7 +135,7 @@ class TaskService(BaseService):
         )
 
     async def of_user(self, user_id: UUID, *, also: Sequence[str] = ()) -> list[OutboxTask]:
-        """The open tasks that a user's requests have enqueued, and their ended tasks with the ids in `also`."""
+        """The tasks that a user's requests have enqueued: all open tasks, and ended tasks if their id is in `also`."""
         actor = OutboxTask.payload["labels"]["user_id"].as_string() == str(user_id)
         query = select(OutboxTask).where(actor, or_(text(OPEN), OutboxTask.task_id.in_(also)))
         return [*await self.db.scalars(query.order_by(OutboxTask.id).execution_options(populate_existing=True))]

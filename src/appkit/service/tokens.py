@@ -110,7 +110,7 @@ class Tokens:
         )
 
     def session_ids(self, *tokens: str | None) -> set[UUID]:
-        """The ids of the sign-in sessions of access and refresh tokens. Expired tokens count; invalid ones don't."""
+        """The ids of the tokens' sign-in sessions, even if access tokens have expired. Invalid tokens are ignored."""
         found = set()
         for token in filter(None, tokens):
             with suppress(UnauthorizedException):

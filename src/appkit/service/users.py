@@ -81,7 +81,7 @@ class UserService(BaseService):
             raise EmailTakenException from None
 
     async def find(self, email: str, *, lock: bool = False) -> BaseUser | None:
-        """The account with this e-mail address, in upper or lower case; None if there is none.
+        """The account with this e-mail address, in upper or lower case; None if no account has it.
 
         With `lock`, the account's row is locked until the transaction ends.
 
@@ -93,7 +93,7 @@ class UserService(BaseService):
         return user
 
     async def take_over(self, user: BaseUser) -> None:
-        """Let a user take over an account. The user must have proved to own the e-mail address, as by a mailed link.
+        """Let a user take over an account, after the user has proved to own the e-mail address.
 
         Lock the account's row first. If the e-mail address was unverified, somebody else may have created the account
         and waited for the owner. So the account's password, sign-in sessions and links become invalid. A verified
@@ -179,7 +179,7 @@ class UserService(BaseService):
         return await self._set(user, security_version=user.security_version + 1, **values)
 
     async def update_unchanged(self, user_id: UUID, security_version: int, /, **values: Any) -> BaseUser | None:
-        """Set columns of an open account; None if it is disabled or deleted, or has another security version."""
+        """Set columns of an account; None if the account is disabled or deleted, or has another security version."""
         user = self.user_model
         updated: BaseUser | None = await self.db.scalar(
             update(user)

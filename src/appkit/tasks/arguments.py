@@ -92,5 +92,5 @@ class Arguments:
         except PydanticUserError as exc:
             raise AppKitError(
                 f"Parameter {name!r} of task {self._name!r} has a type that can't be read from JSON. "
-                "Pass an id or a pydantic model, or let Taskiq inject it."
+                "Pass an id or a pydantic model, or let Taskiq inject the value."
             ) from exc

@@ -55,7 +55,7 @@ class Attempt:
     """The exception that ended this attempt."""
     cancel_requested: bool = False
     closing: bool = False
-    """Whether the row is being settled. The attempt can no longer be cancelled then."""
+    """Whether the row is being settled. Then the attempt can't be cancelled."""
     settled: bool = False
     """Whether the row is settled, will be settled by the next exchange, or can't be settled."""
     done: bool = False

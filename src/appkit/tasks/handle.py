@@ -45,7 +45,7 @@ class TaskHandle:
 
     @property
     def task_id(self) -> str:
-        """The task's id. With a unique key, this is after the flush the id of the task that has the key."""
+        """The task's id. If another task has the unique key, this is the id of that task after the flush."""
         return self._task_id if self._unique is None else self._unique.task_id
 
     @property
@@ -54,7 +54,7 @@ class TaskHandle:
         return True if self._unique is None else self._unique.created
 
     async def status(self) -> TaskState | None:
-        """The task's state; None when it doesn't exist, or was deleted."""
+        """The task's state; None when the task doesn't exist, or was deleted."""
         row = await self._read()
         return None if row is None else TaskState(row.state)
 

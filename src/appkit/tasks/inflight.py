@@ -67,18 +67,18 @@ class InFlightTasks:
         return self._add(await self.queue.claim([task_name], task_id=task_id))
 
     async def claim_next(self) -> list[Attempt]:
-        """Claim tasks until as many are in flight as may be."""
+        """Claim tasks up to the concurrency."""
         self._wanted = asyncio.get_running_loop().create_future()
         self._start_exchange()
         return await self._wanted
 
     def begin(self, attempt: Attempt) -> None:
-        """Bind the attempt to the calling asyncio task, and make it the current attempt in that task's context."""
+        """Bind the attempt to the calling asyncio task, and make it the current attempt of that asyncio task."""
         runner = attempt.start()
         runner.add_done_callback(partial(self._on_end, attempt, copy_context()))
 
     async def settle(self, attempt: Attempt, error: BaseException | None) -> None:
-        """Write the outcome to the row. If the task is done, the next exchange writes it. Errors are only logged."""
+        """Write the outcome to the row. For a done task, the next exchange does so. Errors are only logged."""
         if attempt.settled:
             return
         attempt.closing, attempt.error = True, error
@@ -95,7 +95,7 @@ class InFlightTasks:
             if not await self._persist(attempt, error):
                 _warn_lost(attempt)
         except Exception:
-            logger.exception("%s could not be settled; it runs again when its lease has expired.", attempt)
+            logger.exception("%s could not be settled. The task runs again when its lease has expired.", attempt)
         finally:
             attempt.settled = True
             self._remove(attempt)
@@ -106,7 +106,7 @@ class InFlightTasks:
             await asyncio.wait([self._exchange])
 
     def forget_unstarted(self) -> None:
-        """Forget claimed tasks that have not started. `stop()` or the end of their lease makes them pending again."""
+        """Forget claimed tasks that have not started. `stop()` or the end of the lease makes these tasks pending."""
         self._attempts = {key: attempt for key, attempt in self._attempts.items() if attempt.runner is not None}
 
     def request_cancel(self, tasks: Collection[ClaimedTask]) -> None:
@@ -131,7 +131,7 @@ class InFlightTasks:
             try:
                 await self.queue.release()
             except Exception:
-                logger.exception("Leases could not be released; the tasks run again when their leases have expired.")
+                logger.exception("Leases could not be released. The tasks run again when their leases have expired.")
             await self._heartbeat.stop()
             self._heartbeat = None
 
@@ -168,7 +168,7 @@ class InFlightTasks:
                 return
 
     async def _finish_each(self, done: Sequence[Attempt], error: Exception) -> None:
-        """Write tasks one by one after writing them together failed, because only one of them may be the cause."""
+        """Write tasks one by one. Writing all together has failed, but perhaps only because of one task."""
         if isinstance(error, ServiceUnavailableException) and not self._stopping:
             self._done[:0] = done
             await asyncio.sleep(1 if done else 0)

@@ -34,7 +34,7 @@ from appkit.repository.queue_statements import (
 from appkit.tasks.schedule import Schedules
 
 PRUNE_BATCH: Final = 1000
-"""Rows to delete in one transaction, so that it holds its locks briefly."""
+"""The maximum number of rows that one transaction deletes. A short transaction releases its locks soon."""
 PRUNE_INTERVAL: Final = 60.0
 REPORT_INTERVAL: Final = 600.0
 
@@ -49,11 +49,11 @@ class PollResult(NamedTuple):
     overdue: bool
     """Whether `process_overdue` has something to do."""
     wait: float | None
-    """Seconds until the next deadline; None if no row has one."""
+    """Seconds until the next deadline; None if no row has a deadline."""
 
 
 class RescuedTask(NamedTuple):
-    """A task whose worker died or stopped renewing its lease, and its new state."""
+    """A task whose worker died or stopped renewing the lease, with the new state of the task."""
 
     task_name: str
     task_id: str

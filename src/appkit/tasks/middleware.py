@@ -1,7 +1,7 @@
 """OutboxMiddleware, which Taskiq calls around each task, and OutboxResults, which Taskiq calls to read a result.
 
 With the middleware, even Taskiq's own worker settles rows. Acknowledgements can't settle rows. Taskiq's worker also
-acknowledges messages that can't be run. After a failure in a teardown or a middleware, it acknowledges nothing.
+acknowledges messages that can't be run. After a failure in a teardown or middleware, the worker acknowledges nothing.
 """
 
 from collections.abc import Callable
@@ -23,7 +23,7 @@ ATTEMPT = "appkit_attempt"
 
 
 class OutboxMiddleware(TaskiqMiddleware):
-    """Settles the row of each task. It is the broker's first middleware, so it gets the result after all others.
+    """Settles the row of each task. This is the broker's first middleware, so it gets the result last.
 
     `in_flight` returns the broker's in-flight tasks. `arguments` returns the parameters of the task with this name.
     """

@@ -44,7 +44,7 @@ class OutboxBroker(AsyncBroker):
         self.add_middlewares(OutboxMiddleware(lambda: self.in_flight, self.arguments))
         self.schedules = Schedules(self.database)
         self.concurrency = 1
-        """Maximum number of tasks in flight. Taskiq's own receiver claims tasks one by one, so it needs only 1."""
+        """Maximum number of tasks in flight. With Taskiq's own receiver, tasks are claimed one by one."""
         self._started = False
         self._owns_database = database is None
         self._arguments: dict[str, Arguments] = {}

@@ -108,8 +108,8 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 class Listener:
     """Listens on a separate PostgreSQL connection, and reconnects when the connection is lost.
 
-    The listener calls `wake` at each notification. It also does so after each connect, because notifications may have
-    been missed.
+    The listener calls `wake` at each notification. It also calls `wake` after each connect, because notifications may
+    have been missed.
     """
 
     def __init__(self, database: Database, wake: Callable[[], None]) -> None:

@@ -172,7 +172,7 @@ class PublishingBroker(OutboxBroker):
             raise
 
     async def _transport(self, queue: str) -> AsyncBroker:
-        """The connection for one queue. It is opened at the first call."""
+        """The connection for one queue. The first call opens the connection."""
         async with self._connecting:
             if queue not in self._transports:
                 transport = self._connect(self.settings, queue)

@@ -12,7 +12,7 @@ class RedisBroker(RedisStreamBroker):
     """Taskiq's broker, but each entry is deleted when it is read. Entries only wake workers, so a loss does no harm.
 
     Taskiq's broker prefetches a hundred entries. When its worker stops, these entries wait for ten minutes, and then
-    for a new entry. The broker searches for such entries after each read. It never deletes acknowledged entries.
+    for a new entry. The broker searches for these entries after each read. Acknowledged entries are never deleted.
     """
 
     async def kick_all(self, messages: Sequence[BrokerMessage]) -> None:

@@ -55,11 +55,11 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | None
     """Seconds after which an attempt is cancelled and counts as failed; only for an `async def`."""
     unique_key: Key | None
-    """While a task with this name has this key, no other one is written. A function gets the key from the arguments."""
+    """While a row with this name has this key, no second row is written. The key may be a function of the arguments."""
     unique_scope: Scope
     """How long the unique key is taken: `until_start`, `until_done` (the default), or while the row is `retained`."""
     ordering_key: Key | None
-    """Tasks with the same key run one by one in the order of enqueueing, whatever their names. It may be a function."""
+    """Tasks of any name with the same key run one by one in the order of enqueueing. The key may be a function."""
 
 
 class Task(Generic[P, R]):
@@ -104,7 +104,7 @@ class Task(Generic[P, R]):
         Args:
             delay: Seconds to wait before the task may run.
             run_at: The earliest time to run the task.
-            expires_at: The task is dead if no worker has started it by this time.
+            expires_at: The task is dead if no worker has started the task by this time.
             options: `TaskOptions`, except the name.
 
         Raises:
