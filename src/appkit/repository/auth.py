@@ -53,7 +53,7 @@ class AuthToken(BaseTableModel):
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)
     """SHA-256 in hexadecimal. The token itself is never stored."""
     email: Mapped[str | None] = mapped_column(String(320))
-    """The e-mail address that the token was sent to. If the token changes the user's e-mail address, the new one."""
+    """The e-mail address that the token was sent to. To change an e-mail address, this is the new e-mail address."""
     security_version: Mapped[int]
     data: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Data of the code that issued the token. The code gets the data back when the token is used."""

@@ -37,7 +37,7 @@ _logger = logging.getLogger(__name__)
 
 
 class App(Protocol):
-    """The part of `AppContext` that code with only a database uses. This module can't import `AppContext` itself."""
+    """The part of `AppContext` that code with only a database uses. Importing `AppContext` would be circular."""
 
     settings: Settings
     plugins: PluginManager
@@ -135,7 +135,7 @@ class Database:
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """The open unit of work of this asyncio task, or a new one. The end of the block ends only a new one."""
+        """The open unit of work of this asyncio task, or a new one. The block ends only a new unit of work."""
         # A context variable is no alternative: a child task would inherit its parent's session, and may outlive it.
         session = self._open.get(asyncio.current_task())
         return self.session() if session is None or session.closed else nullcontext(session)

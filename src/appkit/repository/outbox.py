@@ -81,7 +81,7 @@ class OutboxTask(Base):
     state: Mapped[str] = mapped_column(String(16), default=TaskState.PENDING.value)
     payload: Mapped[dict[str, Any]]
     attempts: Mapped[int] = mapped_column(default=0)
-    """The number of claims. It is also the fencing token: a worker that has lost its lease knows an older number."""
+    """Each claim increments this fencing token: a worker that lost its lease has an older number."""
     max_attempts: Mapped[int | None]
     run_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
