@@ -19,7 +19,7 @@ export const ErrorCode = {
   REFRESH_REPLAYED: 40153,
   /** 401: The code that should finish signing in is wrong, expired or already used. */
   INVALID_FACTOR: 40160,
-  /** 401: The passkey is unknown, its signature or challenge is invalid, or it did not verify the user. */
+  /** 401: The passkey is unknown, has an invalid signature or challenge, or did not verify the user. */
   INVALID_PASSKEY: 40165,
   /** 401: The API key is unknown, revoked or expired, or its owner's account is closed or has a new password. */
   INVALID_API_KEY: 40175,
@@ -43,7 +43,7 @@ export const ErrorCode = {
   SCOPE_MISSING: 40256,
   /** 403: The route requires a user who signed in. An API key is not enough. */
   SESSION_REQUIRED: 40257,
-  /** 403: A signed-in user gave a wrong code. Not a 401, because the session is valid. */
+  /** 403: A signed-in user gave a wrong code. The status is not 401, because the user stays signed in. */
   WRONG_CODE: 40260,
   /** 404: The resource does not exist, or the client may not see it. */
   NOT_FOUND: 40400,
@@ -65,7 +65,7 @@ export const ErrorCode = {
   CONSTRAINT_VIOLATED: 40951,
   /** 409: Somebody else changed the row after it was read. */
   STALE_VERSION: 40952,
-  /** 409: The user already has an authenticator app, which must be removed before another one is set up. */
+  /** 409: The user already has an authenticator app. Remove it before you set up another one. */
   TOTP_ENABLED: 40960,
   /** 409: The user has the maximum number of API keys. */
   TOO_MANY_API_KEYS: 40975,

@@ -1065,7 +1065,7 @@ export interface paths {
         put?: never;
         /**
          * Confirm Totp
-         * @description Confirm the app with a code from it. From now on, signing in needs one.
+         * @description Confirm the app with a code from it. From now on, signing in needs a code.
          */
         post: operations["confirm_totp_api_auth_mfa_totp_confirm_post"];
         delete?: never;
@@ -1085,7 +1085,7 @@ export interface paths {
         put?: never;
         /**
          * Disable Totp
-         * @description Remove the app, with a code from it or a recovery code. The password alone is enough again.
+         * @description Remove the app, with a code from it or a recovery code. Signing in then needs no code.
          */
         post: operations["disable_totp_api_auth_mfa_totp_disable_post"];
         delete?: never;
@@ -1105,7 +1105,7 @@ export interface paths {
         put?: never;
         /**
          * Renew Recovery Codes
-         * @description Replace your recovery codes, with a code from the app.
+         * @description Replace your recovery codes, with a code from the app or a recovery code.
          */
         post: operations["renew_recovery_codes_api_auth_mfa_recovery_codes_post"];
         delete?: never;
@@ -1149,7 +1149,7 @@ export interface paths {
         put?: never;
         /**
          * Add Passkey
-         * @description Add the passkey that the browser created. From now on, you can sign in with it.
+         * @description Add the passkey that the browser created. From now on, you can sign in with the passkey.
          */
         post: operations["add_passkey_api_auth_passkeys_post"];
         delete?: never;
@@ -1190,7 +1190,7 @@ export interface paths {
         post?: never;
         /**
          * Remove Passkey
-         * @description Remove one of your passkeys. It no longer signs anybody in.
+         * @description Remove one of your passkeys. Nobody can sign in with it any more.
          */
         delete: operations["remove_passkey_api_auth_passkeys__passkey_id__delete"];
         options?: never;
@@ -1229,7 +1229,7 @@ export interface paths {
         put?: never;
         /**
          * Sign In With Passkey
-         * @description Sign in with a passkey. It verifies the user and therefore counts as two factors.
+         * @description Sign in with a passkey. A passkey verifies its user and therefore counts as two factors.
          */
         post: operations["sign_in_with_passkey_api_auth_passkeys_signin_post"];
         delete?: never;
@@ -1481,7 +1481,7 @@ export interface components {
         };
         /**
          * CreatedApiKeySchema
-         * @description A new API key, with the key itself.
+         * @description A new API key. The key itself is shown only now.
          */
         CreatedApiKeySchema: {
             /**
@@ -1676,7 +1676,7 @@ export interface components {
         };
         /**
          * OptionsSchema
-         * @description For `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`.
+         * @description Options to pass to `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`.
          */
         OptionsSchema: {
             /** Options */
@@ -1860,7 +1860,7 @@ export interface components {
         };
         /**
          * RecoveryCodesSchema
-         * @description Single-use codes for when the app is lost. They are shown only now.
+         * @description Single-use codes for a user who loses the app. They are shown only now.
          */
         RecoveryCodesSchema: {
             /** Recovery Codes */
@@ -1948,7 +1948,7 @@ export interface components {
         };
         /**
          * SetupSchema
-         * @description What an authenticator app needs: scanned as a QR code, or typed.
+         * @description What an authenticator app needs. The user scans the QR code, or types the secret.
          */
         SetupSchema: {
             /** Secret */
