@@ -31,8 +31,8 @@ class BaseService:
     """Business rules that share one database session, and therefore one transaction.
 
     A service needs only a database session: a route, a task and a test all write `PostService(db)`. A service flushes,
-    and leaves the commit to the code that opened the database session. Only appkit's services for signing in commit too:
-    before they hash a password, and before they raise an exception that must not undo a row.
+    and leaves the commit to the code that opened the database session. Only appkit's services for
+    signing in commit too: before they hash a password, and before they raise an exception that must not undo a row.
 
     The properties and `emit()` raise `AppKitError` if the database session belongs to no app.
     """
