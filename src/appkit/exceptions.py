@@ -37,7 +37,7 @@ class APIException(Exception):
 
     Args:
         detail: A sentence for the user who made the request, instead of the sentence of the class.
-        extra: More members of the problem document, for programs.
+        extra: More members of the JSON body (the problem document, RFC 9457).
 
     Raises:
         AppKitError: When you define a class with a code that is taken or outside the range of the class's status.
@@ -210,7 +210,7 @@ class ScopeMissingException(ForbiddenException):
     """The scopes of the credentials don't allow this request."""
 
     internal_code = 40256
-    detail = "These credentials are not good for this."
+    detail = "These credentials don't allow this request."
 
 
 class SessionRequiredException(ForbiddenException):
@@ -280,7 +280,8 @@ class TooManyRequestsException(APIException):
 
     Args:
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
-        report_as: The limited action, for the event `RateLimited`. Given only for the first refusal of a period.
+        report_as: The limited action. If set, the event `RateLimited` is emitted. A limiter sets it only for the first
+            refusal in a window.
     """
 
     status_code = 429

@@ -169,7 +169,7 @@ class AppKit:
 
     @cached_property
     def broker(self) -> "OutboxBroker":
-        """The Taskiq broker with all tasks, also for `taskiq worker`.
+        """The Taskiq broker with all tasks. `taskiq worker` can also run it.
 
         Raises:
             AppKitError: When the scheme of `TASKS_BROKER_URL` is unknown, or two tasks have the same name.
@@ -247,7 +247,7 @@ class AppKit:
         await self.database.dispose()
 
     async def _start_worker(self, _: object) -> None:
-        """Start the parts of the app in Taskiq's worker, which doesn't enter `lifespan`."""
+        """Start the parts of the app in `taskiq worker`. Unlike `appkit worker`, it doesn't enter `lifespan`."""
         if self._worker is None:
             self._taskiq_worker = AsyncExitStack()
             await self._start(self._taskiq_worker)

@@ -108,7 +108,7 @@ async def test_check_finds_constraints_that_migrations_would_lose(migrations, da
     database.metadata = metadata
     found = await migrations.check()
     assert found == [
-        "move the CHECK of t.a to its table, because migrations lose a column's own",
+        "move the CHECK of t.a to its table, because migrations lose the CHECK of a column",
         "name the Unique constraint of t (a, b)",
     ]
     database.metadata = MetaData(naming_convention=NAMING_CONVENTION)

@@ -40,7 +40,8 @@ from appkit.service.sessions import SessionService
 
 _logger: Final = logging.getLogger(__name__)
 
-# Only for the OpenAPI document, where the app's cookie name replaces "access". presented_tokens() reads tokens.
+# These only document the credentials in OpenAPI, where the app's cookie name replaces "access". The credentials are
+# read by presented_tokens().
 _COOKIE = APIKeyCookie(name="access", scheme_name="Cookie", description="Set by signing in.", auto_error=False)
 _BEARER = HTTPBearer(scheme_name="Bearer", bearerFormat="JWT", description="An access token.", auto_error=False)
 
@@ -195,7 +196,8 @@ async def get_user(user: OptionalUser) -> BaseUser:
 
 
 CurrentUser = Annotated[BaseUser, Depends(get_user)]
-"""The signed-in user, whose sign-in session is checked in the database. To change the row, load it by `DbSession`."""
+"""The signed-in user, whose sign-in session is checked in the database. To change the user, load the row
+again with `DbSession`."""
 
 
 async def get_superuser(user: CurrentUser) -> BaseUser:
@@ -227,8 +229,8 @@ def require(
         verified: Require a verified e-mail address.
         fresh: Require a sign-in in the last `AUTH_FRESH_TTL` seconds, or in the given number of seconds. Entering the
             password again at `POST /auth/reauth` counts as a sign-in.
-        scopes: Require credentials with all of these scopes. Without this condition, a route refuses each API key that
-            has scopes. A user who signed in has all scopes, unless a plugin's `token_claims()` sets the user's scopes.
+        scopes: Require credentials with all of these scopes. A route without this argument refuses API keys that have
+            scopes. A user who signed in has all scopes, unless a plugin's `token_claims()` sets the user's scopes.
         superuser: Require a superuser.
         mfa: Require a sign-in with a second factor.
 

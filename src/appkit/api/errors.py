@@ -71,7 +71,7 @@ def install_error_handlers(app: FastAPI) -> None:
         UnicodeEncodeError: _answer_unstorable,
     }
     for exception, handler in handlers.items():
-        app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # For websockets as well.
+        app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # It also takes a WebSocket.
     app.add_exception_handler(Exception, _answer_unhandled)
     # Innermost: the response to an unhandled exception passes through all middleware, and gets CORS headers too.
     app.user_middleware.append(Middleware(UnhandledErrorMiddleware))
@@ -83,8 +83,8 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
 
         @router.post("", status_code=201, responses=errors(EmailTakenException, SignupClosedException))
 
-    Leave out the errors that appkit adds to each route that can return them: the 401s of signed-in routes, the 403 of
-    the CSRF protection, and the errors of a body.
+    Leave out the errors that appkit adds by itself: the 401s of signed-in routes, the 403 of the CSRF protection, and
+    the 413 and 422 of routes with a body.
     """
     responses: dict[int | str, dict[str, Any]] = {}
     for cls in classes:
@@ -99,7 +99,7 @@ def errors(*classes: type[APIException]) -> dict[int | str, dict[str, Any]]:
 
 
 def _rendered(handler: _Handler) -> _Handler:
-    """Let plugins replace the handler's response. The handler runs first, because it raises bugs again."""
+    """Let plugins replace the handler's response. The handler runs first: it re-raises an exception that is a bug."""
 
     async def answer(connection: HTTPConnection, exc: Any) -> Response | None:
         response = await handler(connection, exc)
@@ -116,7 +116,7 @@ async def _ask_plugins(connection: HTTPConnection, exc: Exception, *, bug: bool 
     try:
         response: Response | None = await context.plugins.first("render_exception", exception=exc, request=request)
     except Exception:
-        if context.settings.plugins.strict and not bug:  # After a bug, nothing else answers the request.
+        if context.settings.plugins.strict and not bug:  # No other handler follows the one for bugs.
             raise
         logger.exception("A plugin failed to render %s.", type(exc).__name__)
         return None

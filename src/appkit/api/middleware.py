@@ -159,7 +159,7 @@ class BodyLimitMiddleware:
             raise HTTPException(PayloadTooLargeException.status_code, PayloadTooLargeException.detail)
 
         async def replace_plain_text(message: Message) -> None:
-            """Replace Starlette's plain-text response to a body over the route's limit by a problem document."""
+            """Starlette answers a body over the route's limit in plain text. Send a problem document instead."""
             nonlocal replaced, started
             kind = Headers(raw=message.get("headers", [])).get("content-type", "")
             if message.get("status") == PayloadTooLargeException.status_code and kind.startswith("text/plain"):

@@ -147,7 +147,7 @@ def _default(name: str, value: str) -> None:
 
 
 async def _preflight(kit: "AppKit") -> None:
-    """Start the app once before the server processes, because each process would report a startup error again."""
+    """Start the app once before the server, so that a startup error is reported once, not by each process."""
     async with kit.lifespan(work=False):
         pass
 

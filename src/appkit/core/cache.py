@@ -1,6 +1,7 @@
 """Cache: JSON values in this process or in Redis, loaded once for concurrent callers, and invalidated by tags.
 
-appkit has its own cache, because libraries keep a value that was loaded before an invalidation and stored after it.
+appkit has its own cache because of one fault of other libraries: if a value is invalidated while it is being loaded,
+they store the outdated value.
 """
 
 import asyncio
@@ -108,7 +109,7 @@ class Cache:
         await self._store.forget([f"key:{key}" for key in keys])
 
     async def invalidate(self, *tags: str) -> None:
-        """Remove values with any of these tags. In a transaction, use `invalidate(db, …)`: it waits for the commit."""
+        """Remove values with any of these tags now. `appkit.invalidate(db, …)` does this after the commit."""
         await self._store.forget([f"tag:{tag}" for tag in tags])
 
     def _adapter(self, kind: "type[ValueT] | TypeAdapter[ValueT]") -> TypeAdapter[ValueT]:
@@ -187,7 +188,7 @@ def _head(tokens: dict[str, str]) -> bytes:
 
 
 def _names(key: str, tags: Iterable[str]) -> list[str]:
-    """The names of a value's tokens: one for each tag, and one for the key, which `delete` removes."""
+    """The names of a value's tokens: for its key, and for each tag. If a token is gone, the value is invalid."""
     return [f"key:{key}", *(f"tag:{tag}" for tag in tags)]
 
 

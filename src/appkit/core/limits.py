@@ -50,9 +50,9 @@ class Limiter:
     async def hit(self, rule: str, *keys: Key) -> bool:
         """Count a call, or refuse the call. `rule` is the limit, such as `20/hour` or `5/10 minutes`.
 
-        Refused calls aren't counted. To limit failures, call `hit` before an attempt, and `clear` after a success. Then
-        concurrent attempts count too. If a success must not reset the counter, call `test` before an attempt, and `hit`
-        after a failure.
+        Refused calls aren't counted. To limit failures, call `hit` before an attempt, so that concurrent attempts count
+        too, and `clear` after a success. If a success must not reset the counter, call `test` before an attempt, and
+        `hit` after a failure.
 
         Returns:
             False while Redis is down: the call is allowed, but not counted.
@@ -88,7 +88,7 @@ class Limiter:
         return await self._redis.call(lambda: self._window.hit(once, f"{name}:refused"), None) is True
 
     async def _retry_after(self, item: RateLimitItem, name: str) -> int:
-        """Whole seconds until the oldest call leaves the window. A call that is exactly as old as the window counts."""
+        """Whole seconds until the oldest call is older than the window, at least 1."""
         stats = await self._redis.call(lambda: self._window.get_window_stats(item, name), None)
         seconds = stats.reset_time - time.time() if stats else item.get_expiry()
         return max(1, math.floor(seconds) + 1)
@@ -147,7 +147,7 @@ class _MemoryStorage(MemoryStorage):
         self._expires_at: dict[str, float] = {}
         self._sweep_at = 1000
 
-    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:  # noqa: ARG002  # It is 1.
+    async def acquire_entry(self, key: str, limit: int, expiry: int, amount: int = 1) -> bool:  # noqa: ARG002  # `amount` is always 1.
         """Count a call, unless there were `limit` calls within `expiry` seconds. Returns whether it was counted."""
         now = time.time()
         calls = self._calls.setdefault(key, deque(maxlen=limit))

@@ -43,8 +43,8 @@ class DatabaseSettings(SettingsGroup):
     replica_lag: PositiveSeconds = 5.0
     """Seconds that a replica may lag behind. For this time after a write, the same client reads from the primary."""
     pool_size: int = Field(default=10, ge=1)
-    """Connections that the pool keeps. Under load, the pool opens up to the same number again. On SQLite, these
-    connections only read, and one more connection writes."""
+    """Connections that the pool keeps. Under load, the pool has up to twice as many. On SQLite, these connections only
+    read, and one more connection writes."""
     pool_timeout: PositiveSeconds = 10.0
     """Seconds to wait for a free connection. Then the request is answered 503."""
     statement_timeout: PositiveSeconds | None = None
@@ -80,7 +80,7 @@ class AuthSettings(SettingsGroup):
     fresh_ttl: int = Field(default=600, gt=0)
     """Seconds for which a user may perform sensitive actions after signing in or entering the password again."""
     socket_check: float = Field(default=30, gt=0)
-    """Seconds between the checks whether the sign-in session of an open websocket (`SocketUser`) has ended."""
+    """Interval in seconds. An open websocket (`SocketUser`) checks as often that its sign-in session is live."""
     reset_ttl: int = Field(default=1800, gt=0)
     """Seconds for which a link to reset a password is valid."""
     verify_ttl: int = Field(default=86400, gt=0)
@@ -143,7 +143,8 @@ class TasksSettings(SettingsGroup):
     lease: PositiveSeconds = 60.0
     """Seconds after which another process rescues the tasks of a dead process."""
     poll_interval: PositiveSeconds = 1.0
-    """Seconds between polls for due tasks. If there are none and PostgreSQL notifies this process, up to 10 seconds."""
+    """Seconds between polls for due tasks. While no task is due and PostgreSQL notifies this process, the interval
+    grows to 10 seconds."""
     max_attempts: int = Field(default=5, ge=1)
     """Number of attempts before a task is dead. Crashes count as attempts."""
     retry_delay: float = Field(default=5.0, ge=0)
@@ -158,7 +159,7 @@ class TasksSettings(SettingsGroup):
     """Whether a commit wakes workers in other processes by PostgreSQL's NOTIFY. This makes the commit a fifth slower.
     `auto` notifies if this process runs no tasks. Without NOTIFY, workers find new tasks by polling."""
     shutdown_grace: float = Field(default=20.0, ge=0)
-    """Seconds for which a process that stops waits for its running tasks."""
+    """Seconds that a process waits for its running tasks when it stops."""
 
 
 class RedisSettings(SettingsGroup):
@@ -252,7 +253,8 @@ class Settings(BaseSettings):
     api_prefix: str = "/api"
     """The path that all routes start with."""
     watchdog: bool | None = None
-    """Whether to log lines that block the event loop for more than 100 ms. If unset: true in development."""
+    """Whether to detect code that blocks the event loop for more than 100 ms, and log its line. If unset: true in
+    development."""
     database: DatabaseSettings = DatabaseSettings()
     auth: AuthSettings = AuthSettings()
     frontend: FrontendSettings = FrontendSettings()
@@ -266,13 +268,13 @@ class Settings(BaseSettings):
     cors: CorsSettings = CorsSettings()
     plugins: PluginsSettings = PluginsSettings()
 
-    # Type checkers would require an object for each group, and don't know the arguments of BaseSettings.
+    # Otherwise type checkers would refuse Settings(database={…}), and the arguments of BaseSettings.
     if TYPE_CHECKING:
 
         def __init__(self, **values: Any) -> None: ...
 
     def group(self, kind: type[GroupT]) -> GroupT:
-        """Return the group of this class. For a plugin's group, type checkers don't know the attribute.
+        """Return the group of settings whose class is `kind`. This is how a plugin reads its settings with types.
 
         Raises:
             AppKitError: When no plugin has registered the group.

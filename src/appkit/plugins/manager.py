@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 class PluginManager:
     """The plugins of one app. The plugin that was registered last is called first.
 
-    A hook is called in one of three ways: `collect` (or `gather`) all contributions, ask for the `first` answer, or
-    `notify` each plugin. pluggy's own call can't await, stops at the first failure and doesn't name the plugin.
+    Three methods call a hook. `collect` (or `gather`, if the hook is async) returns all contributions, `first` returns
+    the first answer, and `notify` calls each plugin. pluggy's own call can't await, stops at the first failure and
+    doesn't name the plugin.
 
     If an installed plugin fails while the app is built, the failure is logged and kept in `failed`, and the app starts
     without the plugin's contribution. Failures of the app's own plugins are always raised.
@@ -195,7 +196,7 @@ class PluginManager:
         """Keep the failure of an installed plugin, or raise it if `PLUGINS_STRICT` is set."""
         if self._strict:
             raise AppKitError(f"Plugin {name!r} {what}: {type(exc).__name__}: {exc}") from exc
-        if name not in self.failed:  # Logged once, although health checks are collected for each request.
+        if name not in self.failed:  # A failing health check fails at each request, but is logged once.
             logger.error("Plugin %r %s. The app runs without it.", name, what, exc_info=exc)
         self.failed[name] = exc
 
@@ -222,7 +223,7 @@ def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
 
 
 def _add(items: list[Any], answer: Any) -> None:
-    if type(answer) in (list, tuple):  # Not isinstance, because one HealthCheck is a named tuple.
+    if type(answer) in (list, tuple):  # Not isinstance: a single HealthCheck is a tuple, too.
         items.extend(answer)
     elif answer is not None:
         items.append(answer)

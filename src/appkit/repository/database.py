@@ -37,13 +37,13 @@ _logger = logging.getLogger(__name__)
 
 
 class App(Protocol):
-    """The part of `AppContext` that code with only a database uses. Importing `AppContext` would be circular."""
+    """The part of `AppContext` that the data layer uses. Importing `AppContext` would be circular."""
 
     settings: Settings
     plugins: PluginManager
     mailer: Mailer
     wake: Hook
-    works: bool
+    works: bool  # Whether this process runs tasks.
 
 
 class Database:
@@ -109,8 +109,8 @@ class Database:
         Objects can still be read after the commit. Database errors are translated when the block ends. Inside the
         block, you can catch SQLAlchemy's `IntegrityError` around a savepoint (`begin_nested()`).
 
-        `reader` is for work that probably writes nothing. On SQLite, the session doesn't wait for a writer. But its
-        first write fails with a 503 if another session has committed since its first read.
+        `reader` is for work that probably writes nothing. On SQLite, the session doesn't wait for a writer. But if
+        another session commits between this session's first read and its first write, the write fails with a 503.
 
         Raises:
             ConstraintViolatedException: When a constraint refuses a row.
@@ -135,7 +135,7 @@ class Database:
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """The open unit of work of this asyncio task, or a new one. The block ends only a new unit of work."""
+        """The open unit of work of this asyncio task, which stays open after the block, or a new one."""
         # A context variable is no alternative: a child task would inherit its parent's session, and may outlive it.
         session = self._open.get(asyncio.current_task())
         return self.session() if session is None or session.closed else nullcontext(session)

@@ -65,7 +65,7 @@ class Repository(Generic[ModelT]):
         return model_of(getattr(self, "__orig_class__", type(self)), Repository)
 
     def select(self) -> Select[ModelT]:
-        """The query for all rows, which all reads, `update_where` and `delete_where` use.
+        """The query for all rows. Every method that reads rows uses it, and so do `update_where` and `delete_where`.
 
         Override it to filter rows or to load their relationships. It must have no order.
         """
@@ -101,7 +101,7 @@ class Repository(Generic[ModelT]):
             with_for_update={"of": self.model} if for_update else None,
             execution_options={"include_deleted": True} if self.include_deleted else {},
         )
-        # The session may return an object that this session has deleted softly, without a query.
+        # If the session has loaded the row before, get() sends no query, so the row may be softly deleted.
         hidden = isinstance(row, SoftDelete) and row.deleted_at is not None and not self.include_deleted
         return None if hidden else row
 
@@ -183,8 +183,8 @@ class Repository(Generic[ModelT]):
     async def update(self, row: ModelT, data: Data, /, *, expected_version: int | None = None, **extra: Any) -> ModelT:
         """Update a row with the fields of a schema or a mapping, and `extra`. Unset fields of a schema are skipped.
 
-        For a `Versioned` model, pass the version that the user has edited: as the field `version` of `data`, or as
-        `expected_version`.
+        For a `Versioned` model, pass the version of the row that the user has read before the edit: as the field
+        `version` of `data`, or as `expected_version`.
 
         Raises:
             StaleVersionException: When the row has another version now.
@@ -210,7 +210,7 @@ class Repository(Generic[ModelT]):
     async def restore(self, row: ModelT) -> ModelT:
         """Restore a deleted row of a `SoftDelete` model. A repository with `include_deleted` finds deleted rows.
 
-        If another row has the same unique value now, the request is answered 409.
+        If another row has the same unique value now, this raises `ConstraintViolatedException` (409).
         """
         if not isinstance(row, SoftDelete):
             raise AppKitError(f"{self.model.__name__} is not a SoftDelete model, so deleted rows can't be restored.")

@@ -70,7 +70,7 @@ class AuthService(BaseService):
         return await self.admit(user, methods=["pwd"], device=device, replaces=replaces)
 
     async def signup_verified(self, email: str) -> BaseUser:
-        """Create an account without a password. The user must have proved to own the e-mail address.
+        """Create an account without a password. The caller must have proof that the user owns the address.
 
         Raises:
             SignupClosedException: When the app accepts no sign-ups.
@@ -82,9 +82,9 @@ class AuthService(BaseService):
     async def signup_privately(self, email: str, password: str) -> None:
         """Create an account without revealing whether the e-mail address had one (OWASP ASVS 6.3.8).
 
-        The answer is mailed to the address. Whether the address is free or taken, the password is hashed once, and one
-        of appkit's own tasks is enqueued. Call this method in a separate transaction, because a taken address rolls
-        the transaction back.
+        The answer is mailed to the address. To take the same time for a free and for a taken address, this hashes the
+        password and enqueues one task in both cases. Call this method in a separate transaction, because a taken
+        address rolls the transaction back.
 
         Raises:
             UnprocessableException: When the e-mail address or the password is not acceptable.
@@ -124,7 +124,7 @@ class AuthService(BaseService):
         user = await self._look_up(email)
         hashed = user.hashed_password if user else None
         correct = await passwords.verify(hashed, password)
-        # In private mode, signing in with the password of a new sign-up must not reveal that the address was free.
+        # In private mode, a sign-up and then a sign-in with its password must not reveal that the address was free.
         private = self.settings.auth.signup_mode == "private"
         if user is None or hashed is None or not correct or not user.is_open or (private and not user.email_verified):
             self.emit(SigninFailed(user_id=None if user is None else user.id, ip=device.ip))
@@ -148,7 +148,8 @@ class AuthService(BaseService):
     ) -> SignIn | PendingSignIn:
         """Sign in a user who has authenticated, unless a plugin asks for another factor.
 
-        Read `user` before the user authenticates. Add `mfa` to the methods after several factors.
+        Load `user` before you check the password or another proof, so that a new password in the meantime is noticed.
+        Add `mfa` to the methods after several factors.
 
         Raises:
             InvalidCredentialsException: When the account is disabled, or has another security version than `user`.
@@ -189,9 +190,9 @@ class AuthService(BaseService):
         device: Device = UNKNOWN_DEVICE,
         replaces: Collection[str | None] = (),
     ) -> SignIn:
-        """Sign in a user who met a challenge. The challenge becomes invalid, and plugins aren't asked again.
+        """Sign in a user who passed a challenge. The challenge becomes invalid, and plugins aren't asked again.
 
-        Pass the methods that met the challenge, such as `["otp"]`. The methods of the sign-in and `mfa` are added.
+        Pass the methods that the user used for it, such as `["otp"]`. The methods of the sign-in and `mfa` are added.
 
         Raises:
             InvalidTokenException: When the challenge is used or expired, or the account is disabled.

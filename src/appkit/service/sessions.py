@@ -120,7 +120,7 @@ class SessionService(BaseService):
         Raises:
             UnauthorizedException: When the token is not valid.
             SessionRevokedException: When the sign-in session has ended.
-            RefreshReplayedException: When the token was used before. The end of the session is committed first.
+            RefreshReplayedException: When the token was used before. This ends the sign-in session, and commits.
         """
         session_id, seq = self._security.tokens.read_refresh(token)
         now, user_model = utcnow(), self.user_model
@@ -135,7 +135,7 @@ class SessionService(BaseService):
             raise SessionRevokedException
         session, user = row
         grace = timedelta(seconds=self.settings.auth.refresh_grace)
-        rotated_at = now if rotated else session.rotated_at  # None: the previous refresh token is invalid.
+        rotated_at = now if rotated else session.rotated_at  # None if it never rotated: no old token is accepted.
         repeated = session.refresh_seq == seq + 1 and rotated_at is not None and now - rotated_at < grace
         if not rotated and not repeated:
             await self.end(AuthSession.id == session_id, "refresh_replayed")
@@ -187,7 +187,7 @@ class SessionService(BaseService):
         return found.all()
 
     async def revoke(self, session_id: UUID, *, owner_id: UUID) -> None:
-        """End one sign-in session of a user. `refresh` and `user` then refuse the session's tokens.
+        """End one sign-in session of a user. Its tokens are no longer accepted.
 
         Raises:
             NotFoundException: When this user has no live sign-in session with this id.

@@ -78,7 +78,7 @@ class InFlightTasks:
         runner.add_done_callback(partial(self._on_end, attempt, copy_context()))
 
     async def settle(self, attempt: Attempt, error: BaseException | None) -> None:
-        """Write the outcome to the row. For a done task, the next exchange does so. Errors are only logged."""
+        """Write the outcome of a failed attempt. Successes are written by the next exchange. Errors are logged."""
         if attempt.settled:
             return
         attempt.closing, attempt.error = True, error
@@ -120,7 +120,7 @@ class InFlightTasks:
         """Cancel the tasks that still run, wait up to `patience` seconds for their end, and release all leases."""
         self._stopping = True
         for attempt in self._attempts.values():
-            attempt.interruptible = True  # For a `def`, this cancels only the coroutine that awaits the thread.
+            attempt.interruptible = True  # A task that is a plain `def` goes on in its thread.
             attempt.cancel()
         ending = [each.runner for each in self._attempts.values() if each.runner is not None] + [*self._settling]
         if ending:
@@ -223,7 +223,11 @@ class InFlightTasks:
         if attempt.settled:
             self._remove(attempt)
         if error is not None:
-            logger.error("%s failed outside its function.", attempt, exc_info=error)
+            logger.error(
+                "%s failed outside the task's function: in a dependency or a middleware, or it was cancelled.",
+                attempt,
+                exc_info=error,
+            )
         if not attempt.settled:
             error = error or RuntimeError("Taskiq returned no result.")
             settling = runner.get_loop().create_task(self.settle(attempt, error), context=context)

@@ -16,7 +16,7 @@ from appkit.tasks.router import Task
 from appkit.tasks.transports import Connect
 
 PUBLISH_BATCH: Final = 100
-"""The maximum number of rows to publish in one poll. The workers that these messages wake find the other rows."""
+"""The maximum number of rows to publish in one poll. The workers that get these messages find the other rows."""
 
 CONCURRENT_SENDS: Final = 20
 """Messages to send at the same time, if the server accepts only one message per command."""
@@ -33,7 +33,7 @@ class Batches(Protocol):
 
 
 class PublishingBroker(OutboxBroker):
-    """Publishes committed rows through Taskiq brokers, the transports, and claims rows when a message wakes it.
+    """Publishes committed rows through a transport (another Taskiq broker). Claims rows when a message wakes this one.
 
     A message only wakes one worker. The worker then claims rows as with `db://`, until no task is left that may run.
     Workers also poll at intervals, so no guarantee depends on the message broker. A lost message delays tasks until the

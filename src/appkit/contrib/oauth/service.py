@@ -63,7 +63,7 @@ class AccountTakenException(ConflictException):
     """The provider account is linked to another user, or this user has linked another account of that provider."""
 
     internal_code = 40970
-    detail = "This account is already linked, or you have linked another one of this provider."
+    detail = "This account is already linked, or you have linked another account of this provider."
 
 
 class OAuthLinked(Event):
@@ -151,11 +151,11 @@ class OAuthService(BaseService):
             await self._add(user_id, provider, identity)
 
     async def sign_in(self, provider: str, identity: Identity) -> BaseUser:
-        """The user of a provider account. An unlinked account is linked to the user with its e-mail address.
+        """The user of a provider account. If no user is linked, the user with the same e-mail address is linked.
 
-        If there is no such user, a user is created. Linking requires that the provider has verified the address. If
-        this app hasn't verified it, an attacker may have created the user. The owner of the address then takes over
-        the user's account, whose password and sign-in sessions become invalid.
+        If there is no such user, a user is created. Linking requires that the provider has verified the address.
+        If this app has not verified the address, an attacker may have signed up with it. Then the user's password and
+        sign-in sessions become invalid, and the owner of the address takes over the account.
 
         Raises:
             EmailNotVerifiedException: When the provider has not verified the e-mail address.

@@ -92,7 +92,7 @@ class RecoveryCodeUsed(_UserEvent):
 
 
 class SecondFactorFailed(_UserEvent):
-    """A sign-in with the right password gave a wrong code. Consider notifying the user."""
+    """A user, or somebody with the user's password, entered a wrong code at sign-in. Consider notifying the user."""
 
 
 class TotpService(BaseService):
@@ -167,7 +167,7 @@ class TotpService(BaseService):
             raise InvalidFactorException
 
     async def _attempt(self, user_id: UUID, check: Callable[[], Awaitable[bool]]) -> None:
-        """Count an attempt, then check the code. This limits guesses in somebody else's open browser."""
+        """Count an attempt, then check the code. Otherwise somebody at the user's open browser could try all codes."""
         await self.limiter.hit(WRONG_IN_A_ROW, "totp", user_id)
         if not await check():
             raise WrongCodeException

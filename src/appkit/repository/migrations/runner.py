@@ -43,8 +43,8 @@ class Migrations:
         directory: The directory of the migrations. `revision()` creates it.
         production: Refuse to create tables without migrations.
         wait: Seconds to wait for another process that migrates, and for tables that other sessions have locked.
-        lock_timeout: Seconds that a migration waits for the lock of a table on PostgreSQL, because later queries wait
-            for the migration. After this time, the migration is rolled back and retried.
+        lock_timeout: Seconds that a migration waits for the lock of a table on PostgreSQL. Other queries of the table
+            wait as long. After this time, the migration is rolled back and retried.
     """
 
     database: Database
@@ -111,7 +111,7 @@ class Migrations:
     async def check(self) -> list[str]:
         """The differences between the models and the migrations, and constraints that migrations can't handle."""
         if len(heads := self._scripts().get_heads()) > 1:
-            return [f"put the last migrations in order, by their down_revision: {', '.join(sorted(heads))}"]
+            return [f"several migrations are the last: {', '.join(sorted(heads))}. Set the down_revision of one to another"]
         if problems := list(_constraint_problems(self.database.metadata)):
             return problems
         async with scratch_database(self.database.url) as connection:
@@ -123,7 +123,7 @@ class Migrations:
         return [{"revision": s.revision, "parent": s.down_revision, "message": s.doc} for s in self.scripts()]
 
     def scripts(self, revisions: str = "base:heads") -> list[Script]:
-        """Alembic's objects for a range of migrations, the latest first. `a1:b2` has all after `a1`, and `b2`."""
+        """Alembic's objects for a range of migrations, the latest first. `a1:b2` excludes `a1` and includes `b2`."""
         lower, _, upper = revisions.rpartition(":")
         with _alembic_errors():
             found = self._scripts().iterate_revisions(upper or "heads", lower or "base") if self._exist() else ()
@@ -302,12 +302,12 @@ def _alembic_errors() -> Iterator[None]:
 
 
 def _constraint_problems(metadata: MetaData) -> Iterator[str]:
-    """Constraints that migrations would lose, or that have no name to drop them by."""
+    """Constraints that migrations would lose, or can't drop because they have no name."""
     for table in metadata.sorted_tables:
         of_columns = [(column, constraint) for column in table.columns for constraint in column.constraints]
         for column, constraint in of_columns:
             if isinstance(constraint, CheckConstraint):
-                yield f"move the CHECK of {column} to its table, because migrations lose a column's own"
+                yield f"move the CHECK of {column} to its table, because migrations lose the CHECK of a column"
         for constraint in table.constraints - {constraint for _, constraint in of_columns}:
             # The name is a string only if the naming convention could make a name.
             if not isinstance(constraint.name, str) and not isinstance(constraint, PrimaryKeyConstraint):
