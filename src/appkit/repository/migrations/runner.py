@@ -111,7 +111,7 @@ class Migrations:
     async def check(self) -> list[str]:
         """The differences between the models and the migrations, and constraints that migrations can't handle."""
         if len(heads := self._scripts().get_heads()) > 1:
-            return [f"several migrations are the last: {', '.join(sorted(heads))}. Set the down_revision of one to another"]
+            return [f"several last migrations: {', '.join(sorted(heads))}. Set the down_revision of one to another"]
         if problems := list(_constraint_problems(self.database.metadata)):
             return problems
         async with scratch_database(self.database.url) as connection:
