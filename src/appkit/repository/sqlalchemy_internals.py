@@ -62,11 +62,10 @@ def refuse_lazy_loading(relationship: RelationshipProperty[Any]) -> None:
     relationship.strategy_key = (("lazy", _STRATEGY),)
 
 
-_STRATEGY = "raise_on_sql"
 _LazyLoader: Any = getattr(strategies, "_LazyLoader", None)
+_STRATEGY = "raise_on_sql" if _LazyLoader is None else "raise_and_say_how_to_load"
 
 if _LazyLoader is not None:  # Without this class, the error has SQLAlchemy's own message.
-    _STRATEGY = "raise_and_say_how_to_load"
 
     @RelationshipProperty.strategy_for(lazy=_STRATEGY)
     class _RefusingLoader(_LazyLoader):  # type: ignore[misc] # The base class is looked up at run time.

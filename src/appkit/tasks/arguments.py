@@ -17,12 +17,6 @@ class InvalidArguments(Exception):
     code = "TASK_ARGUMENTS_INVALID"
 
 
-class UnreadableRow(InvalidArguments):
-    """The row's payload can't be read by this version of appkit."""
-
-    code = "TASK_UNREADABLE"
-
-
 class Arguments:
     """A task's parameters, except the parameters that Taskiq injects.
 

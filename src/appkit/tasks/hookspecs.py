@@ -81,10 +81,6 @@ async def on_event(kit: Kit, event: Event) -> None:
     A separate task calls each plugin at least once, and retries a plugin that fails. With `PLUGINS_STRICT`, the task is
     dead after an unexpected exception. A temporary failure, such as a database that is down, is still retried.
 
-    Args:
-        kit: The app's `AppKit`.
-        event: The event.
-
     Example:
         ```python
         @hookimpl

@@ -16,7 +16,7 @@ from appkit.repository.database import Database
 from appkit.repository.enqueueing import task_row
 from appkit.repository.outbox import OutboxTask, ScheduledTask, TaskPolicy
 from appkit.repository.queue import TaskQueue
-from appkit.tasks.arguments import Arguments, UnreadableRow
+from appkit.tasks.arguments import Arguments, InvalidArguments
 from appkit.tasks.context import Attempt, keep_result
 from appkit.tasks.inflight import InFlightTasks
 from appkit.tasks.maintenance import Maintenance, PeriodicMaintenance
@@ -30,6 +30,12 @@ T = TypeVar("T")
 _LABELS: Final = {"delay", "max_attempts", "priority", "queue"}
 
 logger = logging.getLogger(__name__)
+
+
+class UnreadableRow(InvalidArguments):
+    """The row's payload can't be read by this version of appkit."""
+
+    code = "TASK_UNREADABLE"
 
 
 class OutboxBroker(AsyncBroker):

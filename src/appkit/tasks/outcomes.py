@@ -36,10 +36,7 @@ class Retry(TaskSignal):
 
 
 class Snooze(Retry):
-    """Raise this in a task to run the task again after `delay` seconds, without counting this attempt.
-
-    The row keeps `reason` as its error.
-    """
+    """A `Retry` that doesn't count this attempt: the task runs again after `delay` seconds."""
 
     def __init__(self, delay: float | timedelta, reason: str = "The task snoozed itself.") -> None:
         super().__init__(delay, reason)

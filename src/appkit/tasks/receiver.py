@@ -67,17 +67,13 @@ class Receiver(TaskiqReceiver):
 
     async def _pull(self, running: set[asyncio.Task[None]]) -> None:
         room = asyncio.Semaphore(self.broker.concurrency)
-
-        def leave(task: asyncio.Task[None]) -> None:
-            running.discard(task)
-            room.release()
-
         async with aclosing(self.broker.listen()) as messages:
             for _ in range(self.max_tasks_to_execute or sys.maxsize):
                 await room.acquire()
                 task = asyncio.create_task(self.callback(await anext(messages)))
                 running.add(task)
-                task.add_done_callback(leave)
+                task.add_done_callback(running.discard)
+                task.add_done_callback(lambda _: room.release())
 
     async def callback(self, message: bytes | AckableMessage, raise_err: bool = False) -> None:  # noqa: FBT001, FBT002 - Taskiq
         """Run a task, unless its lease was lost before the start."""
