@@ -2,10 +2,12 @@
 
 import hashlib
 import secrets
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from pydantic import Field
+
+from appkit import Schema
 from appkit.contrib import required_by
 
 with required_by("totp"):
@@ -22,21 +24,21 @@ _GROUPS: Final = 4
 _GROUP: Final = 6  # 24 characters are 118 bits: unguessable, so an unsalted hash is enough (OWASP ASVS 6.5.2).
 
 
-@dataclass(frozen=True, repr=False)
-class Setup:
-    """A new secret for an authenticator app."""
+class SetupSchema(Schema):
+    """What an authenticator app needs. The user scans the QR code, or types the secret."""
 
-    secret: str
-    url: str
-    qr: str
-    """The URL as a QR code, in a `data:` URL."""
+    secret: str = Field(repr=False)
+    url: str = Field(repr=False)
+    """A link that opens the app on a phone."""
+    qr: str = Field(repr=False)
+    """The URL as a QR code, for the `src` of an `<img>`."""
 
 
-def new_setup(*, account: str, issuer: str) -> Setup:
+def new_setup(*, account: str, issuer: str) -> SetupSchema:
     """A secret of 160 bits (RFC 4226, 4). The app shows the names of the account and the issuer."""
     secret = pyotp.random_base32()
     url = pyotp.TOTP(secret).provisioning_uri(name=account, issuer_name=issuer)
-    return Setup(secret, url, segno.make_qr(url).svg_data_uri(scale=4))
+    return SetupSchema(secret=secret, url=url, qr=segno.make_qr(url).svg_data_uri(scale=4))
 
 
 def accepted_step(secret: str, code: str, at: datetime, *, tolerance: int) -> int | None:

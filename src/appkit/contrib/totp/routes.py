@@ -6,6 +6,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field, SecretStr
 
 from appkit import BaseUser, CurrentUser, DbSession, Schema, SigninAnswer, complete_challenge, errors, require
+from appkit.contrib.totp.codes import SetupSchema
 from appkit.contrib.totp.service import InvalidFactorException, TotpEnabledException, TotpService, WrongCodeException
 from appkit.exceptions import (
     EmailNotVerifiedException,
@@ -26,16 +27,6 @@ class VerifySchema(CodeSchema):
 
     challenge: SecretStr = Field(max_length=256)
     """The `challenge` from the answer to the sign-in."""
-
-
-class SetupSchema(Schema):
-    """What an authenticator app needs. The user scans the QR code, or types the secret."""
-
-    secret: str
-    url: str
-    """A link that opens the app on a phone."""
-    qr: str
-    """The URL as a QR code, for the `src` of an `<img>`."""
 
 
 class RecoveryCodesSchema(Schema):
@@ -69,7 +60,7 @@ async def show_factors(user: CurrentUser, db: DbSession) -> StatusSchema:
 @router.post("/totp/setup", responses=errors(*_FRESH, EmailNotVerifiedException, TotpEnabledException))
 async def set_up_totp(user: VerifiedUser, db: DbSession) -> SetupSchema:
     """Get a secret for your authenticator app. Nothing changes until you confirm it with a code."""
-    return SetupSchema.model_validate(await TotpService(db).set_up(user))
+    return await TotpService(db).set_up(user)
 
 
 @router.post("/totp/confirm", responses=errors(*_FRESH, WrongCodeException, TooManyRequestsException))

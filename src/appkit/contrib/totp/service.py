@@ -106,7 +106,7 @@ class TotpService(BaseService):
         """How many unused recovery codes a user has."""
         return await Repository[RecoveryCode](self.db).count(RecoveryCode.user_id == user_id)
 
-    async def set_up(self, user: BaseUser) -> codes.Setup:
+    async def set_up(self, user: BaseUser) -> codes.SetupSchema:
         """Create a secret for a user's app. Signing in needs no code until `confirm` succeeds.
 
         Raises:
