@@ -6,7 +6,8 @@ import pytest
 
 from appkit.core.settings import FrontendSettings, MailSettings
 from appkit.exceptions import AppKitError
-from appkit.service.mails import _PAGES, MailKind, MailService
+from appkit.service.hookspecs import MailKind
+from appkit.service.mails import _PAGES, MailService
 
 
 @pytest.fixture

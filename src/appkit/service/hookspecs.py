@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from appkit.plugins.markers import hookspec, provisional
 
@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from appkit.core.mail import Mail
     from appkit.repository.user import BaseUser
     from appkit.service.principals import Device
+
+
+MailKind = Literal[
+    "verify_email",
+    "account_exists",
+    "reset_password",
+    "reset_forced",
+    "password_changed",
+    "change_email",
+    "email_changed",
+    "account_deleted",
+]
+"""The kinds of mails about accounts. Each kind has a template with the same name."""
 
 
 class Challenge(NamedTuple):
@@ -102,7 +115,7 @@ async def export_account(user: BaseUser, db: AsyncSession) -> list[tuple[str, An
 
 @hookspec
 @provisional
-async def write_mail(kind: str, user: BaseUser, to: str, link: str | None) -> Mail | None:
+async def write_mail(kind: MailKind, user: BaseUser, to: str, link: str | None) -> Mail | None:
     """Write a mail about an account in your own words. The first result that isn't None replaces appkit's mail.
 
     Args:

@@ -4,24 +4,13 @@ from html import escape
 from importlib.resources import files
 from pathlib import Path
 from string import Template
-from typing import Final, Literal
+from typing import Final
 
 from appkit.core.mail import Mail
 from appkit.exceptions import AppKitError
 from appkit.repository.user import BaseUser
 from appkit.service.base import BaseService
-
-MailKind = Literal[
-    "verify_email",
-    "account_exists",
-    "reset_password",
-    "reset_forced",
-    "password_changed",
-    "change_email",
-    "email_changed",
-    "account_deleted",
-]
-"""The kinds of mails about accounts. Each kind has a template with the same name."""
+from appkit.service.hookspecs import MailKind
 
 _PAGES: Final[dict[MailKind, str]] = {
     "verify_email": "verify-email",

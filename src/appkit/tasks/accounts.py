@@ -27,8 +27,9 @@ from appkit.domain.events import (
 )
 from appkit.repository.context import app_context
 from appkit.repository.user import BaseUser
+from appkit.service.hookspecs import MailKind
 from appkit.service.links import LinkService
-from appkit.service.mails import MailKind, MailService
+from appkit.service.mails import MailService
 from appkit.service.sessions import SessionService
 from appkit.service.users import UserService
 from appkit.tasks.context import TaskContext
