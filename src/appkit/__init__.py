@@ -58,21 +58,13 @@ if TYPE_CHECKING:
     )
     from appkit.kit import AppKit as AppKit, Check as Check
     from appkit.plugins.markers import hookimpl as hookimpl, hookspec as hookspec
-    from appkit.repository.base import BaseTableModel as BaseTableModel
-    from appkit.repository.column_types import (
-        EncryptedString as EncryptedString,
-        JSONOf as JSONOf,
-        encrypt_again as encrypt_again,
-    )
+    from appkit.repository.base import BaseTableModel as BaseTableModel, IntBaseTableModel as IntBaseTableModel
+    from appkit.repository.column_types import JSONOf as JSONOf
     from appkit.repository.context import AppContext as AppContext, invalidate as invalidate
     from appkit.repository.database import Database as Database, on_commit as on_commit
+    from appkit.repository.encrypted_columns import EncryptedString as EncryptedString, encrypt_again as encrypt_again
     from appkit.repository.filters import CursorQuery as CursorQuery, PageQuery as PageQuery, Where as Where
-    from appkit.repository.mixins import (
-        Authored as Authored,
-        IntBaseTableModel as IntBaseTableModel,
-        SoftDelete as SoftDelete,
-        Versioned as Versioned,
-    )
+    from appkit.repository.mixins import Authored as Authored, SoftDelete as SoftDelete, Versioned as Versioned
     from appkit.repository.pagination import (
         CursorPage as CursorPage,
         KeysetPage as KeysetPage,
@@ -127,12 +119,13 @@ else:
         ),
         "kit": "AppKit Check",
         "plugins.markers": "hookimpl hookspec",
-        "repository.base": "BaseTableModel",
-        "repository.column_types": "EncryptedString JSONOf encrypt_again",
+        "repository.base": "BaseTableModel IntBaseTableModel",
+        "repository.column_types": "JSONOf",
         "repository.context": "AppContext invalidate",
         "repository.database": "Database on_commit",
+        "repository.encrypted_columns": "EncryptedString encrypt_again",
         "repository.filters": "CursorQuery PageQuery Where",
-        "repository.mixins": "Authored IntBaseTableModel SoftDelete Versioned",
+        "repository.mixins": "Authored SoftDelete Versioned",
         "repository.pagination": "CursorPage KeysetPage OffsetPage Page",
         "repository.repository": "Repository",
         "repository.user": "BaseUser",

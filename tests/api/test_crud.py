@@ -14,9 +14,9 @@ from appkit.api.dependencies import get_user
 from appkit.api.schemas import InputSchema, Schema
 from appkit.exceptions import AppKitError
 from appkit.kit import AppKit
-from appkit.repository.base import Base, BaseTableModel
+from appkit.repository.base import Base, BaseTableModel, IntBaseTableModel
 from appkit.repository.filters import CursorQuery, PageQuery, Where
-from appkit.repository.mixins import Authored, IntBaseTableModel, SoftDelete, Versioned
+from appkit.repository.mixins import Authored, SoftDelete, Versioned
 from appkit.service.crud import CRUDService
 
 

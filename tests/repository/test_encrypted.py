@@ -9,10 +9,10 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from appkit.core.encryption import Cipher
 from appkit.exceptions import AppKitError
-from appkit.repository import column_types
+from appkit.repository import encrypted_columns
 from appkit.repository.base import BaseTableModel
-from appkit.repository.column_types import EncryptedString, encrypt_again
 from appkit.repository.database import Database
+from appkit.repository.encrypted_columns import EncryptedString, encrypt_again
 
 OLD, NEW = b"an old secret of more than thirty-two bytes", b"a new secret of more than thirty-two bytes"
 
@@ -53,7 +53,7 @@ async def test_a_value_comes_back_and_is_not_in_the_database(database):
 
 
 async def test_a_secret_is_replaced_without_losing_a_value(database, monkeypatch):
-    monkeypatch.setattr(column_types, "_BATCH", 2)
+    monkeypatch.setattr(encrypted_columns, "_BATCH", 2)
     values = ["one", "two", None, "three", "four"]
     async with database.session() as db:
         db.add_all([Patient(number=value) for value in values])

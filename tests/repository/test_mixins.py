@@ -23,9 +23,9 @@ from sqlalchemy.orm import (
 
 from appkit.core.context import user_id
 from appkit.exceptions import AppKitError, ConstraintViolatedException, StaleVersionException
-from appkit.repository.base import BaseTableModel, utcnow
+from appkit.repository.base import BaseTableModel, IntBaseTableModel, utcnow
 from appkit.repository.database import Database
-from appkit.repository.mixins import Authored, IntBaseTableModel, SoftDelete, Versioned
+from appkit.repository.mixins import Authored, SoftDelete, Versioned
 from appkit.repository.repository import Repository
 
 

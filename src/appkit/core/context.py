@@ -1,6 +1,7 @@
 """The ids of the current request, user and task. Each log line contains these ids."""
 
 from contextvars import ContextVar
+from uuid import UUID
 
 request_id: ContextVar[str | None] = ContextVar("appkit_request_id", default=None)
 """The id of the current request. In a task, the id of the request that enqueued the task."""
@@ -10,6 +11,12 @@ user_id: ContextVar[str | None] = ContextVar("appkit_user_id", default=None)
 
 task_id: ContextVar[str | None] = ContextVar("appkit_task_id", default=None)
 """The id of the current background task."""
+
+
+def current_user_id() -> UUID | None:
+    """The id of the signed-in user; None if no user is signed in."""
+    value = user_id.get()
+    return None if value is None else UUID(value)
 
 
 def current_ids() -> dict[str, str]:

@@ -10,7 +10,20 @@ from secrets import randbits
 from typing import Any, ClassVar, Literal, get_args, get_origin
 from uuid import UUID
 
-from sqlalchemy import JSON, CheckConstraint, DateTime, Dialect, Enum as EnumType, Interval, MetaData, event, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Dialect,
+    Enum as EnumType,
+    Identity,
+    Integer,
+    Interval,
+    MetaData,
+    event,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, Mapper, declared_attr, has_inherited_table, mapped_column
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -125,6 +138,16 @@ class BaseTableModel(Base):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.__dict__.get('id')}>"
+
+
+class IntBaseTableModel(BaseTableModel):
+    """A `BaseTableModel` whose `id` is a number that the database increments."""
+
+    __abstract__ = True
+
+    id: Mapped[int] = mapped_column(  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
+        BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, sort_order=-1
+    )
 
 
 def snake_case(name: str) -> str:

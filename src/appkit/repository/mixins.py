@@ -1,26 +1,15 @@
-"""Mixins for tables: soft deletion, optimistic locking, authors, and integer ids."""
+"""Mixins for tables: soft deletion, optimistic locking, and authors."""
 
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Identity, Index, Integer, event, text
+from sqlalchemy import Index, event, text
 from sqlalchemy.orm import Mapped, Mapper, ORMExecuteState, Session, declared_attr, mapped_column, with_loader_criteria
 
-from appkit.core.context import user_id
+from appkit.core.context import current_user_id
 from appkit.exceptions import AppKitError
-from appkit.repository.base import BaseTableModel
 from appkit.repository.sqlalchemy_internals import has_option
-
-
-class IntBaseTableModel(BaseTableModel):
-    """A `BaseTableModel` whose `id` is a number that the database increments."""
-
-    __abstract__ = True
-
-    id: Mapped[int] = mapped_column(  # type: ignore[assignment]  # pyright: ignore[reportIncompatibleVariableOverride]
-        BigInteger().with_variant(Integer, "sqlite"), Identity(), primary_key=True, sort_order=-1
-    )
 
 
 class SoftDelete:
@@ -67,19 +56,11 @@ class Versioned:
         return {"version_id_col": cls.version}
 
 
-def _current_user_id() -> UUID | None:
-    value = user_id.get()
-    return None if value is None else UUID(value)
-
-
 class Authored:
-    """The ids of the users who created and last updated a row. None if no user was signed in.
+    """The ids of the users who created and last updated a row. An id remains when its account is deleted."""
 
-    The ids are not foreign keys, because they remain when an account is deleted.
-    """
-
-    created_by: Mapped[UUID | None] = mapped_column(default=_current_user_id, sort_order=98)
-    updated_by: Mapped[UUID | None] = mapped_column(default=_current_user_id, onupdate=_current_user_id, sort_order=99)
+    created_by: Mapped[UUID | None] = mapped_column(default=current_user_id, sort_order=98)
+    updated_by: Mapped[UUID | None] = mapped_column(default=current_user_id, onupdate=current_user_id, sort_order=99)
 
 
 _LIVE = with_loader_criteria(SoftDelete, lambda cls: cls.deleted_at.is_(None), include_aliases=True)
