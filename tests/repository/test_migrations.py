@@ -280,7 +280,7 @@ async def test_a_pooler_that_shares_connections_is_refused(database, directory, 
     pooled = Database(url, metadata=database.metadata)
     shared = create_engine(pooled.url, 10.0, poolclass=StaticPool)
     with monkeypatch.context() as patch:
-        patch.setattr("appkit.repository.migrations.locking._engine", lambda *_: shared)
+        patch.setattr("appkit.repository.migrations.locking.unpooled_engine", lambda *_: shared)
         with pytest.raises(AppKitError, match="pooler that shares connections"):
             await Migrations(pooled, directory).upgrade()
     await shared.dispose()

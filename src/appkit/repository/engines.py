@@ -1,24 +1,32 @@
-"""Engines: driver options, health checks of pooled connections, and the fallback from a replica to the primary."""
+"""Engines: driver options, health checks of pooled connections, and the fallback from a replica to the primary.
+
+Also temporary databases, in which migrations are checked.
+"""
 
 import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
+from pathlib import Path
 from selectors import EVENT_READ, DefaultSelector
+from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any
+from uuid import uuid4
 
-from sqlalchemy import URL, event
+from sqlalchemy import URL, NullPool, event, text
 from sqlalchemy.exc import DisconnectionError, InvalidatePoolError, InvalidRequestError
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.sqlalchemy_internals import with_short_cursors
 from appkit.repository.sqlite import set_up
 
+CONNECT_TIMEOUT = 10.0  # seconds to wait for a connection without a pool
 _EXTRAS = {"asyncpg": "postgres", "psycopg": "psycopg"}
 _REPLICA_RETRY = 10.0  # seconds until an unreachable replica is tried again
 _PING_AFTER = 0.5  # seconds without use before a connection is pinged, like HikariCP's aliveBypassWindowMs
@@ -84,6 +92,32 @@ def create_engine(
     else:
         _fall_back(engine, primary)
     return engine
+
+
+unpooled_engine = partial(create_engine, poolclass=NullPool)
+"""`create_engine` without a pool. The engine needs no `dispose()`."""
+
+
+@asynccontextmanager
+async def scratch_database(url: URL) -> AsyncIterator[AsyncConnection]:
+    """An empty temporary database: a file on SQLite, a schema on PostgreSQL."""
+    if url.get_backend_name() == "sqlite":
+        with TemporaryDirectory() as directory:
+            file = url.set(database=str(Path(directory) / "scratch.db"))
+            async with unpooled_engine(file, CONNECT_TIMEOUT, foreign_keys=False).connect() as connection:
+                yield connection
+        return
+    name = f"appkit_scratch_{uuid4().hex}"
+    async with unpooled_engine(url, CONNECT_TIMEOUT).connect() as connection:
+        await connection.execute(text(f"CREATE SCHEMA {name}"))
+        await connection.execute(text(f"SET search_path TO {name}"))
+        await connection.commit()
+        try:
+            yield connection
+        finally:
+            await connection.rollback()
+            await connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
+            await connection.commit()
 
 
 def count_statements(engine: AsyncEngine) -> None:

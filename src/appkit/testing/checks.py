@@ -55,8 +55,8 @@ async def assert_migrations_reversible(kit: "AppKit") -> None:
     """
     from alembic import command
 
+    from appkit.repository.engines import scratch_database
     from appkit.repository.migrations import Migrations
-    from appkit.repository.migrations.locking import scratch_database
 
     migrations = Migrations(kit.database, kit.settings.database.migrations)
     async with scratch_database(kit.database.url) as connection:

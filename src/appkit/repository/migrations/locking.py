@@ -1,30 +1,23 @@
-"""Where migrations run: in the app's database, in one process at a time, or in a temporary database."""
+"""The migration lock: one process at a time migrates a database."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from time import monotonic
 from typing import Any, TypeVar
-from uuid import uuid4
 
-from sqlalchemy import URL, NullPool, func, select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from appkit.exceptions import AppKitError
 from appkit.repository.database import Database
-from appkit.repository.engines import create_engine
+from appkit.repository.engines import CONNECT_TIMEOUT, unpooled_engine
 
 _LOCK = int.from_bytes(b"appkit")  # The number of the advisory lock. Each database has its own locks.
-_CONNECT_TIMEOUT = 10.0
 _LOCK_NOT_AVAILABLE = "55P03"
 
 T = TypeVar("T")
-
-_engine = partial(create_engine, poolclass=NullPool)  # Without a pool, the engine needs no `dispose()`.
 
 
 async def run_locked(database: Database, wait: float, work: Callable[..., T], *args: Any) -> T:
@@ -56,7 +49,7 @@ async def run_locked(database: Database, wait: float, work: Callable[..., T], *a
 async def _locked_connection(database: Database, wait: float) -> AsyncIterator[AsyncConnection]:
     if database.sqlite:
         # Alembic alters a table by copying it. Dropping the old table would delete the rows that refer to it.
-        async with _engine(database.url, wait, foreign_keys=False).begin() as connection:
+        async with unpooled_engine(database.url, wait, foreign_keys=False).begin() as connection:
             yield connection
             if orphans := (await connection.exec_driver_sql("PRAGMA foreign_key_check")).all():
                 raise AppKitError(
@@ -64,7 +57,7 @@ async def _locked_connection(database: Database, wait: float) -> AsyncIterator[A
                     "Nothing was changed."
                 )
         return
-    engine = _engine(database.url, _CONNECT_TIMEOUT)
+    engine = unpooled_engine(database.url, CONNECT_TIMEOUT)
     async with engine.connect() as guard, engine.connect() as connection:
         # A second connection holds the lock, because a migration may end the transaction of the first one.
         await guard.execution_options(isolation_level="AUTOCOMMIT")
@@ -79,28 +72,6 @@ async def _locked_connection(database: Database, wait: float) -> AsyncIterator[A
             await asyncio.sleep(0.1)
         yield connection
         await connection.commit()
-
-
-@asynccontextmanager
-async def scratch_database(url: URL) -> AsyncIterator[AsyncConnection]:
-    """An empty temporary database: a file on SQLite, a schema on PostgreSQL."""
-    if url.get_backend_name() == "sqlite":
-        with TemporaryDirectory() as directory:
-            file = url.set(database=str(Path(directory) / "scratch.db"))
-            async with _engine(file, _CONNECT_TIMEOUT, foreign_keys=False).connect() as connection:
-                yield connection
-        return
-    name = f"appkit_scratch_{uuid4().hex}"
-    async with _engine(url, _CONNECT_TIMEOUT).connect() as connection:
-        await connection.execute(text(f"CREATE SCHEMA {name}"))
-        await connection.execute(text(f"SET search_path TO {name}"))
-        await connection.commit()
-        try:
-            yield connection
-        finally:
-            await connection.rollback()
-            await connection.execute(text(f"DROP SCHEMA {name} CASCADE"))
-            await connection.commit()
 
 
 async def _refuse_shared_connections(*connections: AsyncConnection) -> None:

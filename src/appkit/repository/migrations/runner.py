@@ -22,7 +22,8 @@ from sqlalchemy.dialects.postgresql.base import PGInspector
 
 from appkit.exceptions import AppKitError, ServiceUnavailableException
 from appkit.repository.database import Database
-from appkit.repository.migrations.locking import run_locked, scratch_database
+from appkit.repository.engines import scratch_database
+from appkit.repository.migrations.locking import run_locked
 from appkit.repository.sqlalchemy_internals import is_conditional
 
 Outcome = Literal["current", "waited", "migrated", "created"]
