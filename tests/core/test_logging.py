@@ -9,7 +9,8 @@ import pytest
 import structlog
 
 from appkit.core import context
-from appkit.core.logging import configure_logging, redact
+from appkit.core.logging import configure_logging
+from appkit.core.redaction import redact
 from appkit.core.secrets import new_secret
 from appkit.core.settings import Settings
 

@@ -1,7 +1,6 @@
 """Commands that inspect an app: `routes`, `errors`, `settings`, `plugins`, `openapi` and `secret`."""
 
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -9,11 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from appkit.cli.discovery import find_kit
-from appkit.cli.output import AsJson, Target, fail, show
+from appkit.cli.errors import errors
+from appkit.cli.output import AsJson, Target, show
 
 if TYPE_CHECKING:
     from appkit.core.settings import Settings
-    from appkit.exceptions import APIException
 
 
 def routes(target: Target = None, *, as_json: AsJson = False) -> None:
@@ -27,32 +26,6 @@ def routes(target: Target = None, *, as_json: AsJson = False) -> None:
         and getattr(route.original_route, "include_in_schema", True)
     ]
     show(rows, as_json=as_json)
-
-
-def errors(
-    target: Target = None,
-    *,
-    as_json: AsJson = False,
-    ts: Annotated[Path | None, typer.Option(metavar="PATH", help="Write the codes to this TypeScript file.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="With --ts: fail when the file is out of date.")] = False,
-) -> None:
-    """List the errors of the app, with code, status, name and message."""
-    from appkit.exceptions import APIException
-
-    find_kit(target)
-    classes = list(APIException.registry().values())
-    if ts is None:
-        rows = [
-            {"code": cls.internal_code, "status": cls.status_code, "name": cls.__name__, "detail": cls.detail}
-            for cls in classes
-        ]
-        show(rows, as_json=as_json)
-        return
-    text = typescript(classes)
-    if not check:
-        ts.write_text(text, encoding="utf-8")
-    elif not ts.is_file() or ts.read_text(encoding="utf-8") != text:
-        raise fail(f"{ts} is out of date. Run `appkit errors --ts {ts}`.")
 
 
 def settings(target: Target = None, *, as_json: AsJson = False) -> None:
@@ -95,20 +68,9 @@ def secret() -> None:
 COMMANDS = (routes, errors, settings, plugins, openapi, secret)
 
 
-def typescript(classes: "list[type[APIException]]") -> str:
-    """Create a TypeScript module with the error codes. The name of a code is the name of the exception class."""
-    lines = ["// Made by `appkit errors --ts`: don't edit, run it again.", "", "export const ErrorCode = {"]
-    for cls in classes:
-        words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", cls.__name__.removesuffix("Exception"))
-        when = (cls.__doc__ or cls.detail).strip().splitlines()[0]
-        lines += [f"  /** {cls.status_code}: {when} */", f"  {words.upper()}: {cls.internal_code},"]
-    lines += ["} as const", "", "export type ErrorCode = (typeof ErrorCode)[keyof typeof ErrorCode]"]
-    return "\n".join(lines) + "\n"
-
-
 def _settings(values: "Settings") -> Iterator[dict[str, Any]]:
     from appkit.core.environment import variables
-    from appkit.core.logging import redact
+    from appkit.core.redaction import redact
 
     for variable in variables(type(values)):
         value: Any = values

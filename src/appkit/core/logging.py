@@ -2,19 +2,13 @@
 
 import logging
 import os
-import re
 import sys
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 from appkit.core.context import current_ids
+from appkit.core.redaction import redact_event
 from appkit.core.settings import Settings
-
-_SECRET_NAME = re.compile(
-    r"passw|passphrase|secret|token|authorization|cookie|api[-_]?key|private[-_]?key|credential|dsn", re.IGNORECASE
-)
-_URL_PASSWORD = re.compile(r"(://[^\s:/@]*:)[^\s/@]+@")
-_HIDDEN = "***"
 
 
 def configure_logging(settings: Settings) -> None:
@@ -33,7 +27,7 @@ def configure_logging(settings: Settings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
-        _redact,
+        redact_event,
     ]
     structlog.configure(
         processors=[
@@ -60,19 +54,6 @@ def configure_logging(settings: Settings) -> None:
         )
     )
     _install(handler, settings.logging.level)
-
-
-def redact(value: Any) -> Any:
-    """Return the value without secrets: passwords in URLs, and nested values with a name such as `token`."""
-    if isinstance(value, str):
-        return _URL_PASSWORD.sub(rf"\1{_HIDDEN}@", value) if "@" in value else value
-    if isinstance(value, Mapping):
-        return {name: _HIDDEN if _is_secret(name) else redact(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        if len(value) == 2 and _is_secret(value[0]):  # noqa: PLR2004  # a header's name and value
-            return (value[0], _HIDDEN)
-        return [redact(inner) for inner in value]
-    return value
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):
@@ -107,15 +88,3 @@ def _drop_doubles(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
 
 def _add_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return {**current_ids(), **event}
-
-
-def _redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if not name.startswith("_") and name != "exc_info":
-            event[name] = _HIDDEN if _is_secret(name) else redact(value)
-    return event
-
-
-def _is_secret(name: object) -> bool:
-    text = name.decode("latin-1") if isinstance(name, bytes) else name
-    return isinstance(text, str) and _SECRET_NAME.search(text) is not None
