@@ -5,39 +5,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from appkit.cli.field_types import TYPES, FieldType
 from appkit.exceptions import AppKitError
+from appkit.repository.base import snake_case
 
-
-@dataclass(frozen=True)
-class FieldType:
-    """The code that a field type generates."""
-
-    python: str
-    """The Python type in the model and in responses."""
-    unset: str
-    """The default in the update schema. This value means "not sent", and is never stored."""
-    sample: str
-    """A JSON value for tests."""
-    change: str
-    """Another JSON value for tests."""
-    column: str = ""
-    """The SQLAlchemy type, if the Python type doesn't imply it."""
-    accepts: str = ""
-    """The type in requests, if requests accept fewer values."""
-
-
-TYPES = {
-    "str": FieldType("str", '""', '"A few words"', '"Other words"', "String(200)", "Line"),
-    "text": FieldType("str", '""', '"A paragraph."', '"Another paragraph."', "Text", "Prose"),
-    "int": FieldType("int", "0", "7", "8"),
-    "float": FieldType("float", "0.0", "1.5", "2.5"),
-    "bool": FieldType("bool", "False", "True", "False"),
-    "date": FieldType("date", "date.min", '"2026-03-01"', '"2026-03-02"'),
-    "datetime": FieldType("datetime", "datetime.min", '"2026-03-01T09:30:00Z"', '"2026-03-02T09:30:00Z"'),
-    "uuid": FieldType(
-        "UUID", "UUID(int=0)", '"00000000-0000-0000-0000-000000000007"', '"00000000-0000-0000-0000-000000000008"'
-    ),
-}
 OWNER = "user"
 RESERVED = frozenset({"id", "created_at", "updated_at", "metadata", "registry"})
 
@@ -67,7 +38,7 @@ def entity_context(name: str, fields: list[str]) -> dict[str, Any]:
         raise AppKitError("An entity needs at least one field besides its owner. Add one, as in `title:str`.")
     if len({field.name for field in parsed}) < len(parsed) or len(owners) > 1:
         raise AppKitError(f"Give each field once, and not more than one field of type {OWNER}.")
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    snake = snake_case(name)
     words, plural = snake.replace("_", " "), _plural(snake)
     writable = [field for field in parsed if field.type is not None]
     python_types = {type_.python for type_ in types}

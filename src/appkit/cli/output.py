@@ -1,7 +1,9 @@
-"""Options and output that commands share: tables, JSON and error messages."""
+"""Options and output that commands share: tables, JSON, findings and error messages."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
@@ -39,6 +41,18 @@ def show(
         for line, row in zip(cells, [{}, *rows], strict=True):
             text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
             typer.secho(text, fg="red" if row and red(row) else None)
+
+
+def show_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """Print the findings of `appkit check`, grouped by the code of the check."""
+    for code, group in groupby(findings, key=itemgetter("code")):
+        found = list(group)
+        typer.echo(f"{typer.style(code, fg='red')}  {found[0]['problem']}")
+        for finding in found:
+            typer.echo(f"    {finding['where']}")
+        typer.echo(f"    {' '.join(filter(None, [found[0]['fix'], found[0]['url']]))}\n")
+    count = len(findings)
+    typer.echo(f"{count} {'finding' if count == 1 else 'findings'}." if count else "No problems found.")
 
 
 def fail(message: str) -> typer.Exit:

@@ -3,14 +3,12 @@
 import os
 from functools import partial
 from inspect import isawaitable
-from itertools import groupby
-from operator import itemgetter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from appkit.cli.discovery import find_kit
-from appkit.cli.output import AsJson, Target, show
+from appkit.cli.output import AsJson, Target, show, show_findings
 from appkit.exceptions import APIException, AppKitError
 from appkit.plugins.markers import hookimpl
 
@@ -51,7 +49,7 @@ def check(
     if as_json:
         show(findings, as_json=True)
     else:
-        _show(findings)
+        show_findings(findings)
     if findings:
         raise typer.Exit(1)
 
@@ -93,14 +91,3 @@ def page_of(check: "Check") -> str | None:
     if check.url is None and check.code.startswith("AKC"):
         return f"{PAGES.replace('/errors/', '/checks/')}#{check.code.lower()}"
     return check.url
-
-
-def _show(findings: list[Finding]) -> None:
-    for code, group in groupby(findings, key=itemgetter("code")):
-        found = list(group)
-        typer.echo(f"{typer.style(code, fg='red')}  {found[0]['problem']}")
-        for finding in found:
-            typer.echo(f"    {finding['where']}")
-        typer.echo(f"    {' '.join(filter(None, [found[0]['fix'], found[0]['url']]))}\n")
-    count = len(findings)
-    typer.echo(f"{count} {'finding' if count == 1 else 'findings'}." if count else "No problems found.")

@@ -1,4 +1,4 @@
-"""Checks of `appkit check` on routes and error codes."""
+"""Checks of `appkit check` on the parts of a built app: routes, error codes and plugins."""
 
 import ast
 import inspect
@@ -46,6 +46,12 @@ def find_foreign_codes(kit: "AppKit") -> Iterator[str]:
         own = code in _OWN_SERVER_CODES if server else code % 100 in _OWN_CODES
         if not own and _is_own(getattr(sys.modules.get(cls.__module__), "__file__", None)):
             yield f"{cls.__module__}.{cls.__qualname__} has {code}"
+
+
+def find_broken_plugins(kit: "AppKit") -> list[str]:
+    """Find plugins that could not be loaded, or failed while the app was built."""
+    _ = kit.app, kit.broker
+    return [f"{name}: {type(exc).__name__}: {exc}" for name, exc in kit.plugins.failed.items()]
 
 
 def _routes(kit: "AppKit") -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -125,5 +131,11 @@ CHECKS = [
         "A route commits after its response was sent, so the response can't report a failed commit.",
         'Use `DbSession`, or `Depends(get_session, scope="function")`.',
         lambda kit: late_commits(kit.app),
+    ),
+    Check(
+        "AKC008",
+        "A plugin is broken. The app runs without the plugin, or without a part of it.",
+        "Fix or upgrade the plugin, or add its name to PLUGINS_DISABLED.",
+        find_broken_plugins,
     ),
 ]

@@ -1,16 +1,10 @@
-"""Checks of `appkit check` on settings and plugins, for development and for production."""
+"""Checks of `appkit check` on settings, for development and for production."""
 
 from collections.abc import Callable, Iterator
 from urllib.parse import urlsplit
 
 from appkit.core.environment import ignored_variables
 from appkit.kit import AppKit, Check
-
-
-def find_broken_plugins(kit: "AppKit") -> list[str]:
-    """Find plugins that could not be loaded, or failed while the app was built."""
-    _ = kit.app, kit.broker
-    return [f"{name}: {type(exc).__name__}: {exc}" for name, exc in kit.plugins.failed.items()]
 
 
 def problems_of(variable: str) -> Callable[["AppKit"], list[str]]:
@@ -48,12 +42,6 @@ CHECKS = [
         "A variable looks like a setting, but the app doesn't read the variable.",
         "Correct the name: `appkit settings` lists all names. If another program reads the variable, ignore this.",
         lambda kit: ignored_variables(type(kit.settings)),
-    ),
-    Check(
-        "AKC008",
-        "A plugin is broken. The app runs without the plugin, or without a part of it.",
-        "Fix or upgrade the plugin, or add its name to PLUGINS_DISABLED.",
-        find_broken_plugins,
     ),
     Check(
         "AKC101",
