@@ -1,13 +1,12 @@
 """Routes to add, list and remove passkeys, and to sign in with one."""
 
-from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field
 
-from appkit import BaseUser, CurrentUser, DbSession, Schema, SigninAnswer, complete_signin, errors, limit, require
+from appkit import BaseUser, CurrentUser, DbSession, SigninAnswer, complete_signin, errors, limit, require
+from appkit.contrib.passkeys.schemas import NewPasskeySchema, OptionsSchema, PasskeySchema, PasskeySigninSchema
 from appkit.contrib.passkeys.service import InvalidPasskeyException, PasskeyRefusedException, PasskeyService
 from appkit.exceptions import (
     EmailNotVerifiedException,
@@ -16,39 +15,6 @@ from appkit.exceptions import (
     ReauthenticationRequiredException,
     TooManyRequestsException,
 )
-
-Credential = Annotated[dict[str, Any], Field(description="`credential.toJSON()` of the browser's credential.")]
-
-
-class NewPasskeySchema(Schema, extra="forbid"):
-    """A new passkey."""
-
-    name: str = Field(min_length=1, max_length=100)
-    """A name by which the user recognises the passkey."""
-    credential: Credential
-
-
-class PasskeySigninSchema(Schema, extra="forbid"):
-    """A passkey to sign in with."""
-
-    credential: Credential
-    remember: bool = False
-    """Whether the user stays signed in after the browser is closed."""
-
-
-class OptionsSchema(Schema):
-    """Options to pass to `PublicKeyCredential.parseCreationOptionsFromJSON()` or `parseRequestOptionsFromJSON()`."""
-
-    options: dict[str, Any]
-
-
-class PasskeySchema(Schema):
-    """One of your passkeys."""
-
-    id: UUID
-    name: str
-    created_at: datetime
-    last_used_at: datetime | None
 
 
 def get_service(request: Request, db: DbSession) -> PasskeyService:
