@@ -72,5 +72,5 @@ def test_posts_are_paged_filtered_and_found(folder, serve):
         assert browser.get(f"/api/posts?sort=created&cursor={first['next_cursor']}").status_code == 422
 
         refused = browser.get("/api/posts?sort=author.password")
-        message = "Sort by title, created; - in front means descending."
+        message = "Sort by title, created. Put - before a name to sort in descending order."
         assert refused.json()["errors"] == [{"field": "sort", "message": message, "type": "value_error"}]

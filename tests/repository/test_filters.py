@@ -228,7 +228,7 @@ def client() -> TestClient:
     return TestClient(app)
 
 
-SORT = "Sort by title, pages, price; - in front means descending."
+SORT = "Sort by title, pages, price. Put - before a name to sort in descending order."
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ SORT = "Sort by title, pages, price; - in front means descending."
         ("/tomes?sort=poet.hashed_password", "sort", SORT),
         ("/tomes?sort=--title", "sort", SORT),
         ("/tomes?sort=title,,pages", "sort", SORT),
-        ("/tomes?sort=title,-title", "sort", "Name each one only once."),
+        ("/tomes?sort=title,-title", "sort", "Use each name only once."),
         (f"/tomes?title={'x' * 10_001}", "title", "Use at most 10000 characters."),
         ("/plain?sort=title", "sort", "This can't be sorted."),
         ("/feed?page=2", "page", "This is not expected here."),
@@ -270,7 +270,8 @@ def test_openapi_names_every_parameter(client):
     described = {each["name"]: each for each in paths["/tomes"]["get"]["parameters"]}
     assert set(described) == {"page", "size", "sort", "title", "genre", "pages", "free", "poet", "since", "q"}
     assert described["sort"]["description"] == (
-        "By `title` or `pages` or `price`, `-` in front for descending, commas in between. Otherwise by `-pages,title`."
+        "Sort by `title` or `pages` or `price`, separated by commas. `-` before a name: descending. "
+        "Default: `-pages,title`."
     )
     assert described["size"]["schema"]["maximum"] == 200
     assert not any(each["required"] for each in described.values())

@@ -40,7 +40,7 @@ def limit(rule: str, *, key: Callable[..., Any] = by_address) -> Callable[..., A
 
         @router.post("/search", dependencies=[Depends(limit("30/minute"))])
 
-    Each route has its own counter, even if the dependency is a router's. Failed requests are counted too.
+    Each route has its own counter, even if the dependency is set for a whole router. Failed requests are counted too.
 
     Args:
         rule: The number of requests in a period, such as `20/hour` or `5/10 minutes`.
@@ -98,7 +98,7 @@ async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
 
 
 async def count_mail(request: Request, action: str, email: str) -> None:
-    """Count a request that sends mail by the client's IP address, and by the e-mail address in the body."""
+    """Count a request that sends mail: for the client's IP address, and for the e-mail address in the body."""
     limiter = app_of(request).limiter
     await limiter.hit(MAIL_BY_ADDRESS, action, client_address(request))
     await limiter.hit(MAIL_BY_EMAIL, action, "email", parse_email(email).key)

@@ -26,7 +26,7 @@ class InputSchema(Schema):
 
 def _check_password(password: SecretStr) -> SecretStr:
     if not is_readable(password.get_secret_value()):
-        raise ValueError(f"Use at most {MAX_LENGTH} characters, and none that can't be sent as text.")
+        raise ValueError(f"Use at most {MAX_LENGTH} characters. Leave out characters that can't be sent as text.")
     return password
 
 
@@ -87,7 +87,7 @@ class UserQuery(InputSchema):
     q: Annotated[str | None, Field(max_length=320, description="A part of the e-mail address, in any case.")] = None
     active: Annotated[bool | None, Field(description="Only enabled users, or only disabled ones.")] = None
     superuser: Annotated[bool | None, Field(description="Only superusers, or only other users.")] = None
-    verified: Annotated[bool | None, Field(description="Only users with a verified e-mail address, or without.")] = None
+    verified: Annotated[bool | None, Field(description="Only verified users, or only unverified ones.")] = None
     cursor: Annotated[str | None, Field(description="The `next_cursor` of the previous page.")] = None
     size: Annotated[int, Field(ge=1, le=200, description="The largest number of users.")] = 50
 

@@ -38,7 +38,7 @@ PERMISSION: Final = "admin:enter"
 """The permission of the plugin `roles` that opens the admin pages to users who are not superusers."""
 
 _HANDLERS: Final = ("applyColumnVisibility()", "window.location = this.value")
-"""The pages' inline event handlers. The policy allows them by their hash, because a nonce has no effect on them."""
+"""The pages' inline event handlers. The Content-Security-Policy has their hashes: a nonce doesn't allow them."""
 
 _nonce: ContextVar[str] = ContextVar("appkit_admin_nonce", default="")
 
@@ -220,7 +220,7 @@ def register_routers() -> list[APIRouter]:
 
 @hookimpl
 def render_exception(exception: Exception, request: Request) -> Response | None:
-    """Answer a request without a valid access token with a page that refreshes the token, as a frontend would."""
+    """If the access token is missing or expired, answer with a page that refreshes it, as a frontend would do."""
     prefix = app_of(request).settings.api_prefix
     asks = request.method == "GET" and request.url.path.startswith(f"{prefix}/admin/")
     if not asks or not isinstance(exception, UnauthorizedException):

@@ -28,11 +28,11 @@ class Variable(NamedTuple):
     """The attributes that lead to the value, such as `("database", "pool_size")`."""
     field: FieldInfo
     keys: tuple[str, ...]
-    """The same path, with the names that validation uses."""
+    """The same path, but with the aliases of the fields."""
 
     @property
     def places(self) -> set[tuple[str | int, ...]]:
-        """The locations that an error of this variable may have."""
+        """The values that `loc` may have in a pydantic error about this variable."""
         return {self.path, self.keys, (*self.keys[:-1], str(self.field.validation_alias))}
 
 
@@ -74,8 +74,8 @@ def name_variables(settings_cls: type[BaseSettings], exc: ValidationError) -> Va
 def read_variables(settings_cls: type[BaseSettings], source: PydanticBaseSettingsSource) -> PydanticBaseSettingsSource:
     """Return a settings source that has only the variables that fill a field.
 
-    The sources of pydantic-settings read the variable `DATABASE` as JSON of the whole group. Their errors don't name
-    the variable. They also decode every file in a secrets directory.
+    pydantic-settings itself would read the variable `DATABASE` as JSON of the whole group, and its error would not name
+    the variable. It would also decode every file in a secrets directory.
     """
     wanted = variables(settings_cls)
     if isinstance(source, EnvSettingsSource):

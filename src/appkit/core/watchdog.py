@@ -87,7 +87,7 @@ def watch_loop(
 
 
 class _Monitor:
-    """A heartbeat on the loop, and the function of the thread that monitors the heartbeat."""
+    """A heartbeat on the loop, and the code that monitors the heartbeat in a thread."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limit: float, report: Callable[[Blocked], None]) -> None:
         self._loop = loop
@@ -161,7 +161,7 @@ class _Monitor:
             self._current = None
 
     def _queueing(self) -> dict[Path, float]:
-        """The seconds that each other thread waited for a processor. The thread may have kept the GIL meanwhile."""
+        """The seconds that each of the other threads waited for a processor. A waiting thread may hold the GIL."""
         threads = set(Path("/proc/self/task").glob("*/schedstat")) - {self._delays}
         return {thread: _delay(thread) for thread in threads}
 

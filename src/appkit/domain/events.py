@@ -29,12 +29,12 @@ def event_name(event: type[Event]) -> str:
 
 
 def find_event(name: str) -> type[Event]:
-    """Find the event class with this name, or the only class with the same module and class name in another package.
+    """Find the event class with this name. If there is none, find it in a module of the same name elsewhere.
 
     Raises:
-        AppKitError: When this process has no such class, or several in other packages.
+        AppKitError: When there is no such class, or several such modules have one.
     """
-    known = {event_name(event): event for event in _subclasses(Event)}  # After a reload, the newest class.
+    known = {event_name(event): event for event in _subclasses(Event)}  # The newest class wins after a reload.
     if name in known:
         return known[name]
     near = [event for other, event in known.items() if other.rpartition(".")[2] == name.rpartition(".")[2]]
@@ -203,11 +203,11 @@ class UserDemoted(_AdminEvent):
 
 
 class PasswordResetForced(_AdminEvent):
-    """A superuser removed a user's password and ended their sign-in sessions. The user gets a link to set another."""
+    """A superuser removed a user's password and ended all sign-in sessions. A link to set a new one was mailed."""
 
 
 class UserDeleted(_UserEvent):
-    """A user deleted their account. Subscribe to delete the user's other data."""
+    """A user deleted their account. Subscribe to this event to delete the user's other data."""
 
     email: str
     """The e-mail address that the account had."""

@@ -46,8 +46,9 @@ class Where:
     def search(cls, *columns: Text, language: str = "simple") -> "Where":
         """Full-text search in these columns.
 
-        On PostgreSQL, the text may have phrases in quotes, `or` and `-`. `language` is a text search configuration,
-        such as `english`; `simple` has no word forms. On SQLite, each of the first 50 words must occur in a column.
+        On PostgreSQL, the text may use the syntax of `websearch_to_tsquery`: a phrase in quotes, `or`, and `-` for not.
+        `language` is a text search configuration: `english` also finds other forms of a word, and `simple` doesn't. On
+        SQLite, each of the first 50 words must occur in a column.
         """
         vector = search_vector(*columns, language=language)
 
@@ -62,7 +63,7 @@ class Where:
 
 
 def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any]:
-    """The expression for an index, for a `Where.search` with the same arguments.
+    """The expression for an index that speeds up `Where.search` with the same arguments.
 
         vector = search_vector(Post.title, Post.content)
         Index("ix_post_search", vector, postgresql_using="gin").ddl_if(dialect="postgresql")
@@ -70,7 +71,7 @@ def search_vector(*columns: Text, language: str = "simple") -> ColumnElement[Any
     SQLite has no such index.
     """
     document: Any = func.coalesce(columns[0], _constant(""))
-    for column in columns[1:]:  # Unlike `+`, `op` sets brackets as PostgreSQL does. Migrations compare the text.
+    for column in columns[1:]:  # `op`, not `+`: its brackets are PostgreSQL's, so migrations see no change.
         document = document.op("||")(_constant(" ")).op("||")(func.coalesce(column, _constant("")))
     return func.to_tsvector(_constant(language), document)
 
@@ -128,8 +129,9 @@ class ListQuery(BaseModel):
             if name not in cls.sortable:
                 raise AppKitError(f"{cls.__name__}.default_sort names {name!r}, which is not in its `sortable`.")
         names = " or ".join(f"`{name}`" for name in cls.sortable) or "nothing"
-        default = f" Otherwise by `{cls.default_sort}`." if cls.default_sort else ""
-        cls.model_fields["sort"].description = f"By {names}, `-` in front for descending, commas in between.{default}"
+        default = f" Default: `{cls.default_sort}`." if cls.default_sort else ""
+        how = f"Sort by {names}, separated by commas. `-` before a name: descending."
+        cls.model_fields["sort"].description = how + default
 
     @field_validator("sort")
     @classmethod
@@ -137,9 +139,10 @@ class ListQuery(BaseModel):
         names = [name for name, _ in _terms(value)]
         if not set(names) <= cls.sortable.keys():
             choice = ", ".join(cls.sortable)
-            raise ValueError(f"Sort by {choice}; - in front means descending." if choice else "This can't be sorted.")
+            how = f"Sort by {choice}. Put - before a name to sort in descending order."
+            raise ValueError(how if choice else "This can't be sorted.")
         if len(set(names)) < len(names):
-            raise ValueError("Name each one only once.")
+            raise ValueError("Use each name only once.")
         return value
 
     @field_validator("*")

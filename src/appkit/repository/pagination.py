@@ -56,7 +56,7 @@ class CursorPage(BaseModel, Generic[T]):
     model_config = ConfigDict(from_attributes=True)
 
     items: list[T]
-    next_cursor: str | None = Field(default=None, description="For the next page's `cursor`; null on the last one.")
+    next_cursor: str | None = Field(default=None, description="The `cursor` of the next page. null on the last page.")
 
 
 class Page(BaseModel, Generic[T]):
@@ -67,8 +67,8 @@ class Page(BaseModel, Generic[T]):
     items: list[T]
     page: int
     size: int
-    total: int | None = Field(description="How many there are; null where they are not counted.")
-    pages: int | None = Field(description="How many pages there are; null where `total` is.")
+    total: int | None = Field(description="How many rows there are on all pages. null if they are not counted.")
+    pages: int | None = Field(description="How many pages there are. null if `total` is null.")
     has_next: bool
 
 
@@ -200,7 +200,7 @@ def _after(keys: Sequence[_Key], values: Sequence[Any]) -> SQLColumnExpression[b
 
 
 def _encode(keys: Sequence[_Key], values: Sequence[Any]) -> str:
-    """The cursor, with a checksum of values and order. A signature is needless: a forged cursor finds another page."""
+    """The cursor, with a checksum of values and order. No signature: a forged cursor only reads another page."""
     order = [f"{key.column} {key.descending}" for key in keys]
     checksum = blake2b(json.dumps([order, values]).encode(), digest_size=6).hexdigest()
     text = json.dumps([checksum, *values], separators=(",", ":"))

@@ -183,7 +183,7 @@ class TaskQueue:
         return sorted(claimed, key=lambda task: (task.rank, task.id))
 
     async def _notify(self, session: AsyncSession) -> None:
-        """Notify other workers, because this worker may have left some tasks. Once per poll interval is enough."""
+        """Notify other workers, because some due tasks may be unclaimed. Once per poll interval is enough."""
         if self._database.sqlite or self._settings.notify == "off" or monotonic() < self._next_notify:
             return
         self._next_notify = monotonic() + self._settings.poll_interval

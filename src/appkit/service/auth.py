@@ -237,7 +237,7 @@ class AuthService(BaseService):
         return user
 
     async def _begin(self, user: BaseUser, methods: Sequence[str], *, kind: Kind, **options: Any) -> SignIn:
-        confirmed = await UserService(self.db).update_unchanged(
+        confirmed = await UserService(self.db).update_if_current(
             user.id, user.security_version, last_signin_at=utcnow(), updated_at=self.user_model.updated_at
         )
         if confirmed is None:

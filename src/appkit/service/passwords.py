@@ -58,7 +58,7 @@ class PasswordService(BaseService):
         self.emit(PasswordChanged(user_id=user.id))
         return await SessionService(self.db).renew(principal, changed)
 
-    def forget(self, email: str) -> None:
+    def request_reset(self, email: str) -> None:
         """Request a link to set a new password. A task looks up the account, so the response time reveals nothing."""
         self.emit(PasswordResetRequested(email=email))
 
@@ -101,4 +101,4 @@ class PasswordService(BaseService):
     async def _replace(self, user_id: UUID, security_version: int, hashed: str) -> BaseUser | None:
         """Store a new hash and end all sign-in sessions, if the account is open and has this security version."""
         values = {"hashed_password": hashed, "password_changed_at": utcnow(), "security_version": security_version + 1}
-        return await UserService(self.db).update_unchanged(user_id, security_version, **values)
+        return await UserService(self.db).update_if_current(user_id, security_version, **values)

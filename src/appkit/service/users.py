@@ -48,7 +48,7 @@ class UserService(BaseService):
             ServiceUnavailableException: When too many passwords wait to be hashed.
         """
         # Only the INSERT checks whether the e-mail address is free. With a query before the INSERT, the response for a
-        # taken address would come sooner and reveal the account. Also, two concurrent queries may find it free.
+        # taken address would come sooner and reveal the account. Also, two queries may both find the address free.
         address, now = _parse(email), utcnow()
         hashed = None
         if password is not None:
@@ -93,10 +93,10 @@ class UserService(BaseService):
         return user
 
     async def take_over(self, user: BaseUser) -> None:
-        """Let a user take over an account, after the user has proved to own the e-mail address.
+        """Let a user take over an account, after the user has proved that the e-mail address is theirs.
 
-        Lock the account's row first. If the e-mail address was unverified, somebody else may have created the account
-        and waited for the owner. So the account's password, sign-in sessions and links become invalid. A verified
+        Lock the account's row first. If the e-mail address was unverified, an attacker may have created the account.
+        So the account's password, sign-in sessions and links become invalid. A verified
         account stays as it is.
         """
         if user.email_verified:
@@ -178,8 +178,8 @@ class UserService(BaseService):
         user = await self._one(user_id, lock=True)
         return await self._set(user, security_version=user.security_version + 1, **values)
 
-    async def update_unchanged(self, user_id: UUID, security_version: int, /, **values: Any) -> BaseUser | None:
-        """Set columns of an account; None if the account is disabled or deleted, or has another security version."""
+    async def update_if_current(self, user_id: UUID, security_version: int, /, **values: Any) -> BaseUser | None:
+        """Set columns of an enabled account with this security version. None if there is no such account."""
         user = self.user_model
         updated: BaseUser | None = await self.db.scalar(
             update(user)

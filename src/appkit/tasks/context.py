@@ -57,7 +57,7 @@ class Attempt:
     closing: bool = False
     """Whether the row is being settled. Then the attempt can't be cancelled."""
     settled: bool = False
-    """Whether the row is settled, will be settled by the next exchange, or can't be settled."""
+    """Whether nothing is left to do: the row is settled, waits for the next exchange, or belongs to another worker."""
     done: bool = False
     """Whether the attempt succeeded and its row waits for the next exchange."""
 

@@ -109,8 +109,8 @@ class Maintenance:
     def _rescue(self, elsewhere: ColumnElement[bool]) -> ReturningUpdate[Any]:
         settings = self._settings
         spent = rows.c.attempts >= func.coalesce(rows.c.max_attempts, settings.max_attempts)
-        # A task that kills its process also interrupts the other tasks of that process. So tasks that are rescued for
-        # the second time start at different moments of the next lease duration, and no longer run together.
+        # A task that kills its process also interrupts the other tasks of that process. So the second rescue
+        # spreads tasks over the next lease duration: they no longer run together.
         spread = {"state": TaskState.SCHEDULED, "run_at": clock((rows.c.id % 10) * (settings.lease / 10)), **NO_LEASE}
         values = either(spent, ended(TaskState.DEAD, settings), either(rows.c.attempts > 1, spread, rescheduled(0)))
         error = {"last_error": "Lease expired: the worker died or stopped responding.", "error_code": "TASK_LOST"}
@@ -140,7 +140,7 @@ class PeriodicMaintenance:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to run, even if tasks can be claimed."""
+        """Whether `run()` is due. It must then run even while there are tasks to claim."""
         return monotonic() >= min(self._next_poll, self._next_slot)
 
     async def run(self) -> PollResult:

@@ -45,7 +45,7 @@ class TaskOptions(TypedDict, total=False):
     name: str
     """The task's name in its rows; by default, `module:function`."""
     queue: str
-    """The queue, by which `TASKS_QUEUES` selects workers; `default` unless given."""
+    """The queue, by default `default`. A worker runs the tasks of the queues in its `TASKS_QUEUES`."""
     priority: int
     """From -100 to 100, by default 0. Waiting tasks with a higher priority run first."""
     max_attempts: int | None
@@ -214,7 +214,9 @@ class TaskRouter:
     def cron(
         self, expression: str, /, *, timezone: str = "UTC", misfire: Misfire = "once", **options: Unpack[TaskOptions]
     ) -> Callable[[Callable[P, R]], Task[P, R]]:
-        """Run a function as a task on a cron schedule. Each slot runs once, with any number of processes.
+        """Run a function as a task on a cron schedule.
+
+        For each time of the schedule, the task runs once, even if there are many processes.
 
         Args:
             expression: The cron expression, as in crontab(5): minute, hour, day of the month, month, day of the week.
@@ -236,14 +238,15 @@ class TaskRouter:
         return declare
 
     def policies(self, event: type[Event]) -> list[TaskPolicy]:
-        """The tasks that run for an event of exactly this class."""
+        """The policies of the tasks that run for an event of exactly this class."""
         return [task.policy for task in self.subscriptions.get(event, ())]
 
 
 def task_name(function: Callable[..., Any]) -> str:
-    """`jobs:fetch_title` for `fetch_title` in `app/jobs.py`, imported as `app.jobs` or `jobs`, or run as a script.
+    """The last part of the module's name, and the function's name: `jobs:fetch_title`.
 
-    A row needs the same name in the next process, which may have been started in another way.
+    A task must have the same name in every process, even if one imports `app.jobs`, another imports `jobs`, and another
+    runs `app/jobs.py` as a script.
     """
     module = function.__module__.rpartition(".")[2]
     if module == "__main__":

@@ -163,7 +163,7 @@ async def change_password(
 async def forget_password(payload: EmailSchema, request: Request, db: DbSession) -> None:
     """Request a mail with a link to set a new password. The answer is the same if there is no account."""
     await count_mail(request, "forgot", payload.email)
-    PasswordService(db).forget(payload.email)
+    PasswordService(db).request_reset(payload.email)
 
 
 @passwords_router.post("/password/reset", status_code=204, responses=errors(InvalidTokenException))

@@ -1515,7 +1515,7 @@ export interface components {
             items: components["schemas"]["AuditEntrySchema"][];
             /**
              * Next Cursor
-             * @description For the next page's `cursor`; null on the last one.
+             * @description The `cursor` of the next page. null on the last page.
              */
             next_cursor?: string | null;
         };
@@ -1525,7 +1525,7 @@ export interface components {
             items: components["schemas"]["CommentSchema"][];
             /**
              * Next Cursor
-             * @description For the next page's `cursor`; null on the last one.
+             * @description The `cursor` of the next page. null on the last page.
              */
             next_cursor?: string | null;
         };
@@ -1535,7 +1535,7 @@ export interface components {
             items: components["schemas"]["PostSchema"][];
             /**
              * Next Cursor
-             * @description For the next page's `cursor`; null on the last one.
+             * @description The `cursor` of the next page. null on the last page.
              */
             next_cursor?: string | null;
         };
@@ -1545,7 +1545,7 @@ export interface components {
             items: components["schemas"]["TaskSchema"][];
             /**
              * Next Cursor
-             * @description For the next page's `cursor`; null on the last one.
+             * @description The `cursor` of the next page. null on the last page.
              */
             next_cursor?: string | null;
         };
@@ -1555,7 +1555,7 @@ export interface components {
             items: components["schemas"]["UserAdminSchema"][];
             /**
              * Next Cursor
-             * @description For the next page's `cursor`; null on the last one.
+             * @description The `cursor` of the next page. null on the last page.
              */
             next_cursor?: string | null;
         };
@@ -1694,12 +1694,12 @@ export interface components {
             size: number;
             /**
              * Total
-             * @description How many there are; null where they are not counted.
+             * @description How many rows there are on all pages. null if they are not counted.
              */
             total: number | null;
             /**
              * Pages
-             * @description How many pages there are; null where `total` is.
+             * @description How many pages there are. null if `total` is null.
              */
             pages: number | null;
             /** Has Next */
@@ -3712,7 +3712,7 @@ export interface operations {
                 active?: boolean | null;
                 /** @description Only superusers, or only other users. */
                 superuser?: boolean | null;
-                /** @description Only users with a verified e-mail address, or without. */
+                /** @description Only verified users, or only unverified ones. */
                 verified?: boolean | null;
                 /** @description The `next_cursor` of the previous page. */
                 cursor?: string | null;
@@ -4121,7 +4121,7 @@ export interface operations {
     list_posts_api_posts_get: {
         parameters: {
             query?: {
-                /** @description By nothing, `-` in front for descending, commas in between. */
+                /** @description Sort by nothing, separated by commas. `-` before a name: descending. */
                 sort?: string | null;
                 /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
@@ -4227,7 +4227,7 @@ export interface operations {
     list_my_posts_api_posts_mine_get: {
         parameters: {
             query?: {
-                /** @description By `title` or `updated_at` or `comment_count`, `-` in front for descending, commas in between. Otherwise by `-updated_at`. */
+                /** @description Sort by `title` or `updated_at` or `comment_count`, separated by commas. `-` before a name: descending. Default: `-updated_at`. */
                 sort?: string | null;
                 /** @description Which page; the first is 1. */
                 page?: number;
@@ -4564,7 +4564,7 @@ export interface operations {
     list_comments_api_posts__post_id__comments_get: {
         parameters: {
             query?: {
-                /** @description By nothing, `-` in front for descending, commas in between. */
+                /** @description Sort by nothing, separated by commas. `-` before a name: descending. */
                 sort?: string | null;
                 /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
@@ -6101,7 +6101,7 @@ export interface operations {
     list_audit_entries_api_audit_get: {
         parameters: {
             query?: {
-                /** @description By `age`, `-` in front for descending, commas in between. Otherwise by `-age`. */
+                /** @description Sort by `age`, separated by commas. `-` before a name: descending. Default: `-age`. */
                 sort?: string | null;
                 /** @description The `next_cursor` of the page before; none for the first. */
                 cursor?: string | null;
