@@ -27,13 +27,18 @@ from appkit.repository.reading import ReadingSession, TrackedSession, WritingSes
 from appkit.repository.sqlite import WriterPool
 
 T = TypeVar("T")
-Hook = Callable[[], Awaitable[None] | None]
-
 _DRIVERS = {"postgresql": "postgresql+asyncpg", "postgres": "postgresql+asyncpg", "sqlite": "sqlite+aiosqlite"}
 _HOOKS = "appkit.on_commit"
 _REPLICA_TIMEOUT = 2.0  # seconds to connect to a replica
 
 _logger = logging.getLogger(__name__)
+
+
+class Hook(Protocol):
+    """A function without arguments, sync or async."""
+
+    def __call__(self) -> Awaitable[None] | None:
+        """Run the function."""
 
 
 class App(Protocol):
