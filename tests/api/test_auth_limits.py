@@ -263,12 +263,30 @@ async def test_addresses_of_one_ipv6_network_share_a_counter(signin):
     assert statuses == [401] * 5 + [429]
 
 
-@pytest.mark.parametrize("path", ["signup", "password/forgot"])
-async def test_mails_to_one_address_are_limited(post, path):
-    body = {"email": "ada@example.com"} | ({"password": PASSWORD} if path == "signup" else {})
-    statuses = [(await post(path, body, peer=f"203.0.113.{number}")).status_code for number in range(6)]
+async def test_signups_with_one_address_are_limited(post):
+    body = {"email": "ada@example.com", "password": PASSWORD}
+    statuses = [(await post("signup", body, peer=f"203.0.113.{number}")).status_code for number in range(6)]
     assert statuses[5] == 429
     assert 429 not in statuses[:5]
+
+
+@pytest.mark.parametrize("requests", [5, 30])
+async def test_owner_on_a_new_device_gets_in_whatever_others_request(signin, post, user, tasks, mailbox, requests):
+    for number in range(24):
+        await signin("wrong horse", peer=f"192.0.2.{number // 4}")
+    for number in range(requests):
+        assert (await post("password/forgot", {"email": user.email}, peer=f"192.0.2.{number}")).status_code == 202
+    assert (await post("password/forgot", {"email": user.email}, peer=OTHER)).status_code == 202
+    await tasks.run()
+    assert len(mailbox) == min(requests + 1, 10)
+    token = mailbox[-1].text.split("\n\n")[1]
+    await post("password/forgot", {"email": user.email}, peer="192.0.2.200")
+    await tasks.run()
+    new = "a staple that no horse corrects"
+    response = await post("password/reset", {"token": token, "new": new}, peer=OTHER)
+    assert response.status_code == 204
+    body = {"email": user.email, "password": new}
+    assert (await post("signin", body, peer=OTHER, cookies=dict(response.cookies))).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["signup", "password/forgot"])

@@ -110,11 +110,16 @@ async def _find_device(app: AppContext, cookie: str | None, email: str) -> str |
     return found[2] if user is not None and found[:2] == (user.id, user.security_version) else None
 
 
-async def count_mail(request: Request, action: str, email: str) -> None:
-    """Count a request that sends mail: for the client's IP address, and for the e-mail address in the body."""
+async def count_mail(request: Request, action: str, email: str | None = None) -> None:
+    """Count a request that sends mail: for the client's IP address, and for the e-mail address in the body.
+
+    Pass no e-mail address if the mail lets its owner in: others could use up the limit and keep the owner out.
+    `LinkService.has_enough` then limits the mails.
+    """
     limiter = app_of(request).limiter
     await limiter.hit(MAIL_BY_ADDRESS, action, client_address(request))
-    await limiter.hit(MAIL_BY_EMAIL, action, "email", parse_email(email).key)
+    if email is not None:
+        await limiter.hit(MAIL_BY_EMAIL, action, "email", parse_email(email).key)
 
 
 async def count_refresh(request: Request, token: str) -> None:

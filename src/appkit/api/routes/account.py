@@ -166,7 +166,7 @@ async def change_password(
 @passwords_router.post("/password/forgot", status_code=202)
 async def forget_password(payload: EmailSchema, request: Request, db: DbSession) -> None:
     """Request a mail with a link to set a new password. The answer is the same if there is no account."""
-    await count_mail(request, "forgot", payload.email)
+    await count_mail(request, "forgot")
     PasswordService(db).request_reset(payload.email)
 
 
