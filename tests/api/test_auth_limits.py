@@ -7,13 +7,16 @@ from typing import ClassVar
 
 import pytest
 from httpx2 import ASGITransport, AsyncClient
+from sqlalchemy import func, select
 
 from appkit import Event, hookimpl
 from appkit.core.settings import LimitsSettings
 from appkit.domain.events import GuessingSuspected, RateLimited, SigninFailed
 from appkit.exceptions import TooManyRequestsException
+from appkit.repository.auth import AuthSession
 from appkit.service import auth
 from appkit.service.hashing import PasswordPool
+from appkit.service.users import UserService
 from appkit.testing.plugin import PASSWORD
 
 OTHER = "203.0.113.9"
@@ -116,6 +119,78 @@ async def test_device_cookie_counts_for_its_account_and_with_our_signature_only(
         assert (await post("signin", body, peer=OTHER, cookies={"appkit_dv": token})).status_code == 429
 
 
+@pytest.fixture
+def is_locked_out(signin, post):
+    """Whether a device with this cookie is locked out, after too many failures from new devices."""
+
+    async def is_locked_out(cookie, *, email, password=PASSWORD):
+        for number in range(21):
+            await signin("wrong horse", email=email, peer=f"203.0.113.{number}")
+        body = {"email": email, "password": password}
+        status = (await post("signin", body, peer="192.0.2.5", cookies={"appkit_dv": cookie})).status_code
+        assert status in {200, 429}
+        return status == 429
+
+    return is_locked_out
+
+
+async def test_device_cookie_is_void_after_a_reset(is_locked_out, post, user, auth_client, tasks, mailbox):
+    old, new = auth_client.cookies["appkit_dv"], "a staple that no horse corrects"
+    await post("password/forgot", {"email": user.email})
+    await tasks.run()
+    await post("password/reset", {"token": mailbox[0].text.split("\n\n")[1], "new": new})
+    assert await is_locked_out(old, email=user.email, password=new)
+
+
+@pytest.mark.parametrize("change", ["take_over", "disable"])
+async def test_device_cookie_is_void_after_the_security_version_rises(is_locked_out, auth_client, user, db, change):
+    users = UserService(db)
+    owner = await users.get(user.id)
+    if change == "take_over":
+        await users.take_over(owner)
+    else:
+        await users.disable(user.id)
+        await users.enable(user.id)
+    owner.hashed_password = user.hashed_password
+    await db.commit()
+    assert await is_locked_out(auth_client.cookies["appkit_dv"], email=user.email)
+
+
+async def test_device_cookie_is_void_for_the_next_account_with_the_address(is_locked_out, auth_client, make_user, user):
+    assert (await auth_client.delete("/api/auth/me")).status_code == 204
+    await make_user(user.email)
+    assert await is_locked_out(auth_client.cookies["appkit_dv"], email=user.email)
+
+
+async def test_device_cookie_outlives_a_change_of_the_address(is_locked_out, auth_client, user, db):
+    owner = await UserService(db).get(user.id)
+    owner.email = owner.email_key = "renamed@example.com"
+    await db.commit()
+    assert not await is_locked_out(auth_client.cookies["appkit_dv"], email="renamed@example.com")
+
+
+async def test_password_change_replaces_the_device_cookie(is_locked_out, auth_client, user):
+    old, new = auth_client.cookies["appkit_dv"], "a staple that no horse corrects"
+    body = {"current": PASSWORD, "new": new}
+    assert (await auth_client.post("/api/auth/password/change", json=body)).status_code == 204
+    assert await is_locked_out(old, email=user.email, password=new)
+    assert not await is_locked_out(auth_client.cookies["appkit_dv"], email=user.email, password=new)
+
+
+async def test_many_device_cookies_do_not_allow_more_guesses(signin, post, user):
+    """Else each sign-in of somebody who knew the password once is worth five more guesses."""
+    body = {"email": user.email, "password": PASSWORD}
+    devices = [dict((await post("signin", body, peer=f"203.0.113.{number}")).cookies) for number in range(6)]
+    wrong = {**body, "password": "wrong horse"}
+    guesses = [
+        (await post("signin", wrong, peer=f"192.0.2.{number}", cookies=device)).status_code
+        for number, device in enumerate(devices)
+        for _ in range(5)
+    ]
+    assert guesses == [401] * 20 + [429] * 10
+    assert await signin(peer=OTHER) == 200
+
+
 @pytest.mark.both_databases
 async def test_concurrent_failures_count(signin, monkeypatch):
     """Before a password is looked at: else all twelve are, and whoever guesses learns what the answer doesn't say."""
@@ -129,6 +204,25 @@ async def test_concurrent_failures_count(signin, monkeypatch):
     statuses = Counter(await asyncio.gather(*(signin("wrong horse") for _ in range(12))))
     assert statuses == {401: 5, 429: 7}
     assert len(looked_at) == 5
+
+
+async def test_concurrent_guesses_do_not_pass_the_limit_of_the_account(signin, monkeypatch, db):
+    """Else guesses from many addresses at once are all checked, and only the wrong ones are refused."""
+    checking, failed, verify = asyncio.Event(), asyncio.Event(), PasswordPool.verify
+
+    async def verify_slowly(pool, hashed, password):
+        if password == PASSWORD:
+            checking.set()
+            await failed.wait()
+        return await verify(pool, hashed, password)
+
+    monkeypatch.setattr(PasswordPool, "verify", verify_slowly)
+    guess = asyncio.create_task(signin(peer=OTHER))
+    await checking.wait()
+    assert [await signin("wrong horse", peer=f"192.0.2.{number}") for number in range(20)] == [401] * 20
+    failed.set()
+    assert await guess == 429
+    assert await db.scalar(select(func.count()).select_from(AuthSession)) == 0
 
 
 async def test_success_resets_failures_of_this_account_and_address(signin):
@@ -169,12 +263,30 @@ async def test_addresses_of_one_ipv6_network_share_a_counter(signin):
     assert statuses == [401] * 5 + [429]
 
 
-@pytest.mark.parametrize("path", ["signup", "password/forgot"])
-async def test_mails_to_one_address_are_limited(post, path):
-    body = {"email": "ada@example.com"} | ({"password": PASSWORD} if path == "signup" else {})
-    statuses = [(await post(path, body, peer=f"203.0.113.{number}")).status_code for number in range(6)]
+async def test_signups_with_one_address_are_limited(post):
+    body = {"email": "ada@example.com", "password": PASSWORD}
+    statuses = [(await post("signup", body, peer=f"203.0.113.{number}")).status_code for number in range(6)]
     assert statuses[5] == 429
     assert 429 not in statuses[:5]
+
+
+@pytest.mark.parametrize("requests", [5, 30])
+async def test_owner_on_a_new_device_gets_in_whatever_others_request(signin, post, user, tasks, mailbox, requests):
+    for number in range(24):
+        await signin("wrong horse", peer=f"192.0.2.{number // 4}")
+    for number in range(requests):
+        assert (await post("password/forgot", {"email": user.email}, peer=f"192.0.2.{number}")).status_code == 202
+    assert (await post("password/forgot", {"email": user.email}, peer=OTHER)).status_code == 202
+    await tasks.run()
+    assert len(mailbox) == min(requests + 1, 10)
+    token = mailbox[-1].text.split("\n\n")[1]
+    await post("password/forgot", {"email": user.email}, peer="192.0.2.200")
+    await tasks.run()
+    new = "a staple that no horse corrects"
+    response = await post("password/reset", {"token": token, "new": new}, peer=OTHER)
+    assert response.status_code == 204
+    body = {"email": user.email, "password": new}
+    assert (await post("signin", body, peer=OTHER, cookies=dict(response.cookies))).status_code == 200
 
 
 @pytest.mark.parametrize("path", ["signup", "password/forgot"])

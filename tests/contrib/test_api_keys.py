@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Annotated
 
 import pytest
@@ -20,12 +21,14 @@ from appkit.contrib.api_keys.service import (
     InvalidApiKeyException,
     TooManyApiKeysException,
     new_key,
+    record_use,
 )
 from appkit.exceptions import (
     EmailNotVerifiedException,
     NotFoundException,
     ReauthenticationRequiredException,
     ScopeMissingException,
+    ServiceUnavailableException,
     SessionRequiredException,
     UnprocessableException,
 )
@@ -74,6 +77,17 @@ def create(auth_client):
 
 
 @pytest.fixture
+def finish(kit):
+    """Wait until the uses of keys are recorded."""
+
+    async def finish():
+        if writes := kit.context.resources.get(ApiKey):
+            await asyncio.wait(writes)
+
+    return finish
+
+
+@pytest.fixture
 def call(client):
     async def call(key, path="/api/probe/user", method="GET", **more):
         return await client.request(method, path, headers={"Authorization": f"Bearer {key}"}, **more)
@@ -81,10 +95,11 @@ def call(client):
     return call
 
 
-async def test_api_key_acts_as_its_owner(create, call, auth_client, user, events):
+async def test_api_key_acts_as_its_owner(create, call, finish, auth_client, user, events):
     made = await create()
     assert (await call(made["key"])).json() == user.email
     assert (await call(made["key"], method="POST")).json() == user.email
+    await finish()
     (listed,) = (await auth_client.get("/api/auth/api-keys")).json()
     assert listed.pop("last_used_at") is not None
     assert {**listed, "last_used_at": None, "key": made["key"]} == made
@@ -202,16 +217,70 @@ async def test_number_of_api_keys_is_limited(auth_client, user, db, assert_error
     assert_error(await auth_client.post("/api/auth/api-keys", json={"name": "CI"}), TooManyApiKeysException)
 
 
-async def test_last_use_is_recorded_once_a_minute(create, call, db, count_queries):
+async def test_last_use_is_recorded_once_a_minute(create, call, finish, db, count_queries):
     key = (await create())["key"]
     await call(key)
+    await finish()
     with count_queries() as first:
         await call(key)
+        await finish()
     assert not [statement for statement in first if statement.startswith("UPDATE")]
     await db.execute(update(ApiKey).values(last_used_at=datetime.now(UTC) - timedelta(minutes=2)))
     await call(key)
+    await finish()
     await db.rollback()
     assert datetime.now(UTC) - await db.scalar(select(ApiKey.last_used_at)) < timedelta(minutes=1)
+
+
+@pytest.mark.both_databases
+async def test_request_with_an_api_key_does_not_wait_for_a_writer(create, call, finish, kit, db):
+    key = (await create())["key"]
+    async with kit.session() as writer:
+        await writer.execute(update(ApiKey).values(name="renamed"))  # On SQLite, this blocks all other writes.
+        async with asyncio.timeout(5):
+            assert (await call(key)).status_code == 200
+    await finish()
+    assert await db.scalar(select(ApiKey.last_used_at)) is not None
+
+
+@pytest.mark.both_databases
+async def test_concurrent_uses_are_written_once(create, call, finish, count_queries):
+    key = (await create())["key"]
+    with count_queries() as statements:
+        answers = await asyncio.gather(*(call(key) for _ in range(50)))
+        await finish()
+    assert {answer.status_code for answer in answers} == {200}
+    assert len([statement for statement in statements if statement.startswith("UPDATE")]) == 1
+
+
+async def test_failed_write_of_the_last_use_fails_no_request(create, call, finish, kit, db, monkeypatch, caplog):
+    key = (await create())["key"]
+    session = kit.database.session
+
+    def refuse_writers(*, reader=False):
+        if not reader:
+            raise ServiceUnavailableException
+        return session(reader=reader)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(kit.database, "session", refuse_writers)
+        assert (await call(key)).status_code == 200
+        await finish()
+    assert "Could not record the last use of an API key." in caplog.text
+    assert await db.scalar(select(ApiKey.last_used_at)) is None
+    monkeypatch.setattr("appkit.core.cache.monotonic", lambda: monotonic() + 61)
+    await call(key)
+    await finish()
+    await db.rollback()
+    assert await db.scalar(select(ApiKey.last_used_at)) is not None
+
+
+async def test_last_use_is_written_before_the_app_stops(create, kit, db):
+    await create()
+    async with api_keys.lifespan(kit):
+        record_use(kit.context, await db.scalar(select(ApiKey)))
+        await db.rollback()
+    assert await db.scalar(select(ApiKey.last_used_at)) is not None
 
 
 @pytest.mark.both_databases

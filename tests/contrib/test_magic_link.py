@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import select, update
@@ -103,9 +103,11 @@ async def test_link_expires_after_fifteen_minutes(ask, follow, db, assert_error)
     assert_error(await follow(token), InvalidTokenException)
 
 
-async def test_newer_link_voids_older_ones(ask, follow, assert_error):
+async def test_link_outlives_a_newer_one(ask, follow, db):
+    """Else somebody who asks again and again voids each link before its owner can use it."""
+    await db.execute(update(User).values(email_verified_at=datetime.now(UTC)))
     first, second = await ask(), await ask()
-    assert_error(await follow(first), InvalidTokenException)
+    assert (await follow(first)).status_code == 200
     assert (await follow(second)).status_code == 200
 
 
@@ -189,13 +191,36 @@ async def test_mail_can_be_written_by_a_plugin(client, user, tasks, mailbox, plu
     assert [mail.subject for mail in mailbox] == [f"magic_link for {user.email}"]
 
 
-async def test_mails_to_one_address_are_limited(client, user, kit, settings, assert_error):
+async def test_mails_to_one_account_are_limited_while_a_link_is_valid(ask, client, user, tasks, mailbox, db):
+    for _ in range(10):
+        await ask()
+    for email in (user.email, user.email.upper()):
+        assert (await client.post("/api/auth/magic", json={"email": email})).status_code == 202
+    mailbox.clear()
+    await tasks.run()
+    assert mailbox == []
+    await db.execute(update(AuthToken).values(expires_at=datetime.now(UTC) + timedelta(minutes=7)))
+    assert await ask()
+
+
+async def test_mail_is_retried_after_many_failures(client, user, kit, tasks, mailbox, monkeypatch):
+    async def fail(_):
+        raise ConnectionError
+
+    with monkeypatch.context() as broken:
+        broken.setattr(kit.mailer, "send", fail)
+        for _ in range(10):
+            await client.post("/api/auth/magic", json={"email": user.email})
+        await tasks.run(check=False)
+    await tasks.drain(advance=timedelta(days=1))
+    assert len(mailbox) == 10
+
+
+async def test_requests_of_one_client_are_limited(client, user, kit, settings, assert_error):
     kit.limiter._settings = settings.model_copy(update={"limits": LimitsSettings(enabled=True)})
-    spellings = [user.email, user.email.upper(), user.email, user.email, user.email]
-    answers = [await client.post("/api/auth/magic", json={"email": email}) for email in spellings]
-    assert [answer.status_code for answer in answers] == [202] * 5
+    for _ in range(20):
+        assert (await client.post("/api/auth/magic", json={"email": user.email})).status_code == 202
     assert_error(await client.post("/api/auth/magic", json={"email": user.email}), TooManyRequestsException)
-    assert (await client.post("/api/auth/magic", json={"email": "other@example.com"})).status_code == 202
 
 
 @pytest.mark.parametrize("body", [{}, {"email": "no address"}, {"email": "a@example.com", "user_id": 1}])

@@ -16,8 +16,10 @@ from appkit.core.limits import parse_rule
 from appkit.domain.emails import parse_email
 from appkit.domain.events import RateLimited
 from appkit.exceptions import InvalidCredentialsException
+from appkit.repository.context import AppContext
 from appkit.service.base import BaseService
 from appkit.service.hashing import Security
+from appkit.service.users import UserService
 
 SIGNIN_BY_ADDRESS: Final = "30/minute"
 FAILED_SIGNIN_BY_PLACE: Final = "5/5 minutes"
@@ -75,33 +77,49 @@ async def emit_rate_limited(connection: HTTPConnection, action: str) -> None:
 async def signin_attempt(request: Request, email: str) -> AsyncIterator[None]:
     """Count a sign-in attempt by IP address. If it fails, also count it by account, and by account and IP address.
 
-    A browser with the account's device cookie has a separate counter (OWASP: device cookies). Guesses from many IP
-    addresses then lock out only new devices, until the owner resets the password by mail. A successful sign-in resets
-    only the counter of this account and device, because it must not allow more guesses at other accounts. All limits
-    are checked before the password.
+    A browser with the account's device cookie has separate counters (OWASP: device cookies). Guesses from many IP
+    addresses then lock out only new devices, until the owner resets the password by mail. All devices with a cookie
+    share one counter too, so that many cookies don't allow more guesses. A successful sign-in resets only the counter
+    of this account and device, because it must not allow more guesses at other accounts. All limits are checked before
+    the password, and the limit of the account again after it.
     """
     app, place, key = app_of(request), client_address(request), parse_email(email).key
     limiter, cookie = app.limiter, request.cookies.get(cookie_names(app.settings).device)
-    device = Security.of(app).tokens.read_device(cookie, key)
     await limiter.hit(SIGNIN_BY_ADDRESS, "signin", place)
-    if device is None:
-        await limiter.test(FAILED_SIGNIN_BY_EMAIL, "signin", "email", key)
+    device = await _find_device(app, cookie, email)
+    devices = "email" if device is None else "devices"  # OWASP: untrusted and trusted clients.
+    await limiter.test(FAILED_SIGNIN_BY_EMAIL, "signin", devices, key)
     # Counted before the password is checked, so that concurrent attempts count too.
     await limiter.hit(FAILED_SIGNIN_BY_PLACE, "signin", device or place, key)
     try:
         yield
     except InvalidCredentialsException:
-        if device is None:
-            await limiter.hit(FAILED_SIGNIN_BY_EMAIL, "signin", "email", key)
+        await limiter.hit(FAILED_SIGNIN_BY_EMAIL, "signin", devices, key)
         raise
+    # Concurrent guesses may have reached the limit while this password was checked. Then it must not help either.
+    await limiter.test(FAILED_SIGNIN_BY_EMAIL, "signin", devices, key)
     await limiter.clear(FAILED_SIGNIN_BY_PLACE, "signin", device or place, key)
 
 
-async def count_mail(request: Request, action: str, email: str) -> None:
-    """Count a request that sends mail: for the client's IP address, and for the e-mail address in the body."""
+async def _find_device(app: AppContext, cookie: str | None, email: str) -> str | None:
+    """The id of a device, if its cookie belongs to this account and to the account's current security version."""
+    if (found := Security.of(app).tokens.read_device(cookie)) is None:
+        return None
+    async with app.database.read_session(primary=True) as db:
+        user = await UserService(db).find(email)
+    return found[2] if user is not None and found[:2] == (user.id, user.security_version) else None
+
+
+async def count_mail(request: Request, action: str, email: str | None = None) -> None:
+    """Count a request that sends mail: for the client's IP address, and for the e-mail address in the body.
+
+    Pass no e-mail address if the mail lets its owner in: others could use up the limit and keep the owner out.
+    `LinkService.has_enough` then limits the mails.
+    """
     limiter = app_of(request).limiter
     await limiter.hit(MAIL_BY_ADDRESS, action, client_address(request))
-    await limiter.hit(MAIL_BY_EMAIL, action, "email", parse_email(email).key)
+    if email is not None:
+        await limiter.hit(MAIL_BY_EMAIL, action, "email", parse_email(email).key)
 
 
 async def count_refresh(request: Request, token: str) -> None:

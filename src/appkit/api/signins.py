@@ -93,7 +93,9 @@ def answer_signin(request: Request, response: Response, found: SignIn | PendingS
     if found.kind == "bearer":
         return bearer(found.tokens)
     set_cookies(response, settings, found.tokens)
-    set_device_cookie(response, settings, Security.of(app).tokens.issue_device(found.user.email_key))
+    set_device_cookie(
+        response, settings, Security.of(app).tokens.issue_device(found.user.id, found.user.security_version)
+    )
     return UserSchema.model_validate(found.user)
 
 

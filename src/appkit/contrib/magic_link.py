@@ -32,7 +32,6 @@ from appkit.exceptions import InvalidTokenException, TooManyRequestsException
 
 PURPOSE: Final = "magic_link"
 BY_ADDRESS: Final = "20/hour"
-BY_EMAIL: Final = "5/hour"
 
 router = APIRouter(prefix="/auth/magic", tags=["auth"])
 tasks = TaskRouter()
@@ -69,21 +68,20 @@ class MagicLinkService(BaseService):
     """Links that sign people in."""
 
     async def ask(self, email: str) -> None:
-        """Request a link. A task looks up the account, so the response time doesn't reveal whether an account exists.
-
-        Raises:
-            TooManyRequestsException: When too many links were requested for this e-mail address.
-        """
-        await self.limiter.hit(BY_EMAIL, PURPOSE, email.lower())
+        """Request a link. A task looks up the account, so the response time doesn't reveal whether one exists."""
         self.emit(MagicLinkRequested(email=email))
 
-    async def write(self, email: str) -> Mail | None:
-        """Write the mail with a new link, and void older links. Returns None when there is no open account."""
-        user = await UserService(self.db).find(email, lock=True)
-        if user is None or not user.is_open:
-            return None
+    async def write(self, email: str, *, retry: bool = False) -> Mail | None:
+        """Write the mail with a new link.
+
+        Returns None when there is no open account. Also when the mailbox has enough links, unless this is a `retry`.
+        """
+        user, links = await UserService(self.db).find(email, lock=True), LinkService(self.db)
         ttl, url = self.settings.group(MagicLinkSettings).ttl, self.settings.frontend.url
-        token = await LinkService(self.db).make(user, PURPOSE, ttl=ttl)
+        if user is None or not user.is_open or (not retry and await links.has_enough(user, PURPOSE, ttl=ttl)):
+            return None
+        # Anybody can request a link, so it must not void the link that the owner is using.
+        token = await links.make(user, PURPOSE, ttl=ttl, others=True)
         # The token follows the #, because no server log and no Referer header contains this part of a URL.
         link = f"{url.rstrip('/')}/magic-link#token={token}" if url else token
         custom: Mail | None = await self.plugins.first("write_mail", kind=PURPOSE, user=user, to=user.email, link=link)
@@ -93,7 +91,7 @@ class MagicLinkService(BaseService):
         """The user of a link. Using the link proves the e-mail address, and takes over an account that is not verified.
 
         Raises:
-            InvalidTokenException: When the link is used, expired, or replaced by a newer one.
+            InvalidTokenException: When the link is used or expired.
         """
         used = await LinkService(self.db).consume(token, PURPOSE)
         users = UserService(self.db)
@@ -122,7 +120,7 @@ async def send_magic_link(event: MagicLinkRequested, task: TaskContext) -> None:
     """Mail a sign-in link, if the e-mail address has an account."""
     # The token is committed before the mail is sent, because a mail can't be rolled back. A retry makes a new token.
     async with task.session() as db:
-        mail = await MagicLinkService(db).write(event.email)
+        mail = await MagicLinkService(db).write(event.email, retry=task.attempt > 1)
     if mail is not None:
         await task.mailer.send(mail)
 

@@ -4,16 +4,18 @@ import hashlib
 from collections.abc import Mapping
 from datetime import timedelta
 from secrets import token_urlsafe
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, and_, exists, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, select, update
 
 from appkit.exceptions import InvalidTokenException
 from appkit.repository.auth import AuthToken
 from appkit.repository.base import utcnow
 from appkit.repository.user import BaseUser
 from appkit.service.base import FRESH, QUIET, BaseService
+
+MAILED_AN_HOUR: Final = 10
 
 
 class LinkService(BaseService):
@@ -60,6 +62,22 @@ class LinkService(BaseService):
             )
         )
         return token
+
+    async def has_enough(self, user: BaseUser, purpose: str, *, ttl: int) -> bool:
+        """Whether no further link needs to be mailed: the mailbox got ten in an hour, and one lasts half of `ttl`.
+
+        This limits the mails without keeping the owner out, because the mailbox always has a valid link. For that,
+        create the tokens with `others=True`, and don't ask when a failed mail is retried.
+        """
+        now = utcnow()
+        mine = {"user_id": user.id, "email": user.email, "security_version": user.security_version}
+        found = (
+            select(func.count(), func.max(AuthToken.expires_at))
+            .filter_by(purpose=purpose, consumed_at=None, **mine)
+            .where(AuthToken.created_at > now - timedelta(hours=1))
+        )
+        mailed, last = (await self.db.execute(found)).one()
+        return bool(mailed >= MAILED_AN_HOUR and last > now + timedelta(seconds=ttl / 2))
 
     async def owner(self, token: str, purpose: str) -> BaseUser:
         """The owner of a token. The token can still be used afterwards."""

@@ -10,14 +10,13 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import timedelta
-from hmac import compare_digest, digest
 from secrets import token_bytes
 from typing import Any
 from uuid import UUID, uuid4
 
 import jwt
 
-from appkit.core.keys import Key, KeyRing, sign, verify
+from appkit.core.keys import KeyRing, sign, verify
 from appkit.core.settings import Settings
 from appkit.exceptions import AppKitError, TokenExpiredException, UnauthorizedException
 from appkit.repository.auth import AuthSession
@@ -30,7 +29,7 @@ TYPE = "at+jwt"
 LEEWAY = 10  # Seconds. The clocks of two machines differ, and PyJWT refuses an `iat` in the future.
 MAX_SIZE = 4096  # Browsers store no larger cookie.
 
-_DEVICE = struct.Struct(">4s16s8s")  # Key id, hash of the account's e-mail address, random device id.
+_DEVICE = struct.Struct(">4s16sI8s")  # Key id, user id, security version, random device id.
 _REFRESH = struct.Struct(">4s16sI")  # Key id, session id, number of refreshes.
 
 
@@ -119,21 +118,21 @@ class Tokens:
                 found.add(self.read_refresh(token)[0])
         return found
 
-    def issue_device(self, email_key: str) -> str:
+    def issue_device(self, user_id: UUID, security_version: int) -> str:
         """Issue the device cookie of a browser that has signed in to this account (OWASP: device cookies)."""
         key = self._keys.current
-        return _encode(sign(key.device, _DEVICE.pack(key.id, _owner(key, email_key), token_bytes(8))))
+        return _encode(sign(key.device, _DEVICE.pack(key.id, user_id.bytes, security_version, token_bytes(8))))
 
-    def read_device(self, token: str | None, email_key: str) -> str | None:
-        """The id of a device, if this account has signed in on the device; otherwise None."""
+    def read_device(self, token: str | None) -> tuple[UUID, int, str] | None:
+        """The user id, the security version and the device id in a device cookie; None for an invalid cookie."""
         try:
             signed = urlsafe_b64decode((token or "").encode("ascii") + b"==")
-            key_id, owner, number = _DEVICE.unpack(signed[:-32])
+            key_id, user_id, security_version, number = _DEVICE.unpack(signed[:-32])
         except (ValueError, struct.error):
             return None
         key = self._keys.get(key_id)
-        valid = key is not None and verify(key.device, signed) and compare_digest(owner, _owner(key, email_key))
-        return number.hex() if valid else None
+        valid = key is not None and verify(key.device, signed)
+        return (UUID(bytes=user_id), security_version, number.hex()) if valid else None
 
     def read_refresh(self, token: str) -> tuple[UUID, int]:
         """The sign-in session's id in a refresh token, and the number of refreshes before this token.
@@ -151,10 +150,6 @@ class Tokens:
         if key is None or not verify(key.refresh, signed) or token != _encode(signed):
             raise UnauthorizedException
         return UUID(bytes=session_id), seq
-
-
-def _owner(key: Key, email_key: str) -> bytes:
-    return digest(key.device, email_key.encode(), "sha256")[:16]
 
 
 def _encode(data: bytes) -> str:

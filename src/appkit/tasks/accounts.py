@@ -142,10 +142,11 @@ async def _send_mail(
     ttl = task.settings.auth.reset_ttl if kind == "reset_password" else task.settings.auth.verify_ttl
     # Commit the token before sending it, because a mail can't be rolled back. A retry makes another token.
     async with task.session() as db:
-        user = await _lock_user(db, **which)
-        if user is None:
+        user, links, forgotten = await _lock_user(db, **which), LinkService(db), kind == "reset_password"
+        if user is None or (forgotten and task.attempt == 1 and await links.has_enough(user, kind, ttl=ttl)):
             return
-        token = await LinkService(db).make(user, purpose, ttl=ttl, email=to) if purpose else None
+        # Anybody can request a link for a forgotten password, so it must not void the link that the owner is using.
+        token = await links.make(user, purpose, ttl=ttl, email=to, others=forgotten) if purpose else None
         mail = await MailService(db).write(kind, user, to=to, token=token)
     await task.mailer.send(mail)
 

@@ -152,17 +152,21 @@ async def change_password(
     db: DbSession,
 ) -> None:
     """Change your password. All your other sign-in sessions end."""
-    await app_of(request).limiter.hit(REAUTH_BY_USER, "proof", user.id)
+    app = app_of(request)
+    await app.limiter.hit(REAUTH_BY_USER, "proof", user.id)
     tokens = await PasswordService(db).change(
         principal, user, payload.current.get_secret_value(), payload.new.get_secret_value()
     )
-    set_cookies(response, app_of(request).settings, tokens)
+    set_cookies(response, app.settings, tokens)
+    signer = Security.of(app).tokens
+    version = signer.read_access(tokens.access).security_version  # Voids the old device cookie.
+    set_device_cookie(response, app.settings, signer.issue_device(user.id, version))
 
 
 @passwords_router.post("/password/forgot", status_code=202)
 async def forget_password(payload: EmailSchema, request: Request, db: DbSession) -> None:
     """Request a mail with a link to set a new password. The answer is the same if there is no account."""
-    await count_mail(request, "forgot", payload.email)
+    await count_mail(request, "forgot")
     PasswordService(db).request_reset(payload.email)
 
 
@@ -171,4 +175,4 @@ async def reset_password(payload: ResetSchema, request: Request, response: Respo
     """Set a new password with the token from the mail. All your sign-in sessions end."""
     app = app_of(request)
     user = await PasswordService(db).reset(payload.token.get_secret_value(), payload.new.get_secret_value())
-    set_device_cookie(response, app.settings, Security.of(app).tokens.issue_device(user.email_key))
+    set_device_cookie(response, app.settings, Security.of(app).tokens.issue_device(user.id, user.security_version))

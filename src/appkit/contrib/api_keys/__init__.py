@@ -3,6 +3,9 @@
 Turn it on with `AppKit(plugins=[api_keys])`. It needs no further package.
 """
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter
@@ -10,9 +13,9 @@ from fastapi.requests import HTTPConnection
 from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from appkit import BaseUser, Principal, SettingsGroup, TaskContext, TaskRouter, UserDeleted, hookimpl
+from appkit import AppKit, BaseUser, Principal, SettingsGroup, TaskContext, TaskRouter, UserDeleted, app_of, hookimpl
 from appkit.contrib.api_keys.routes import ApiKeySchema, router
-from appkit.contrib.api_keys.service import ApiKey, ApiKeyService, ApiKeysSettings
+from appkit.contrib.api_keys.service import ApiKey, ApiKeyService, ApiKeysSettings, record_use
 
 tasks = TaskRouter()
 
@@ -43,12 +46,22 @@ def register_tasks() -> list[TaskRouter]:
 
 
 @hookimpl
+@asynccontextmanager
+async def lifespan(kit: AppKit) -> AsyncIterator[None]:
+    """Before the app stops, wait until the last uses of keys are recorded."""
+    yield
+    if writes := kit.context.resources.get(ApiKey):
+        await asyncio.wait(writes)
+
+
+@hookimpl
 async def authenticate(request: HTTPConnection, db: AsyncSession) -> Principal | None:
     """Authenticate a request with `Authorization: Bearer ak_…`. Other tokens are left to other plugins."""
     scheme, _, key = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not key.startswith("ak_"):
         return None
     row = await ApiKeyService(db).use(key)
+    record_use(app_of(request), row)
     scopes = None if row.scopes is None else frozenset(row.scopes)
     return Principal(user_id=row.user_id, scopes=scopes, expires_at=row.expires_at)
 

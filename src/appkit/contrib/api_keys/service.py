@@ -1,5 +1,7 @@
 """ApiKeyService: create, verify and revoke API keys. Also their table, errors, events and settings."""
 
+import asyncio
+import logging
 import secrets
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -13,13 +15,16 @@ from pydantic import Field
 from sqlalchemy import ColumnElement, ForeignKey, String, exists, or_, select, update
 from sqlalchemy.orm import Mapped, mapped_column
 
-from appkit import BaseService, BaseTableModel, BaseUser, Event, Repository, SettingsGroup
+from appkit import AppContext, BaseService, BaseTableModel, BaseUser, Event, Repository, SettingsGroup
 from appkit.exceptions import ConflictException, NotFoundException, UnauthorizedException, UnprocessableException
 
 MAX_KEYS: Final = 50  # For each user.
 LAST_USED_PRECISION: Final = timedelta(minutes=1)  # A write for each request would be too slow.
+_WRITES: Final = "appkit-api-key-use"
 _PREFIX: Final = 11
 _LENGTH: Final = 51  # "ak_", 40 hexadecimal digits, and a checksum of 8.
+
+_logger: Final = logging.getLogger(__name__)
 
 Scope = Annotated[str, Field(pattern=r"^[\x21\x23-\x5b\x5d-\x7e]{1,100}$")]  # RFC 6749, 3.3
 
@@ -125,27 +130,45 @@ class ApiKeyService(BaseService):
         self.emit(ApiKeyRevoked(user_id=user_id, api_key_id=api_key_id))
 
     async def use(self, key: str) -> ApiKey:
-        """The row of a key that a request sent. `last_used_at` is updated only when it is older than a minute.
+        """The row of a key that a request sent.
 
         Raises:
             InvalidApiKeyException: When the key is invalid, expired or void.
         """
-        now = datetime.now(UTC)
-        unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > now)
+        unexpired = or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > datetime.now(UTC))
         found = select(ApiKey).where(ApiKey.key_hash == _hash(key), unexpired, self._has_owner())
         row = await self.db.scalar(found) if is_well_formed(key) else None
         if row is None:
             raise InvalidApiKeyException
-        if row.last_used_at is None or row.last_used_at < now - LAST_USED_PRECISION:
-            # On SQLite, a transaction that has read can't write after another transaction has written.
-            await self.db.commit()
-            await self.db.execute(update(ApiKey).where(ApiKey.id == row.id).values(last_used_at=now))
         return row
 
     def _has_owner(self) -> ColumnElement[bool]:
         """Whether the owner's account is open, and has the same security version as when the key was created."""
         user = self.user_model
         return exists().where(user.id == ApiKey.user_id, user.security_version == ApiKey.security_version, user.is_open)
+
+
+def record_use(app: AppContext, key: ApiKey) -> None:
+    """Update `last_used_at` if it is older than a minute. Of concurrent uses, one is written.
+
+    The write is an asyncio task of its own, so the request neither waits for a writer nor fails.
+    """
+    now, seen = datetime.now(UTC), key.last_used_at
+
+    async def write() -> bool:
+        try:
+            async with app.database.session() as db:
+                await db.execute(update(ApiKey).where(ApiKey.id == key.id).values(last_used_at=now))
+        except Exception:
+            _logger.warning("Could not record the last use of an API key. Trying again in a minute.", exc_info=True)
+        return True
+
+    if seen is None or seen < now - LAST_USED_PRECISION:
+        # A request that has read the row before the write has the same `seen`, and finds the value in the cache.
+        once = app.cache.get_or_set(f"{_WRITES}:{key.id}:{seen}", write, bool, ttl=60)
+        writes = app.resources.setdefault(ApiKey, set())  # The app waits for these tasks before it stops.
+        writes.add(task := asyncio.create_task(once, name=_WRITES))
+        task.add_done_callback(writes.discard)
 
 
 def new_key() -> str:
