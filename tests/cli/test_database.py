@@ -94,7 +94,7 @@ def test_check_fails_when_there_are_two_heads(appkit: Appkit, first: str, folder
         (folder / "migrations" / f"{name}.py").write_text(RISKY.replace("b2", name).format(first=first))
     code, out, err = appkit("check")
     assert code == 1
-    assert "several last migrations: b2, b3. Set the down_revision of one to another" in out
+    assert "no single last migration: b2, b3. Set down_revision so that one follows the other" in out
     assert "models differ from the migrations" in err
 
 

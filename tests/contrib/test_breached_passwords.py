@@ -29,7 +29,11 @@ async def requests(answer):
     seen = []
 
     async def serve(reader, writer):
-        seen.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        try:
+            seen.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        except asyncio.IncompleteReadError:  # The client timed out before it sent the request.
+            writer.close()
+            return
         if answer["status"] != "never":
             body = answer["body"]
             writer.write(f"HTTP/1.1 {answer['status']}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())

@@ -71,7 +71,7 @@ def install_error_handlers(app: FastAPI) -> None:
         UnicodeEncodeError: _answer_unstorable,
     }
     for exception, handler in handlers.items():
-        app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # It also takes a WebSocket.
+        app.add_exception_handler(exception, _rendered(handler))  # type: ignore[arg-type] # The handler also takes a WebSocket.
     app.add_exception_handler(Exception, _answer_unhandled)
     # Innermost: the response to an unhandled exception passes through all middleware, and gets CORS headers too.
     app.user_middleware.append(Middleware(UnhandledErrorMiddleware))
@@ -116,7 +116,7 @@ async def _ask_plugins(connection: HTTPConnection, exc: Exception, *, bug: bool 
     try:
         response: Response | None = await context.plugins.first("render_exception", exception=exc, request=request)
     except Exception:
-        if context.settings.plugins.strict and not bug:  # No other handler follows the one for bugs.
+        if context.settings.plugins.strict and not bug:  # If this is the handler for bugs, no other one would answer.
             raise
         logger.exception("A plugin failed to render %s.", type(exc).__name__)
         return None

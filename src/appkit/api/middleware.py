@@ -88,7 +88,7 @@ class RequestContextMiddleware:
 
 
 class SecurityHeadersMiddleware:
-    """Adds security headers and `Cache-Control` to responses. A header that the response has already is kept.
+    """Adds security headers and `Cache-Control` to responses. Headers that the response already has are kept.
 
     Args:
         api_prefix: Path of the API. Its responses get `no-store`, and all other responses get `no-cache`.

@@ -116,7 +116,7 @@ def _root() -> Path:
         if configured_kit(folder) is not None:
             return folder
     raise AppKitError(
-        "No pyproject.toml here or above sets `kit` in [tool.appkit]. Run this in an app made by `appkit new`."
+        "No pyproject.toml here or above sets `kit` in [tool.appkit]. Run this inside an app made by `appkit new`."
     )
 
 

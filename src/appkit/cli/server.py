@@ -128,7 +128,7 @@ class LivenessFile:
         self._path.unlink(missing_ok=True)
 
     def problem(self) -> str | None:
-        """An error message, or None if the last heartbeat is recent."""
+        """An error message, or None if the file was touched recently."""
         try:
             age = time.time() - self._path.stat().st_mtime
         except FileNotFoundError:

@@ -166,7 +166,7 @@ class Cache:
         try:
             if (value := await self._find(key, adapter, names)) is not _MISSING:  # Another process has just stored it.
                 return value, None
-            # An invalidation during loading deletes the tokens, so read them before.
+            # Read the tokens before loading the value: an invalidation in the meantime deletes them.
             tokens = await self._store.tokens(names, ttl)
             payload = _dump(await loader())
             if tokens:

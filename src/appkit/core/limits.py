@@ -50,8 +50,8 @@ class Limiter:
     async def hit(self, rule: str, *keys: Key) -> bool:
         """Count a call, or refuse the call. `rule` is the limit, such as `20/hour` or `5/10 minutes`.
 
-        Refused calls aren't counted. To limit failures, call `hit` before an attempt, so that concurrent attempts count
-        too, and `clear` after a success. If a success must not reset the counter, call `test` before an attempt, and
+        Refused calls aren't counted. To limit failures, call `hit` before an attempt and `clear` after a success. Then
+        concurrent attempts count too. If a success must not reset the counter, call `test` before an attempt, and
         `hit` after a failure.
 
         Returns:

@@ -80,7 +80,7 @@ class AuthSettings(SettingsGroup):
     fresh_ttl: int = Field(default=600, gt=0)
     """Seconds for which a user may perform sensitive actions after signing in or entering the password again."""
     socket_check: float = Field(default=30, gt=0)
-    """Interval in seconds. An open websocket (`SocketUser`) checks as often that its sign-in session is live."""
+    """Seconds between two checks by an open websocket (`SocketUser`) that its sign-in session is live."""
     reset_ttl: int = Field(default=1800, gt=0)
     """Seconds for which a link to reset a password is valid."""
     verify_ttl: int = Field(default=86400, gt=0)
@@ -268,7 +268,7 @@ class Settings(BaseSettings):
     cors: CorsSettings = CorsSettings()
     plugins: PluginsSettings = PluginsSettings()
 
-    # Otherwise type checkers would refuse Settings(database={…}), and the arguments of BaseSettings.
+    # For type checkers, which would refuse Settings(database={…}).
     if TYPE_CHECKING:
 
         def __init__(self, **values: Any) -> None: ...

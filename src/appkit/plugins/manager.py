@@ -218,7 +218,7 @@ class PluginManager:
 
 @lru_cache
 def installed_plugins(_path: tuple[str, ...]) -> list[EntryPoint]:
-    """The entry points on a `sys.path`, by name. Cached, because Python reads the metadata of all packages for them."""
+    """The entry points on a `sys.path`, by name. Cached, because finding them reads the metadata of all packages."""
     return sorted(entry_points(group="appkit"), key=lambda found: found.name)
 
 

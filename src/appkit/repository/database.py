@@ -140,7 +140,7 @@ class Database:
         return self._unit_of_work(self._primary_reader if primary else next(self._next_replica), read_only=True)
 
     def joined_session(self) -> AbstractAsyncContextManager[AsyncSession]:
-        """The open unit of work of this asyncio task, which stays open after the block, or a new one."""
+        """A new unit of work. If this asyncio task has an open one, join it: it stays open after the block."""
         # A context variable is no alternative: a child task would inherit its parent's session, and may outlive it.
         session = self._open.get(asyncio.current_task())
         return self.session() if session is None or session.closed else nullcontext(session)

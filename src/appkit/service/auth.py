@@ -124,7 +124,7 @@ class AuthService(BaseService):
         user = await self._look_up(email)
         hashed = user.hashed_password if user else None
         correct = await passwords.verify(hashed, password)
-        # In private mode, a sign-up and then a sign-in with its password must not reveal that the address was free.
+        # In private mode, a new account can't sign in yet: otherwise a sign-in would reveal that the address was free.
         private = self.settings.auth.signup_mode == "private"
         if user is None or hashed is None or not correct or not user.is_open or (private and not user.email_verified):
             self.emit(SigninFailed(user_id=None if user is None else user.id, ip=device.ip))
@@ -149,7 +149,7 @@ class AuthService(BaseService):
         """Sign in a user who has authenticated, unless a plugin asks for another factor.
 
         Load `user` before you check the password or another proof, so that a new password in the meantime is noticed.
-        Add `mfa` to the methods after several factors.
+        If the user has passed several factors, `methods` contains `mfa`.
 
         Raises:
             InvalidCredentialsException: When the account is disabled, or has another security version than `user`.
@@ -192,7 +192,7 @@ class AuthService(BaseService):
     ) -> SignIn:
         """Sign in a user who passed a challenge. The challenge becomes invalid, and plugins aren't asked again.
 
-        Pass the methods that the user used for it, such as `["otp"]`. The methods of the sign-in and `mfa` are added.
+        `methods` are those of the challenge, such as `["otp"]`. `mfa` and the methods of the sign-in are added to them.
 
         Raises:
             InvalidTokenException: When the challenge is used or expired, or the account is disabled.

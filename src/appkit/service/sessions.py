@@ -135,7 +135,7 @@ class SessionService(BaseService):
             raise SessionRevokedException
         session, user = row
         grace = timedelta(seconds=self.settings.auth.refresh_grace)
-        rotated_at = now if rotated else session.rotated_at  # None if it never rotated: no old token is accepted.
+        rotated_at = now if rotated else session.rotated_at  # None: no old token is accepted.
         repeated = session.refresh_seq == seq + 1 and rotated_at is not None and now - rotated_at < grace
         if not rotated and not repeated:
             await self.end(AuthSession.id == session_id, "refresh_replayed")
@@ -147,7 +147,7 @@ class SessionService(BaseService):
     async def renew(self, principal: SessionPrincipal, user: BaseUser) -> TokenPair:
         """Record that a signed-in user authenticated again, and issue the next pair.
 
-        The previous refresh token becomes invalid immediately. There is no grace period as after a refresh.
+        The previous refresh token becomes invalid immediately. Unlike `refresh`, this allows no grace period.
 
         Raises:
             SessionRevokedException: When the sign-in session has ended.

@@ -78,7 +78,7 @@ class InFlightTasks:
         runner.add_done_callback(partial(self._on_end, attempt, copy_context()))
 
     async def settle(self, attempt: Attempt, error: BaseException | None) -> None:
-        """Write the outcome of a failed attempt. Successes are written by the next exchange. Errors are logged."""
+        """Write the outcome of a failed attempt. The next exchange writes successes. A failed write is logged."""
         if attempt.settled:
             return
         attempt.closing, attempt.error = True, error
@@ -120,7 +120,7 @@ class InFlightTasks:
         """Cancel the tasks that still run, wait up to `patience` seconds for their end, and release all leases."""
         self._stopping = True
         for attempt in self._attempts.values():
-            attempt.interruptible = True  # A task that is a plain `def` goes on in its thread.
+            attempt.interruptible = True  # Also while a plain `def` runs: it goes on in its thread.
             attempt.cancel()
         ending = [each.runner for each in self._attempts.values() if each.runner is not None] + [*self._settling]
         if ending:

@@ -33,7 +33,7 @@ class Batches(Protocol):
 
 
 class PublishingBroker(OutboxBroker):
-    """Publishes committed rows through a transport (another Taskiq broker). Claims rows when a message wakes this one.
+    """Publishes committed rows through a transport (another Taskiq broker). A received message wakes it to claim rows.
 
     A message only wakes one worker. The worker then claims rows as with `db://`, until no task is left that may run.
     Workers also poll at intervals, so no guarantee depends on the message broker. A lost message delays tasks until the

@@ -167,7 +167,7 @@ class TotpService(BaseService):
             raise InvalidFactorException
 
     async def _attempt(self, user_id: UUID, check: Callable[[], Awaitable[bool]]) -> None:
-        """Count an attempt, then check the code. Otherwise somebody at the user's open browser could try all codes."""
+        """Count an attempt, then check the code. Otherwise a stranger at the user's browser could try all codes."""
         await self.limiter.hit(WRONG_IN_A_ROW, "totp", user_id)
         if not await check():
             raise WrongCodeException

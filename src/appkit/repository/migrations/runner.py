@@ -44,8 +44,8 @@ class Migrations:
         directory: The directory of the migrations. `revision()` creates it.
         production: Refuse to create tables without migrations.
         wait: Seconds to wait for another process that migrates, and for tables that other sessions have locked.
-        lock_timeout: Seconds that a migration waits for the lock of a table on PostgreSQL. Other queries of the table
-            wait as long. After this time, the migration is rolled back and retried.
+        lock_timeout: Seconds that a migration waits for the lock of a table on PostgreSQL. While it waits,
+            other queries of the table wait too. After this time, the migration is rolled back and retried.
     """
 
     database: Database
@@ -112,7 +112,9 @@ class Migrations:
     async def check(self) -> list[str]:
         """The differences between the models and the migrations, and constraints that migrations can't handle."""
         if len(heads := self._scripts().get_heads()) > 1:
-            return [f"several last migrations: {', '.join(sorted(heads))}. Set the down_revision of one to another"]
+            return [
+                f"no single last migration: {', '.join(sorted(heads))}. Set down_revision so that one follows the other"
+            ]
         if problems := list(_constraint_problems(self.database.metadata)):
             return problems
         async with scratch_database(self.database.url) as connection:
