@@ -78,7 +78,7 @@ class Cache:
         self,
         key: str,
         loader: Callable[[], Awaitable[object]],
-        type: type[ValueT] | TypeAdapter[ValueT],  # noqa: A002
+        type: type[ValueT] | TypeAdapter[ValueT],  # noqa: A002 - the natural name for callers
         *,
         ttl: float,
         tags: Iterable[str] = (),

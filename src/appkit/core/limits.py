@@ -159,7 +159,7 @@ class _MemoryStorage(MemoryStorage):
             self._sweep(now)
         return True
 
-    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002
+    async def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002 - the interface of limits
         """The time of the oldest call in the window, and the number of calls."""
         now = time.time()
         calls = [call for call in self._calls.get(key, ()) if call >= now - expiry]

@@ -81,7 +81,7 @@ def create_engine(
             "or sqlite+aiosqlite://."
         ) from exc
 
-    engine.dialect.do_terminate = partial(_terminate, engine.dialect.do_terminate)  # type: ignore[method-assign]
+    engine.dialect.do_terminate = partial(_terminate, engine.dialect.do_terminate)  # type: ignore[method-assign] # For this engine only.
     if sqlite:
         event.listen(engine.sync_engine, "do_connect", lambda *args: with_short_cursors(_connect(*args)))
         set_up(engine, begin, foreign_keys=foreign_keys)
