@@ -280,8 +280,8 @@ class TooManyRequestsException(APIException):
 
     Args:
         retry_after: Seconds until the next request may succeed, sent as `Retry-After` (RFC 9110, 10.2.3).
-        report_as: The limited action, for the event `RateLimited`. None: no event. A limiter sets it only for the first
-            refusal in a window.
+        report_as: The limited action, for the event `RateLimited`. Without it, no event is emitted. A limiter sets it
+            only for the first refusal in a window.
     """
 
     status_code = 429

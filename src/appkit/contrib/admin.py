@@ -90,7 +90,7 @@ class RowView(ModelView):
         super().__init__(model, **{"converter": Converter(), **more})
 
     async def find_by_pk(self, request: Request, pk: Any) -> Any:
-        """The row with this id. Returns None, for a 404, when there is no such row or the id is malformed."""
+        """The row with this id, or None if there is no such row or the id is malformed. None becomes a 404."""
         try:
             return await super().find_by_pk(request, pk)
         except ValueError:
